@@ -1,0 +1,93 @@
+# What a developer runs. Needs GNU make and Python 3.11 or newer with pip, nothing else; everything goes into .venv.
+#
+#   make test ARGS='-k priority -x'      hand options on to pytest (or to the benchmarks)
+#   make test PYTHON=python3.13          choose the Python; `make clean` first if .venv has another
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+# A worker starts children all the time; without byte code each of them would compile bgjobs again.
+unexport PYTHONDONTWRITEBYTECODE
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-check
+PYTHON ?=
+ARGS ?=
+
+# The stamps: the environment, bgjobs installed as a user has it, and installed in place with one of the extras.
+# The last two replace each other, so each removes the other's stamp.
+READY := $(VENV)/.ready
+INSTALLED := $(VENV)/.installed
+WITH := $(VENV)/.with-
+SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
+	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
+
+.PHONY: help demo test check format lint types imports cover package fix bench clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '%-16s%s\n' "$$name" "$$text"; done
+
+demo: $(INSTALLED) ## install bgjobs into .venv and take the one-minute tour
+	@$(BIN)/bgjobs demo </dev/null
+
+test: $(WITH)test ## run the tests
+	$(BIN)/python -m pytest tests -q $(ARGS) </dev/null
+
+check: format lint types imports cover ## all that a change must pass: format, lint, types, imports, tests with coverage
+
+format: $(WITH)dev ## is everything formatted?
+	$(BIN)/ruff format --check .
+
+# The second run is for a check that is still in preview: a file opened without its encoding reads differently by system.
+lint: $(WITH)dev ## ruff, every rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff check --preview --select unspecified-encoding .
+
+# One cache for each system: mypy starts afresh when it finds another system's.
+types: $(WITH)dev ## mypy, as on Linux, macOS and Windows
+	$(BIN)/mypy --platform linux --cache-dir .mypy_cache/linux
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin src jobs
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 src jobs
+
+imports: $(WITH)dev ## who may import whom
+	$(BIN)/lint-imports --no-logo
+
+cover: $(WITH)dev ## the tests, with coverage
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests -q $(ARGS) </dev/null
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+package: $(WITH)dev ## build sdist and wheel, and try the wheel in a fresh environment
+	sh scripts/try-package.sh $(BIN)/python </dev/null
+
+fix: $(WITH)dev ## repair what can be repaired: lint, then format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(WITH)bench ## measure bgjobs and its peers
+	$(BIN)/python -m benchmarks $(ARGS) </dev/null
+
+clean: ## remove .venv, build output and caches; jobs in spool/ stay
+	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY):
+	@PYTHON='$(PYTHON)' sh scripts/make-venv.sh $(VENV) </dev/null
+	@touch $@
+
+$(INSTALLED): $(SHIPPED) | $(READY)
+	@echo 'Installing bgjobs into $(VENV) …'
+	@rm -f $(WITH)*
+	@$(PIP) install . </dev/null
+	@touch $@
+
+$(WITH)%: pyproject.toml | $(READY)
+	@echo 'Installing bgjobs and its "$*" tools into $(VENV) …'
+	@rm -f $(INSTALLED)
+	@$(PIP) install --editable '.[$*]' </dev/null
+	@touch $@
