@@ -1,0 +1,61 @@
+"""Run approved Python methods in the background, with no server.
+
+Nothing heavy is imported before it is used: `import bgjobs` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bgjobs.current import Fail, JobCancelled, JobTimeout, Retry, current_job
+    from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled, RefusedError
+    from bgjobs.queue import Queue, Request, run_background_job
+
+    __version__: str
+
+__all__ = [
+    "BgjobsError",
+    "Fail",
+    "JobCancelled",
+    "JobFailed",
+    "JobTimeout",
+    "JobWasCancelled",
+    "Queue",
+    "RefusedError",
+    "Request",
+    "Retry",
+    "__version__",
+    "current_job",
+    "run_background_job",
+]
+
+if not TYPE_CHECKING:
+    _HOME = {
+        "BgjobsError": "errors",
+        "Fail": "current",
+        "JobCancelled": "current",
+        "JobFailed": "errors",
+        "JobTimeout": "current",
+        "JobWasCancelled": "errors",
+        "Queue": "queue",
+        "RefusedError": "errors",
+        "Request": "queue",
+        "Retry": "current",
+        "current_job": "current",
+        "run_background_job": "queue",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used."""
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 - slow to import
+
+            return version("bgjobs")
+        if name not in _HOME:
+            raise AttributeError(f"module 'bgjobs' has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - only on first use
+
+        value = getattr(import_module(f"bgjobs.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value

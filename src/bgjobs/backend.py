@@ -1,0 +1,210 @@
+"""What every store of jobs promises: `Backend` for anyone, `Session` for a worker. The one protocol of all storage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec import Struct
+
+from bgjobs.job import Job, Progress, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
+    from pathlib import Path
+
+
+CancelResult = Literal["cancelled", "requested", "too late", "unknown"]
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """Which jobs to list: every condition that is given must hold."""
+
+    states: frozenset[State] = frozenset(State) - {State.CORRUPT}
+    class_name: str | None = None
+    method: str | None = None
+    priority: int | None = None
+    tag: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    error: str | None = None
+
+    def admits(self, job: Job) -> bool:
+        """Tell whether the job meets every condition. `since` and `until` bound the submit moment."""
+        return (
+            job.state in self.states
+            and self.class_name in {None, job.class_name}
+            and self.method in {None, job.method}
+            and self.priority in {None, job.priority}
+            and (self.tag is None or self.tag in job.tags)
+            and (self.since is None or job.submitted_at >= self.since)
+            and (self.until is None or job.submitted_at < self.until)
+            and (self.error is None or _mentions(job, self.error))
+        )
+
+
+def _mentions(job: Job, text: str) -> bool:
+    return job.error is not None and text.lower() in f"{job.error.type}: {job.error.message}".lower()
+
+
+class WorkerInfo(Struct, frozen=True, kw_only=True):
+    """What a worker says of itself when it joins."""
+
+    host: str
+    pid: int
+    concurrency: int
+    started_at: datetime
+    version: str
+
+    @property
+    def name(self) -> str:
+        """Host and pid as one word, as in `web1:2211`."""
+        return f"{self.host}:{self.pid}"
+
+
+class WorkerView(Struct, frozen=True, kw_only=True):
+    """A worker as others see it. `alive` is what the kernel says, not what a file says."""
+
+    id: str
+    info: WorkerInfo
+    alive: bool
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which jobs a worker takes at all."""
+
+    classes: frozenset[str] | None = None
+    min_priority: int = 0
+
+
+class Claim(Struct, frozen=True):
+    """A job that this worker alone may run. `place` is the store's own; `leftover` marks one from a dead worker."""
+
+    job: Job
+    place: str
+    leftover: bool = False
+
+
+class Begin(Struct, frozen=True):
+    """What the runner must do before it calls user code, or else not run the job.
+
+    Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`.
+    """
+
+    path: str
+    head: str
+    tail: str
+
+
+class Bell(Protocol):
+    """Tells a waiting worker that there may be something new. It may ring for nothing, or too late."""
+
+    def fileno(self) -> int | None:
+        """Return a descriptor that becomes readable when it rings, if there is one."""
+
+    def rang(self) -> bool:
+        """Tell whether it rang since the last call."""
+
+
+class Session(Protocol):
+    """A worker's place in a queue, from join to leave. Only the worker's loop calls it, from one thread."""
+
+    id: str
+
+    @property
+    def bell(self) -> Bell:
+        """Tells that there may be something new."""
+
+    def claim(self, most: int, *, above: int = -1) -> list[Claim]:
+        """Take at most so many due jobs of a priority higher than `above`: by priority, then by age.
+
+        No two workers get the same one.
+        """
+
+    def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin | None:
+        """Return what the runner in this slot must do right before it runs the job."""
+
+    def output_path(self, claim: Claim) -> str:
+        """Return where the output of the attempt that begins now is to be kept."""
+
+    def runner_lock(self, slot: int) -> str:
+        """Return the path of the lock that the runner in this slot holds for life."""
+
+    def runner_output(self, slot: int) -> str:
+        """Return the path of the file in which the runner in this slot collects output."""
+
+    def keep_output(self, slot: int, path: str) -> None:
+        """Keep at `path` what the dead runner of this slot had collected."""
+
+    def limit_output(self, slot: int, most: int) -> None:
+        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
+
+    def runner_started(self, slot: int, pid: int, birth: str) -> None:
+        """Note which process the runner in this slot is."""
+
+    def finish(self, claim: Claim, job: Job) -> None:
+        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+
+    def give_back(self, claim: Claim) -> None:
+        """Put back a claimed job that was not begun: it is not charged."""
+
+    def renew(self, progress: Mapping[str, Progress]) -> Mapping[str, str]:
+        """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError."""
+
+    def recover(self) -> Iterator[Claim]:
+        """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
+
+    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
+        """Delete ended jobs older than this and leftovers of crashes; return how many jobs went."""
+
+    def next_due(self) -> datetime | None:
+        """Return when the next delayed job may start, as far as is known, or None."""
+
+    def leave(self) -> None:
+        """Give up the place. Claims must have been finished or given back."""
+
+
+class Unfinished(Struct, frozen=True):
+    """Whether jobs may start now, will start later, or are claimed by some worker."""
+
+    due: bool
+    later: bool
+    claimed: bool
+
+
+class Backend(Protocol):
+    """A store of jobs, for any process. Nothing here blocks a worker."""
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Store new jobs, all or none of each group with one priority and minute; they are durable on return."""
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or None when there is none: unknown, never "pending"."""
+
+    def ids(self, suffix: str) -> list[str]:
+        """Return the ids that end so."""
+
+    def jobs(self, where: Filter) -> Iterator[Job]:
+        """Go through the jobs that meet the conditions, newest first."""
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state."""
+
+    def oldest_queued(self) -> datetime | None:
+        """Return since when the oldest job that may start now has been able to, or None."""
+
+    def unfinished(self, now: datetime) -> Unfinished:
+        """Return whether there is work, cheaply: for a worker that ends when there is none."""
+
+    def workers(self) -> list[WorkerView]:
+        """Return all workers that left a trace, dead ones included."""
+
+    def output(self, job: Job, attempt: int) -> Path | None:
+        """Return the file with what an attempt printed, or None when it printed nothing."""
+
+    def cancel(self, job_id: str, by: str) -> CancelResult:
+        """Cancel a job that has not begun, or ask for the end of a running one."""
+
+    def join(self, info: WorkerInfo, selection: Selection) -> Session:
+        """Take a place as a worker."""

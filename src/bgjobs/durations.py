@@ -1,0 +1,62 @@
+"""Read and write lengths of time as people write them: `90s`, `5m`, `2h`, `1d`, `0.5`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+LONGEST = timedelta(days=36_525)  # 100 years: beyond it, adding to "now" leaves the range of datetime
+EXAMPLES = 'a duration such as 90, "90s", "5m", "2h" or "1d"'
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", re.ASCII)
+_NUMBER = r"([0-9]+(?:[.,][0-9]+)?)"
+_ISO = re.compile(rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?", re.ASCII)
+_ISO_UNITS = (604_800, 86_400, 3_600, 60, 1)
+
+
+def parse(text: str | float) -> timedelta:
+    """Return the length that a number of seconds, or a number with one unit (s, m, h, d), stands for.
+
+    Raises ValueError, whose text completes "NAME …", for anything else, for negative lengths and for more than
+    100 years.
+    """
+    if isinstance(text, str):
+        written = _WRITTEN.fullmatch(text)
+        if written is None:
+            raise ValueError(f"must be {EXAMPLES}")
+        return _length(float(written[1]) * _UNITS[written[2] or "s"])
+    if isinstance(text, bool):
+        raise ValueError(f"must be {EXAMPLES}")
+    return _length(text)
+
+
+def parse_iso(text: str) -> timedelta:
+    """Return the length that an ISO 8601 duration of weeks, days, hours, minutes and seconds stands for.
+
+    Years and months have no fixed length: they raise ValueError, as anything else does that `parse` would refuse.
+    """
+    written = _ISO.fullmatch(text)
+    if written is None or not any(written.groups()) or text.endswith("T"):
+        raise ValueError('must be an ISO 8601 duration such as "PT5M" or "P1DT2H"')
+    numbers = (float((number or "0").replace(",", ".")) for number in written.groups())
+    return _length(sum(number * unit for number, unit in zip(numbers, _ISO_UNITS, strict=True)))
+
+
+def show(length: timedelta) -> str:
+    """Return the shortest text with one unit that `parse` reads as exactly this length: `90s`, `5m`, `0.5s`."""
+    whole, rest = divmod(length, timedelta(seconds=1))
+    if rest:
+        sign, size = ("-", -length) if length < timedelta(0) else ("", length)
+        whole, rest = divmod(size, timedelta(seconds=1))
+        return f"{sign}{whole}.{rest.microseconds:06d}".rstrip("0") + "s"
+    unit = next((unit for unit in "dhm" if whole and whole % _UNITS[unit] == 0), "s")
+    return f"{whole // _UNITS[unit]}{unit}"
+
+
+def _length(seconds: float) -> timedelta:
+    if not seconds >= 0:  # not a number is neither less nor more
+        raise ValueError("must not be negative")
+    if seconds > LONGEST.total_seconds():
+        raise ValueError("must not be more than 100 years")
+    return timedelta(seconds=seconds)

@@ -1,0 +1,121 @@
+"""Every error that bgjobs raises on purpose, each with a stable code and an exit status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from bgjobs.job import Job
+
+
+class BgjobsError(Exception):
+    """Something that a person can act on: what went wrong, which one, and what to do.
+
+    `code` is stable and appears in JSON output and in the error log; `exit_status` is what the command line
+    ends with; `hint` says what to do about it.
+    """
+
+    code: str = "error"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        """Return the message and the hint as one line."""
+        return f"{self.message}: {self.hint}" if self.hint else self.message
+
+
+class ConfigError(BgjobsError):
+    """The allowlist file is missing, unreadable or says something that is not understood."""
+
+    code = "bad-config"
+
+
+class SpoolError(BgjobsError):
+    """The spool cannot be used: missing, not writable, full, of another format, or on a network disk."""
+
+    code = "unusable-spool"
+
+
+class AlreadyEndedError(BgjobsError):
+    """The job has already ended, so there is nothing left to stop."""
+
+    code = "already-ended"
+
+
+class UsageError(BgjobsError):
+    """A value that cannot be right wherever it is used: a priority, a delay, the shape of an id."""
+
+    code = "bad-value"
+    exit_status = 2
+
+
+class RefusedError(BgjobsError):
+    """The call may not be made, or cannot be: nothing was queued."""
+
+    code = "refused"
+    exit_status = 3
+
+
+class NotAllowedError(RefusedError):
+    """The (class, method) pair is not in the allowlist."""
+
+    code = "not-allowed"
+
+
+class NoSuchTargetError(RefusedError):
+    """The allowlist names a module, class or method that its source does not have."""
+
+    code = "no-such-method"
+
+
+class BadArgumentsError(RefusedError):
+    """The arguments do not fit: missing, unknown, repeated, too large, or of the wrong kind."""
+
+    code = "bad-arguments"
+
+
+class NoSuchJobError(BgjobsError):
+    """No job has this id."""
+
+    code = "no-such-job"
+    exit_status = 4
+
+
+class JobFailed(BgjobsError):  # noqa: N818 - the name is part of the public interface
+    """Waiting found that the job failed. `job` is its last view."""
+
+    code = "job-failed"
+    exit_status = 5
+
+    def __init__(self, job: Job, message: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class JobWasCancelled(BgjobsError):  # noqa: N818 - the name is part of the public interface
+    """Waiting found that a person had cancelled the job. `job` is its last view."""
+
+    code = "job-cancelled"
+    exit_status = 6
+
+    def __init__(self, job: Job, message: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class ClaimLostError(BgjobsError):
+    """The claim is no longer ours: whatever became of the attempt must not be stored."""
+
+    code = "claim-lost"
+
+
+class SessionLostError(BgjobsError):
+    """The worker's place in the queue is gone (its spool vanished, or its lock file was deleted)."""
+
+    code = "session-lost"

@@ -1,0 +1,208 @@
+"""Every line that the status log and the error log can say. Trouble with a log never changes a job's state."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bgjobs import system
+from bgjobs.job import Cancelled, Crashed, Interrupted, Outcome, Raised, Refused, State, Succeeded, TimedOut
+from bgjobs.job import show_priority as level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.job import Job, JobError
+
+STATUS_LOG = "background_jobs.log"
+ERROR_LOG = "background_jobs_errors.log"
+MOST_BYTES = 10 * 1024 * 1024
+KEPT = 5
+MOST_RESULT = 200
+MOST_MESSAGE = 1000
+PLAIN = re.compile(r"[ -~]*", re.ASCII)
+
+
+class Log:
+    """Writes the two logs of one spool. Each record is one line, in one write with its neighbours."""
+
+    def __init__(self, directory: str) -> None:
+        """Remember the directory; it is made when there is something to write."""
+        self._directory = directory
+        self._held: dict[str, list[str]] | None = None
+        self.dropped = 0
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what the block logs in one write to each log."""
+        if self._held is not None:
+            yield
+            return
+        self._held = {STATUS_LOG: [], ERROR_LOG: []}
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            for name, lines in held.items():
+                if lines:
+                    self._write(name, lines)
+
+    def submitted(self, job: Job, now: datetime) -> None:
+        """A job was stored."""
+        when = f", not before {_stamp(job.not_before)}" if job.not_before > now else ""
+        self._status(job, "QUEUED", now, f"submitted by {job.submitted_by}{when}", number=False)
+
+    def started(self, job: Job, now: datetime) -> None:
+        """An attempt began."""
+        self._status(job, "RUNNING", now, f"started on {job.worker}")
+
+    def handed_back(self, job: Job, now: datetime, why: str) -> None:
+        """A claimed job went back to the queue, uncharged."""
+        self._status(job, "QUEUED", now, f"handed back: {why}")
+
+    def ended(self, before: Job, job: Job, outcome: Outcome, now: datetime) -> None:
+        """An attempt of `before` ended so, and `job` is what became of it."""
+        match outcome:
+            case Succeeded(result, note):
+                self._status(before, "SUCCESS", now, note or bytes(result).decode("utf-8", "replace"), cut=MOST_RESULT)
+            case Cancelled(by):
+                self._status(before, "CANCELLED", now, f"cancelled by {by}" if by else "cancelled")
+            case Interrupted():
+                self.handed_back(before, now, "the worker stops")
+            case Refused(error):
+                self._refused(before, error, now)
+            case Raised() | TimedOut() | Crashed():
+                self._failed(before, job, _ERROR_STATUS[type(outcome)], now)
+
+    def refused(self, job: Job, error: JobError, now: datetime) -> None:
+        """A claimed job may not run."""
+        self._refused(job, error, now)
+
+    def cancelled(self, job: Job, now: datetime, by: str) -> None:
+        """A job was cancelled before it began."""
+        self._status(job, "CANCELLED", now, f"cancelled by {by}", number=False)
+
+    def refused_at_submit(self, class_name: str, method: str, code: str, reason: str, now: datetime) -> None:
+        """A submission was refused; there is no job."""
+        line = _line(now, f"{class_name}.{method}", "REFUSED", f"{code}: {reason}")
+        self._add(STATUS_LOG, line)
+        self._add(ERROR_LOG, line)
+
+    def corrupt(self, name: str, reason: str, now: datetime) -> None:
+        """A file in the spool is not a valid job file."""
+        line = _line(now, "-.-", "REFUSED", f"moved to corrupt/: {name}: {reason}")
+        self._add(STATUS_LOG, line)
+        self._add(ERROR_LOG, line)
+
+    def _refused(self, job: Job, error: JobError, now: datetime) -> None:
+        message = f"{error.type}: {error.message}"
+        self._status(job, "REFUSED", now, message)
+        self._error(job, "REFUSED", now, message)
+
+    def _failed(self, before: Job, job: Job, status: str, now: datetime) -> None:
+        error = job.error
+        why = f"{error.type}: {error.message}" if error else status.lower()
+        self._error(before, status, now, why)
+        if job.state is State.FAILED:
+            self._status(before, "FAILED", now, why)
+        else:
+            wait = max(0.0, (job.not_before - now).total_seconds())
+            self._status(before, "RETRY", now, f"again in {wait:.1f} s: {why}" if wait else f"again at once: {why}")
+
+    def _status(
+        self, job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = MOST_MESSAGE
+    ) -> None:
+        self._add(STATUS_LOG, _job_line(job, status, now, message, number=number, cut=cut))
+
+    def _error(self, job: Job, status: str, now: datetime, message: str) -> None:
+        self._add(ERROR_LOG, _job_line(job, status, now, message))
+
+    def _add(self, name: str, line: str) -> None:
+        if self._held is None:
+            self._write(name, [line])
+        else:
+            self._held[name].append(line)
+
+    def _write(self, name: str, lines: list[str]) -> None:
+        path = os.path.join(self._directory, name)
+        data = "".join(lines).encode()
+        try:
+            _append(path, data)
+        except OSError as error:
+            if not self.dropped:
+                sys.stderr.write(f"bgjobs: cannot write {path}: {error.strerror}: jobs go on without it\n")
+            self.dropped += len(lines)
+
+
+_ERROR_STATUS = {Raised: "FAILED", TimedOut: "TIMEOUT", Crashed: "CRASHED"}
+
+
+def _append(path: str, data: bytes) -> None:
+    # Opened anew for each batch: another worker may have rotated the file away, and Windows renames no open file.
+    try:
+        descriptor = system.open_create_append(path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        descriptor = system.open_create_append(path)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def rotate(directory: str) -> None:
+    """Move logs that have grown large aside, keeping the newest few. The caller holds the claim lock."""
+    for name in (STATUS_LOG, ERROR_LOG):
+        path = os.path.join(directory, name)
+        try:
+            if os.stat(path).st_size < MOST_BYTES:
+                continue
+            for number in range(KEPT - 1, 0, -1):
+                older = path if number == 1 else f"{path}.{number - 1}"
+                if os.path.exists(older):
+                    system.replace(older, f"{path}.{number}")
+        except OSError:
+            continue  # the next round tries again; a log that is too long harms nobody
+
+
+def _job_line(job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = 1000) -> str:
+    attempt = f"{job.charged}/{job.retries + 1}" if number else None
+    return _line(now, job.name, status, message[:cut], priority=job.priority, job_id=job.id, attempt=attempt)
+
+
+def _line(
+    now: datetime,
+    name: str,
+    status: str,
+    message: str,
+    *,
+    priority: int | None = None,
+    job_id: str | None = None,
+    attempt: str | None = None,
+) -> str:
+    class_name, _, method = name.partition(".")
+    parts = [
+        f"Class: {sanitized(class_name[:100])}",
+        f"Method: {sanitized(method[:100])}",
+        f"Priority: {level(priority).upper()}" if priority is not None else "",
+        f"Status: {status}",
+        f"Job: {job_id}" if job_id else "",
+        f"Attempt: {attempt}" if attempt else "",
+        f"Message: {sanitized(message)}",
+    ]
+    return f"[{_stamp(now)}] {', '.join(part for part in parts if part)}\n"
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")
+
+
+def sanitized(text: str) -> str:
+    """Return the text as one line that no terminal and no log reader can take for anything else."""
+    if PLAIN.fullmatch(text):
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

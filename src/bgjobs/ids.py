@@ -1,0 +1,44 @@
+"""Job ids: 26 lower-case letters and digits that sort by the moment they were made (ULIDs)."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from threading import Lock
+
+ID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+SUFFIX = re.compile(r"[0-9a-hjkmnp-tv-z]{8,26}", re.ASCII)
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+TIME_BITS, COUNTER_BITS, RANDOM_BITS = 48, 16, 64
+
+_lock = Lock()
+_last_ms = 0
+_counter = 0
+
+
+def new_id(ms: int | None = None) -> str:
+    """Return a new id for this millisecond since 1970 (default: now).
+
+    The layout is that of the ULID specification (48 bits of time, 80 of randomness), of which 16 count upwards within
+    a process, so that the ids of one process sort in the order in which they were made, even within a millisecond.
+    """
+    global _last_ms, _counter  # noqa: PLW0603 - the order of ids within a process is process-wide
+    now = time.time_ns() // 1_000_000 if ms is None else ms
+    with _lock:
+        _counter = (_counter + 1) % (1 << COUNTER_BITS) if now == _last_ms else 0
+        _last_ms = now
+        count = _counter
+    return _encode((now << COUNTER_BITS | count) << RANDOM_BITS | int.from_bytes(os.urandom(RANDOM_BITS // 8)))
+
+
+def id_ms(job_id: str) -> int:
+    """Return the millisecond since 1970 in which the id was made."""
+    value = 0
+    for letter in job_id[:10]:
+        value = value << 5 | DIGITS.index(letter)
+    return value
+
+
+def _encode(value: int) -> str:
+    return "".join(DIGITS[value >> shift & 31] for shift in range(125, -5, -5))

@@ -1,0 +1,265 @@
+"""What a job is: its states, its attempts, how an attempt can end, and how all of it is shown as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bgjobs.errors import UsageError
+
+LEVELS = {"low": 2, "normal": 5, "medium": 5, "high": 8}
+LEVEL_NAMES = {2: "low", 5: "normal", 8: "high"}
+HIGHEST_PRIORITY = 9
+
+
+class State(StrEnum):
+    """Where a job stands; for the spool, the directory that its file lies in."""
+
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    CORRUPT = "corrupt"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to a job in this state."""
+        return self in ENDED
+
+
+ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED, State.CORRUPT})
+
+
+class JobError(Struct, frozen=True, omit_defaults=True):
+    """Why an attempt failed or a job was refused: only text, never a live exception."""
+
+    type: str
+    message: str = ""
+    traceback: str = ""
+
+
+class Progress(Struct, frozen=True):
+    """How far a running method says it is: `done` of `total`, in a unit of its own."""
+
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
+# The endings of an attempt. Each holds only what that ending knows.
+
+
+class Succeeded(Struct, frozen=True, tag=True):
+    """The method returned. `result` is the returned value as JSON; `note` says what was lost of it."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    note: str = ""
+
+
+class Raised(Struct, frozen=True, tag=True):
+    """The method raised. `lineage` names the exception's classes, most special first."""
+
+    error: JobError
+    lineage: tuple[str, ...] = ()
+    asked: bool = False  # raise Retry(…)
+    retry_in: timedelta | None = None  # raise Retry(delay=…)
+    final: bool = False  # raise Fail(…)
+
+
+class Refused(Struct, frozen=True, tag=True):
+    """The call cannot be made at all: another attempt would end the same way."""
+
+    error: JobError
+
+
+class TimedOut(Struct, frozen=True, tag=True):
+    """The attempt ran longer than its timeout."""
+
+    timeout: timedelta
+    exit: int | None = None
+
+
+class Crashed(Struct, frozen=True, tag=True):
+    """The process that ran the attempt died; with `worker_lost`, together with its worker."""
+
+    error: JobError
+    exit: int | None = None
+    worker_lost: bool = False
+
+
+class Cancelled(Struct, frozen=True, tag=True):
+    """A person stopped it."""
+
+    by: str = ""
+
+
+class Interrupted(Struct, frozen=True, tag=True):
+    """The worker had to stop: the attempt is not charged."""
+
+
+Outcome = Succeeded | Raised | Refused | TimedOut | Crashed | Cancelled | Interrupted
+
+
+class Attempt(Struct, frozen=True, omit_defaults=True):
+    """One try at running a job. `outcome` is empty while it runs; `exit` is the exit status of a dead process."""
+
+    number: int
+    started_at: datetime
+    worker: str = ""
+    finished_at: datetime | None = None
+    outcome: str = ""
+    error: JobError | None = None
+    exit: int | None = None
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One call to make, its policy, and what became of it so far.
+
+    `priority` is 0–9, a higher number runs first. `charged` counts attempts that used up a retry, the running one
+    included; `crashes` those lost together with their worker. `text` says that the arguments are text from a command
+    line, which becomes what the method's annotations say. Arguments may be secret and stay out of `repr`.
+    """
+
+    id: str
+    class_name: str
+    method: str
+    priority: int
+    not_before: datetime
+    submitted_at: datetime
+    retries: int
+    state: State = State.QUEUED
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    text: bool = False
+    submitted_by: str = ""
+    retry_delay: timedelta | None = None
+    timeout: timedelta | None = None
+    tags: tuple[str, ...] = ()
+    retry_of: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    charged: int = 0
+    crashes: int = 0
+    finished_at: datetime | None = None
+    worker: str = ""
+    result_json: msgspec.Raw | None = None
+    error: JobError | None = None
+    progress: Progress | None = None
+
+    def __repr__(self) -> str:
+        """Name the job without its arguments, which may be secret."""
+        return f"<Job {self.id} {self.name} {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """Class and method as one word."""
+        return f"{self.class_name}.{self.method}"
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the latest attempt began, or None if there was none."""
+        return self.attempts[-1].started_at if self.attempts else None
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts were charged."""
+        return self.charged
+
+    @property
+    def result(self) -> Any:  # noqa: ANN401 - whatever JSON the method returned
+        """What the method returned, or None."""
+        return None if self.result_json is None else msgspec.json.decode(self.result_json)
+
+    def to_json(self, *, hide: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return the job as the command line shows it: RFC 3339 UTC times, seconds, no secret values."""
+        from bgjobs.secrets import masked  # noqa: PLC0415 - only views need it
+
+        args, kwargs = masked(self.args, self.kwargs, hide)
+        return {
+            "id": self.id,
+            "class": self.class_name,
+            "method": self.method,
+            "args": args,
+            "kwargs": kwargs,
+            "priority": self.priority,
+            "state": self.state.value,
+            "attempt": self.charged,
+            "retries": self.retries,
+            "crashes": self.crashes,
+            "retry_of": self.retry_of,
+            "not_before": rfc3339(self.not_before),
+            "submitted_at": rfc3339(self.submitted_at),
+            "started_at": rfc3339(self.started_at),
+            "finished_at": rfc3339(self.finished_at),
+            "submitted_by": self.submitted_by,
+            "worker": self.worker or None,
+            "tags": list(self.tags),
+            "result": self.result,
+            "error": _error_json(self.error),
+            "progress": msgspec.to_builtins(self.progress),
+            "attempts": [_attempt_json(attempt) for attempt in self.attempts],
+        }
+
+
+def _error_json(error: JobError | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return {"type": error.type, "message": error.message, "traceback": error.traceback}
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "started_at": rfc3339(attempt.started_at),
+        "finished_at": rfc3339(attempt.finished_at),
+        "outcome": attempt.outcome or None,
+        "error": _error_json(attempt.error),
+        "worker": attempt.worker,
+        "exit": attempt.exit,
+    }
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """Return the moment in UTC with milliseconds, as `2026-11-23T03:19:00.123Z`."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return the moment as whole milliseconds since 1970 in UTC."""
+    return (moment - EPOCH) // MILLISECOND
+
+
+def moment(ms: int) -> datetime:
+    """Return the moment that lies so many milliseconds after 1970 in UTC."""
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def parse_priority(value: str | int) -> int:
+    """Return the priority 0–9 that a number or a level's name (in any case) stands for, or raise UsageError."""
+    text = str(value).strip().lower()
+    if text in LEVELS:
+        return LEVELS[text]
+    if len(text) == 1 and text in "0123456789" and not isinstance(value, bool):
+        return int(text)
+    raise UsageError(
+        f"bad priority {str(value)[:40]!r}",
+        hint="use a number from 0 to 9 (a higher one runs first), or low, normal, medium, high",
+        code="bad-priority",
+    )
+
+
+def show_priority(priority: int) -> str:
+    """Return the level's name, or the number where it has none."""
+    return LEVEL_NAMES.get(priority, str(priority))
