@@ -1,0 +1,1 @@
+"""The queue in a directory: jobs as files, which a rename moves from state to state. The protocol: docs/spool.md."""

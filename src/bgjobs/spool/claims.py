@@ -1,0 +1,291 @@
+"""A worker's place in a spool: claim jobs, store what became of them, and stay alive in the eyes of the others."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bgjobs import events, system
+from bgjobs.backend import Begin, Claim
+from bgjobs.errors import SessionLostError
+from bgjobs.ids import id_ms, new_id
+from bgjobs.job import State, milliseconds, moment
+from bgjobs.spool import files, layout, locks, moves, prune, record
+from bgjobs.spool.cursor import Cursor
+from bgjobs.spool.recovery import Recovery, dissolve, remove_place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import timedelta
+
+    from filelock import FileLock
+
+    from bgjobs.backend import Selection, WorkerInfo
+    from bgjobs.job import Job, Progress
+    from bgjobs.spool.layout import Layout
+    from bgjobs.spool.spool_queue import SpoolQueue
+
+ROTATE_EVERY = 64
+MOST_PASSED_OVER = 100_000
+
+
+class SpoolSession:
+    """From join to leave. While it lives it holds `alive.lock`, by which all others know that it does."""
+
+    def __init__(self, spool: SpoolQueue, info: WorkerInfo, selection: Selection, age_boost: timedelta) -> None:
+        """Make a place of our own: directory, lock, then `ready`, so that nobody takes us for a dead worker."""
+        self.id = new_id()
+        self._spool = spool
+        self._paths: Layout = spool.paths
+        self._log = spool.log
+        self._info = info
+        self._boot = system.boot_id()
+        self._selection = selection
+        self._version = os.stat(self._paths.version).st_ino
+        prune.sweep_tmp(self._paths)
+        self._alive = self._enter()
+        self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
+        self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
+        self._mover = moves.Mover(self._paths, self.id)
+        self._recovery = Recovery(self._paths, self._log, me=self.id)
+        self._passed_over: dict[str, None] = {}
+        self._noted: set[str] = set()
+        self._progressing: set[str] = set()
+        self._wished: set[str] = set()
+        self._rounds = 0
+        self.bell = system.Doorbell(self._paths.doorbell)
+
+    def _enter(self) -> FileLock:
+        directory = self._paths.worker(self.id)
+        files.make_directory(directory)
+        lock = locks.hold_for_life(os.path.join(directory, "alive.lock"))
+        self._alive_inode = os.stat(os.path.join(directory, "alive.lock")).st_ino
+        about = {"boot": system.boot_id(), "worker": msgspec.to_builtins(self._info)}
+        files.create(os.path.join(directory, "info"), msgspec.json.encode(about), sync=False)
+        files.make_directory(self._paths.claims_of(self.id))
+        files.create(os.path.join(directory, "ready"), b"", sync=False)
+        return lock
+
+    # Claiming
+
+    def claim(self, most: int, *, above: int = -1) -> list[Claim]:
+        """Take at most so many due jobs of a priority higher than `above`: by priority, then by age."""
+        with self._claim_lock.held():
+            taken = self._take(most, above)
+            self._rounds += 1
+            if self._rounds % ROTATE_EVERY == 1:
+                events.rotate(self._spool.log_dir)
+        for path in self._cursor.strange():
+            self._quarantine(path, "not a job file's name")
+        claims = (self._opened(path) for path in taken)
+        return [claim for claim in claims if claim is not None]
+
+    def _take(self, most: int, above: int) -> list[str]:
+        taken: list[str] = []
+        for candidate in self._cursor.candidates(milliseconds(datetime.now(UTC)), above=above):
+            source = os.path.join(self._paths.bucket(candidate.priority, candidate.bucket), candidate.name)
+            if self._selection.classes is not None and not self._selected(source, candidate.name):
+                continue
+            target = os.path.join(
+                self._paths.claims_of(self.id), layout.claimed_name(candidate.priority, candidate.name)
+            )
+            try:
+                files.move(source, target)
+            except FileNotFoundError:
+                continue  # another worker was faster, or somebody cancelled it
+            taken.append(target)
+            if len(taken) == most:
+                break
+        return taken
+
+    def _selected(self, path: str, name: str) -> bool:
+        """Look into a pending file to see whether its class is one that this worker takes."""
+        if name in self._passed_over:
+            return False
+        try:
+            parsed = layout.parse_pending(name)
+            job = read_job(path, State.QUEUED, 0, parsed.job_id if parsed else "", None)
+        except (OSError, files.StrangeFileError, record.CorruptError, record.NewerFormatError):
+            return False  # a worker without a selection sorts it out
+        if self._selection.classes is not None and job.class_name in self._selection.classes:
+            return True
+        if len(self._passed_over) > MOST_PASSED_OVER:
+            self._passed_over.clear()
+        self._passed_over[name] = None
+        return False
+
+    def _opened(self, path: str) -> Claim | None:
+        """Read a file that we claimed. What is not a job file goes to `corrupt/`."""
+        parts = layout.parse_claimed(os.path.basename(path))
+        if parts is None:
+            return None
+        priority, not_before_ms, job_id = parts
+        try:
+            job = read_job(path, State.RUNNING, priority, job_id, not_before_ms)
+        except (files.StrangeFileError, record.CorruptError) as error:
+            self._quarantine(path, str(error))
+            return None
+        except record.NewerFormatError:
+            self._put_aside(path, priority, not_before_ms, job_id)
+            return None
+        return Claim(job, path)
+
+    def _quarantine(self, path: str, reason: str) -> None:
+        try:
+            moves.quarantine(self._paths, path, reason)
+        except FileNotFoundError:
+            return
+        self._log.corrupt(os.path.basename(path), reason, datetime.now(UTC))
+
+    def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
+        """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
+        later = milliseconds(datetime.now(UTC)) + layout.MINUTE_MS
+        self._mover.to_pending(path, priority, max(later, not_before_ms), job_id, now=datetime.now(UTC))
+        if job_id not in self._noted:
+            self._noted.add(job_id)
+            self._log.corrupt(job_id, "left alone: written by a newer bgjobs", datetime.now(UTC))
+
+    # Running
+
+    def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin:
+        """Return the `start` line that the runner appends right before it runs the job."""
+        start = record.Start(
+            at=0,
+            wid=self.id,
+            number=len(claim.job.attempts) + 1,
+            worker=self._info.name,
+            slot=slot,
+            pid=pid,
+            birth=birth,
+            boot=self._boot,
+        )
+        head, at, tail = record.encoded(start).decode().partition('"at":0')
+        return Begin(claim.place, head + at[:-1], tail)
+
+    def output_path(self, claim: Claim) -> str:
+        """Return where the output of the attempt that begins now is to be kept."""
+        hour = layout.hour(moment(id_ms(claim.job.id)))
+        return self._paths.output(hour, claim.job.id, len(claim.job.attempts) + 1)
+
+    def runner_lock(self, slot: int) -> str:
+        """Return the lock that the runner in this slot holds for life."""
+        return self._paths.worker(self.id, f"r{slot}.lock")
+
+    def runner_output(self, slot: int) -> str:
+        """Return the path of the file in which the runner in this slot collects output."""
+        return self._paths.worker(self.id, f"r{slot}.out")
+
+    def keep_output(self, slot: int, path: str) -> None:
+        """Keep at `path` what the dead runner of this slot had collected."""
+        moves.keep_output(self.runner_output(slot), path)
+
+    def limit_output(self, slot: int, most: int) -> None:
+        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes.
+
+        The runner counts what Python prints. C code and subprocesses write without being counted, and append: cutting
+        the file under them keeps it bounded.
+        """
+        files.limit(self.runner_output(slot), most)
+
+    def runner_started(self, slot: int, pid: int, birth: str) -> None:
+        """Note which process the runner in this slot is, so that a recoverer can end it."""
+        about = {"pid": pid, "birth": birth, "boot": system.boot_id()}
+        files.replace_content(self._paths.worker(self.id, f"r{slot}.pid"), msgspec.json.encode(about))
+
+    # Finishing
+
+    def finish(self, claim: Claim, job: Job) -> None:
+        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+        mover = self._recovery.mover if claim.leftover else self._mover
+        mover.finish(claim.place, claim.job, job)
+        if job.id in self._progressing:
+            self._progressing.discard(job.id)
+            files.remove(self._paths.worker(self.id, f"progress-{job.id}"))
+        if not job.state.ended:
+            self._after_return(job.id)
+        elif job.id in self._wished:
+            self._wished.discard(job.id)
+            files.remove(self._paths.worker(self.id, f"cancel-{job.id}"))
+
+    def give_back(self, claim: Claim) -> None:
+        """Put back a claimed job that was not begun: it is not charged."""
+        job = claim.job
+        self._mover.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, now=datetime.now(UTC))
+        self._after_return(job.id)
+
+    def _after_return(self, job_id: str) -> None:
+        """Honour a cancel that came while the job was on its way back to the queue, where nobody looks for it."""
+        wish = self._paths.worker(self.id, f"cancel-{job_id}")
+        by = read_wish(wish)
+        if by is not None:
+            files.remove(wish)
+            self._spool.cancel(job_id, by)
+        system.ring(self._paths.doorbell)
+
+    # Living
+
+    def renew(self, progress: Mapping[str, Progress]) -> dict[str, str]:
+        """Check that our place is still ours, store progress, and return who asked to cancel which job."""
+        self._check_place()
+        for job_id, state in progress.items():
+            self._progressing.add(job_id)
+            files.replace_content(self._paths.worker(self.id, f"progress-{job_id}"), msgspec.json.encode(state))
+        wishes = {}
+        for name in files.names(self._paths.worker(self.id)):
+            if name.startswith("cancel-"):
+                by = read_wish(self._paths.worker(self.id, name))
+                if by is not None:
+                    wishes[name.removeprefix("cancel-")] = by
+        self._wished.update(wishes)
+        return wishes
+
+    def _check_place(self) -> None:
+        for path, inode in (
+            (self._paths.version, self._version),
+            (self._paths.worker(self.id, "alive.lock"), self._alive_inode),
+        ):
+            try:
+                same = os.stat(path).st_ino == inode
+            except OSError:
+                same = False
+            if not same:
+                raise SessionLostError(f"{path} is gone or was replaced", hint="was the spool moved or unmounted?")
+
+    def recover(self) -> Iterator[Claim]:
+        """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
+        return self._recovery.run()
+
+    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
+        """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
+        return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=datetime.now(UTC))
+
+    def next_due(self) -> datetime | None:
+        """Return when the next delayed job may start, as far as is known, or None."""
+        ms = self._cursor.next_ms(milliseconds(datetime.now(UTC)))
+        return None if ms is None else moment(ms)
+
+    def leave(self) -> None:
+        """Give up the place. Claims must have been finished or given back."""
+        self._recovery.close()
+        self._claim_lock.close()
+        self.bell.close()
+        dissolve(self._paths, self.id)
+        self._alive.release()
+        remove_place(self._paths, self.id)
+
+
+def read_job(path: str, state: State, priority: int, job_id: str, not_before_ms: int | None) -> Job:
+    """Read a job file. Raises OSError, StrangeFileError, CorruptError or NewerFormatError."""
+    data = files.read(path, record.MOST_BYTES)
+    return record.decode(data, job_id=job_id, state=state, priority=priority, not_before_ms=not_before_ms)
+
+
+def read_wish(path: str) -> str | None:
+    """Return who asked for the cancel that this file holds, or None when nobody did."""
+    try:
+        return files.read(path, 1024).decode("utf-8", "replace")
+    except (OSError, files.StrangeFileError):
+        return None

@@ -1,0 +1,207 @@
+"""Which pending job is next: by priority, then by age.
+
+A directory is listed only when the names known of it are used up and it has changed since, so that the cost of a claim
+does not grow with the backlog. Delayed jobs lie in buckets that are not opened before their minute.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from bgjobs.spool import files, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from bgjobs.spool.layout import Layout
+
+MOST_NAMES = 65_536
+UNSURE_NS = 20_000_000  # a change this close to a listing may not show in the directory's time
+RELIST_S = 30.0
+DRAINED_AFTER_MS = 2 * layout.MINUTE_MS
+
+
+class Candidate(NamedTuple):
+    """A pending job that may start: another worker may still be faster."""
+
+    priority: int
+    bucket: str
+    name: str
+
+
+class Listing:
+    """The names in one directory as of the last look, and whether they may have changed since."""
+
+    def __init__(self, path: str) -> None:
+        """Know nothing of the directory yet."""
+        self.path = path
+        self._seen_ns: int | None = -1
+        self._listed_ns = 0
+        self._listed_at = 0.0
+
+    def stale(self) -> bool:
+        """Tell whether a new look could show something new."""
+        changed = files.changed_ns(self.path)
+        unsure = changed is not None and changed > self._listed_ns - UNSURE_NS
+        return (
+            changed != self._seen_ns
+            or (unsure and time.time_ns() - self._listed_ns > UNSURE_NS)
+            or time.monotonic() - self._listed_at > RELIST_S
+        )
+
+    def look(self) -> list[str]:
+        """Return the names that are there now."""
+        self._seen_ns = files.changed_ns(self.path)
+        self._listed_ns = time.time_ns()
+        self._listed_at = time.monotonic()
+        return files.names(self.path)
+
+
+class Bucket:
+    """The jobs of one minute: their names, oldest last, so that taking one is cheap."""
+
+    def __init__(self, path: str, name: str, start_ms: int) -> None:
+        """Remember where it is."""
+        self.name = name
+        self.path = path
+        self.start_ms = start_ms
+        self.at_once = name.startswith("now-")
+        self.names: list[str] = []
+        self.strange: list[str] = []
+        self._listing = Listing(path)
+
+    def opens(self, now_ms: int) -> bool:
+        """Tell whether jobs in it may be due."""
+        return self.at_once or self.start_ms <= now_ms
+
+    def fill(self, now_ms: int) -> None:
+        """Look for more names when none of the known ones is due."""
+        if self.head(now_ms) is not None or not self._listing.stale():
+            return
+        found = [name for name in self._listing.look() if layout.PENDING_NAME.fullmatch(name) or self._is_strange(name)]
+        found.sort()
+        # The oldest first; the rest is listed again when these are used up.
+        if len(found) > MOST_NAMES:
+            del found[MOST_NAMES:]
+            self._listing = Listing(self.path)
+        found.reverse()
+        self.names = found
+
+    def head(self, now_ms: int) -> str | None:
+        """Return the oldest name if it is due."""
+        if not self.names:
+            return None
+        name = self.names[-1]
+        return name if self.at_once or int(name[:13]) <= now_ms else None
+
+    def drained(self, now_ms: int) -> bool:
+        """Tell whether nothing is left of a minute that nobody submits to any more."""
+        return not self.names and self.start_ms + DRAINED_AFTER_MS < now_ms
+
+    def _is_strange(self, name: str) -> bool:
+        self.strange.append(os.path.join(self.path, name))
+        return False
+
+
+class Shelf:
+    """The buckets of one priority."""
+
+    def __init__(self, path: str, priority: int) -> None:
+        """Know no buckets yet."""
+        self.priority = priority
+        self.buckets: dict[str, Bucket] = {}
+        self._path = path
+        self._listing = Listing(path)
+
+    def refresh(self, now_ms: int) -> None:
+        """Learn of new buckets, and of new names in those that are used up."""
+        if self._listing.stale():
+            self._look()
+        for bucket in list(self.buckets.values()):
+            if bucket.opens(now_ms):
+                bucket.fill(now_ms)
+                if bucket.drained(now_ms) and files.remove_directory(bucket.path):
+                    del self.buckets[bucket.name]
+
+    def _look(self) -> None:
+        names = set(self._listing.look())
+        for gone in self.buckets.keys() - names:
+            del self.buckets[gone]
+        for name in names - self.buckets.keys():
+            start_ms = layout.bucket_start_ms(name)
+            if start_ms is not None:
+                self.buckets[name] = Bucket(os.path.join(self._path, name), name, start_ms)
+
+    def best(self, now_ms: int) -> tuple[str, Bucket] | None:
+        """Return the oldest name that is due, with its bucket."""
+        best: tuple[str, Bucket] | None = None
+        for bucket in self.buckets.values():
+            if bucket.opens(now_ms):
+                name = bucket.head(now_ms)
+                if name is not None and (best is None or name < best[0]):
+                    best = name, bucket
+        return best
+
+    def next_ms(self, now_ms: int) -> int | None:
+        """Return when the next delayed job of this priority may start, as far as is known."""
+        soonest: int | None = None
+        for bucket in self.buckets.values():
+            if bucket.at_once:
+                continue
+            ms = int(bucket.names[-1][:13]) if bucket.names else bucket.start_ms
+            if ms > now_ms and (soonest is None or ms < soonest):
+                soonest = ms
+        return soonest
+
+
+class Cursor:
+    """One worker's view of what is next."""
+
+    def __init__(self, paths: Layout, *, min_priority: int, age_boost: timedelta) -> None:
+        """Look at the priorities from 9 down to the lowest that this worker takes."""
+        self._shelves = [Shelf(paths.priority(p), p) for p in range(9, min_priority - 1, -1)]
+        self._boost_ms = age_boost.total_seconds() * 1000
+
+    def candidates(self, now_ms: int, *, above: int = -1) -> Iterator[Candidate]:
+        """Go through the jobs of a priority higher than `above` that may start now, best first.
+
+        Each is named once, until its directory changes.
+        """
+        shelves = [shelf for shelf in self._shelves if shelf.priority > above]
+        for shelf in shelves:
+            shelf.refresh(now_ms)
+        while (best := self._best(shelves, now_ms)) is not None:
+            shelf, (name, bucket) = best
+            bucket.names.pop()
+            yield Candidate(shelf.priority, bucket.name, name)
+            if not bucket.names:
+                bucket.fill(now_ms)
+
+    def strange(self) -> list[str]:
+        """Return, once, the paths in buckets that no job can have."""
+        found = []
+        for shelf in self._shelves:
+            for bucket in shelf.buckets.values():
+                found += bucket.strange
+                bucket.strange = []
+        return found
+
+    def next_ms(self, now_ms: int) -> int | None:
+        """Return when the next delayed job may start, as far as is known."""
+        moments = [shelf.next_ms(now_ms) for shelf in self._shelves]
+        return min((ms for ms in moments if ms is not None), default=None)
+
+    def _best(self, shelves: list[Shelf], now_ms: int) -> tuple[Shelf, tuple[str, Bucket]] | None:
+        heads = ((shelf, shelf.best(now_ms)) for shelf in shelves)
+        present = ((shelf, head) for shelf, head in heads if head is not None)
+        if not self._boost_ms:
+            return next(present, None)  # the shelves stand in order of priority
+        return max(present, key=lambda found: self._rank(found[0].priority, found[1][0], now_ms), default=None)
+
+    def _rank(self, priority: int, name: str, now_ms: int) -> tuple[int, int]:
+        """Rank with ageing: a level per `age_boost` of waiting, then the older one."""
+        waited = now_ms - int(name[:13])
+        return min(9, priority + max(0, int(waited // self._boost_ms))), waited

@@ -1,0 +1,214 @@
+"""The few steps on files that everything in the spool is made of. No other module here touches the disk.
+
+Each raises OSError as the system gives it. None of them repeats a failed sync: after an error the kernel may have
+dropped the data and call it clean, so a second success would mean nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from bgjobs import system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class StrangeFileError(Exception):
+    """What lies there is not a plain file of ours: a link, a pipe, too large, or somebody else's."""
+
+
+def create(path: str, data: bytes, *, sync: bool) -> None:
+    """Make a new file that holds the data, on the disk if `sync`. Leave nothing behind on failure."""
+    descriptor = system.open_new(path)
+    try:
+        try:
+            write_all(descriptor, data)
+            if sync:
+                system.sync_file(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        system.unlink(path)
+        raise
+
+
+def create_and_publish(path: str, data: bytes, target: str) -> None:
+    """Make a file, move it to where it is visible, then sync it once.
+
+    Only where syncing a moved file also makes its new name durable (`system.one_fsync_is_safe`).
+    """
+    descriptor = system.open_new(path)
+    place = path
+    try:
+        try:
+            write_all(descriptor, data)
+            system.move(path, target)
+            place = target
+            system.sync_file(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        # Unlinking the published name may miss: a worker can have claimed the job already. It was not acknowledged,
+        # so it may run or not.
+        remove(place)
+        raise
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however little the system takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def append(path: str, line: bytes) -> None:
+    """Append one line, in one write, to a file of ours. A torn line before it is closed off first."""
+    descriptor = system.open_append(path)
+    try:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", path)
+        if state.st_size and _last_byte(descriptor) != b"\n":
+            line = b"\n" + line
+        write_all(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def _last_byte(descriptor: int) -> bytes:
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1)
+
+
+def read(path: str, most: int) -> bytes:
+    """Return the content of a plain file of ours of at most so many bytes, or raise StrangeFileError."""
+    try:
+        descriptor = system.open_read(path)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EMLINK}:
+            raise StrangeFileError("a symbolic link, socket or device") from None
+        raise
+    try:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise StrangeFileError("not a plain file")
+        if state.st_nlink > 1:
+            raise StrangeFileError("has more than one name (hard link)")
+        if not system.is_mine(state):
+            raise StrangeFileError("belongs to another user")
+        if state.st_size > most:
+            raise StrangeFileError(f"{state.st_size} bytes, more than {most}")
+        return _read_all(descriptor, state.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    data = os.read(descriptor, size + 1)
+    while len(data) < size:
+        more = os.read(descriptor, size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def move(source: str, target: str) -> None:
+    """Move a file or directory in one step. Raises FileNotFoundError when somebody else was faster."""
+    system.move(source, target)
+
+
+def replace_content(path: str, data: bytes) -> None:
+    """Give a small file of ours new content in one step; not durable, for what may be lost."""
+    fresh = f"{path}.new"
+    remove(fresh)
+    create(fresh, data, sync=False)
+    system.replace(fresh, path)
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    try:
+        system.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that only its owner may enter, if it is not there."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+
+
+def remove_directory(path: str) -> bool:
+    """Remove an empty directory; return whether it is gone."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    system.sync_directory(path)
+
+
+def exists(path: str) -> bool:
+    """Tell whether anything has this name, even a dangling link."""
+    return os.path.lexists(path)
+
+
+def names(path: str) -> list[str]:
+    """Return the names in a directory in no order; none if it does not exist."""
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def changed_ns(path: str) -> int | None:
+    """Return when the names in a directory last changed, in ns, or None if it does not exist."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def remove_tree(path: str) -> Iterator[str]:
+    """Remove a directory and all in it, and name each removed file, so that the caller can do it slowly."""
+    with os.scandir(path) as entries:
+        found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for place, is_directory in found:
+        if is_directory:
+            yield from remove_tree(place)
+        else:
+            remove(place)
+            yield place
+    remove_directory(path)
+
+
+def sync(path: str) -> None:
+    """Make the content of a file durable."""
+    descriptor = system.open_append(path)
+    try:
+        system.sync_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def limit(path: str, most: int) -> None:
+    """Cut a file to so many bytes when it has grown to twice that."""
+    try:
+        if os.stat(path).st_size > 2 * most:
+            os.truncate(path, most)
+    except FileNotFoundError:
+        return

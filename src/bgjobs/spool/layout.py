@@ -1,0 +1,156 @@
+"""Names and paths in a spool: every one is built here, from parts that match their grammar."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from bgjobs.ids import ID
+from bgjobs.job import State, milliseconds, moment
+
+PRIORITY_NAMES = ("0", "1", "2-low", "3", "4", "5-normal", "6", "7", "8-high", "9")
+PRIORITY_OF = {name: number for number, name in enumerate(PRIORITY_NAMES)}
+PENDING_NAME = re.compile(r"([0-9]{13})-([0-7][0-9a-hjkmnp-tv-z]{25})\.json", re.ASCII)
+CLAIMED_NAME = re.compile(r"([0-9])\.([0-9]{13})-([0-7][0-9a-hjkmnp-tv-z]{25})\.json", re.ASCII)
+ENDED_NAME = re.compile(r"([0-7][0-9a-hjkmnp-tv-z]{25})\.json", re.ASCII)
+BUCKET_NAME = re.compile(r"(now|at)-([0-9]{12})(?:\.[0-9a-z]{1,26})?", re.ASCII)
+HOUR_NAME = re.compile(r"[0-9]{10}", re.ASCII)
+WORKER_NAME = ID
+DIRECTORIES = (
+    "pending",
+    "waiting",
+    "claimed",
+    "done",
+    "failed",
+    "cancelled",
+    "corrupt",
+    "workers",
+    "tmp",
+    "tmp/trash",
+    "locks",
+    "output",
+)
+OWN_NAMES = frozenset({"VERSION", "doorbell", "logs", "pending", "claimed", "workers"})
+ENDED_DIRECTORIES = {State.DONE: "done", State.FAILED: "failed", State.CANCELLED: "cancelled"}
+MINUTE_MS = 60_000
+
+
+class Pending(NamedTuple):
+    """A file name in `pending/`, taken apart. Sorts by not-before, then by submit moment: the order of age."""
+
+    not_before_ms: int
+    job_id: str
+
+
+def pending_name(not_before_ms: int, job_id: str) -> str:
+    """Return the file name of a job that waits for its turn."""
+    return f"{not_before_ms:013d}-{job_id}.json"
+
+
+def parse_pending(name: str) -> Pending | None:
+    """Take a pending file's name apart, or return None for a strange one."""
+    found = PENDING_NAME.fullmatch(name)
+    return Pending(int(found[1]), found[2]) if found else None
+
+
+def claimed_name(priority: int, pending: str) -> str:
+    """Return the file name that a pending job gets when it is claimed."""
+    return f"{priority}.{pending}"
+
+
+def parse_claimed(name: str) -> tuple[int, int, str] | None:
+    """Return priority, not-before in ms and id of a claimed file's name, or None for a strange one."""
+    found = CLAIMED_NAME.fullmatch(name)
+    return (int(found[1]), int(found[2]), found[3]) if found else None
+
+
+def bucket(not_before_ms: int, *, at_once: bool) -> str:
+    """Return the name of the bucket for this moment: `now-…` may run whatever the clock says."""
+    return f"{'now' if at_once else 'at'}-{minute(not_before_ms)}"
+
+
+def minute(ms: int) -> str:
+    """Return the UTC minute as YYYYMMDDhhmm."""
+    return moment(ms).strftime("%Y%m%d%H%M")
+
+
+def hour(at: datetime) -> str:
+    """Return the UTC hour as YYYYMMDDHH."""
+    return at.astimezone(UTC).strftime("%Y%m%d%H")
+
+
+def bucket_start_ms(name: str) -> int | None:
+    """Return the first millisecond of a bucket's minute, or None for a strange name."""
+    found = BUCKET_NAME.fullmatch(name)
+    if not found:
+        return None
+    try:
+        return milliseconds(datetime.strptime(found[2], "%Y%m%d%H%M").replace(tzinfo=UTC))
+    except ValueError:
+        return None
+
+
+def hours_between(first: datetime, last: datetime) -> list[str]:
+    """Return the hour names from one moment's hour to another's, both included, earliest first."""
+    start = first.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    count = max(0, int((last - start) / timedelta(hours=1))) + 1
+    return [hour(start + timedelta(hours=n)) for n in range(count)]
+
+
+class Layout:
+    """The paths of one spool."""
+
+    def __init__(self, root: str) -> None:
+        """Remember the spool's directory, as an absolute path."""
+        self.root = root
+        self.version = os.path.join(root, "VERSION")
+        self.doorbell = os.path.join(root, "doorbell")
+        self.claim_lock = os.path.join(root, "locks", "claim.lock")
+        self.pending = os.path.join(root, "pending")
+        self.claimed = os.path.join(root, "claimed")
+        self.workers = os.path.join(root, "workers")
+        self.corrupt = os.path.join(root, "corrupt")
+        self.tmp = os.path.join(root, "tmp")
+        self.trash = os.path.join(root, "tmp", "trash")
+        self.waiting = os.path.join(root, "waiting")
+        self._outputs = os.path.join(root, "output")
+
+    def directories(self) -> list[str]:
+        """Return every directory that a spool always has, parents first."""
+        plain = [os.path.join(self.root, *name.split("/")) for name in DIRECTORIES]
+        return [*plain, *(self.priority(number) for number in range(10))]
+
+    def priority(self, priority: int) -> str:
+        """Return the directory of a priority."""
+        return os.path.join(self.pending, PRIORITY_NAMES[priority])
+
+    def bucket(self, priority: int, name: str) -> str:
+        """Return the directory of a bucket."""
+        return os.path.join(self.pending, PRIORITY_NAMES[priority], name)
+
+    def claims_of(self, worker: str) -> str:
+        """Return the directory with a worker's claims."""
+        return os.path.join(self.claimed, worker)
+
+    def worker(self, worker: str, *parts: str) -> str:
+        """Return a worker's own directory, or a file in it."""
+        return os.path.join(self.workers, worker, *parts)
+
+    def ended(self, state: State) -> str:
+        """Return the directory above the hours of an ended state."""
+        return os.path.join(self.root, ENDED_DIRECTORIES[state])
+
+    def ended_path(self, state: State, hour_name: str, job_id: str) -> str:
+        """Return the path of an ended job."""
+        return os.path.join(self.root, ENDED_DIRECTORIES[state], hour_name, f"{job_id}.json")
+
+    def output(self, hour_name: str, job_id: str, number: int) -> str:
+        """Return the path of what an attempt printed. The hour is that of the job's submit moment."""
+        return os.path.join(self._outputs, hour_name, f"{job_id}.{number}.log")
+
+    @property
+    def outputs(self) -> str:
+        """The directory above the hours of captured output."""
+        return self._outputs

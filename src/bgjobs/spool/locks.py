@@ -1,0 +1,130 @@
+"""The spool's locks, all by filelock: one held for life by each worker and runner, one around each batch of claims."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout, lock_descriptor, unlock_descriptor
+
+from bgjobs import system
+from bgjobs.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIRST_PAUSE = 0.0002
+LONGEST_PAUSE = 0.002
+PATIENCE = 30.0
+
+
+def life_lock(path: str) -> FileLock:
+    """Return a lock to be held for as long as its process lives. The kernel frees it when the process ends.
+
+    FileLock rather than a bare descriptor: it closes its descriptor in forked children, who would else keep the lock.
+    """
+    return FileLock(path, preserve_lock_file=True, fallback_to_soft=False, thread_local=False, mode=0o600)
+
+
+def hold_for_life(path: str) -> FileLock:
+    """Take a life lock at once, or raise SpoolError."""
+    lock = life_lock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SpoolError(f"{path} is locked by another process", hint="two workers cannot share a place") from None
+    except OSError as error:
+        raise SpoolError(f"cannot lock {path}: {error.strerror}", hint="use a local file system") from error
+    return lock
+
+
+class ClaimLock:
+    """The lock around each batch of claims. It makes claiming fast and fair; the rename alone makes it correct."""
+
+    def __init__(self, path: str) -> None:
+        """Remember the lock file's path."""
+        self._path = path
+        self._descriptor: int | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for the block. Raises SpoolError when it cannot be had for a long time."""
+        descriptor = self._opened()
+        _acquire(descriptor, self._path)
+        try:
+            yield
+        finally:
+            unlock_descriptor(descriptor)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _opened(self) -> int:
+        # Somebody may have deleted or replaced the file: a lock on the old one would exclude nobody.
+        if self._descriptor is not None and not is_at(self._descriptor, self._path):
+            self.close()
+        if self._descriptor is None:
+            self._descriptor = system.open_create_append(self._path)
+        return self._descriptor
+
+
+def _acquire(descriptor: int, path: str) -> None:
+    pause, deadline = FIRST_PAUSE, time.monotonic() + PATIENCE
+    while not lock_descriptor(descriptor, blocking=False):
+        if time.monotonic() > deadline:
+            raise SpoolError(f"{path} has been locked for {PATIENCE:g} s", hint="is a worker stopped in a debugger?")
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def is_at(descriptor: int, path: str) -> bool:
+    """Tell whether the open file is still the one at this path."""
+    try:
+        there = os.stat(path)
+    except OSError:
+        return False
+    here = os.fstat(descriptor)
+    return here.st_nlink > 0 and (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
+
+
+class Probe:
+    """Asks whether the holder of a life lock is still there, at the price of one system call."""
+
+    def __init__(self, path: str) -> None:
+        """Open the lock file. Raises OSError when there is none."""
+        self._path = path
+        self._descriptor = system.open_append(path)
+
+    def take(self) -> bool:
+        """Take the lock if its holder is gone; then nobody else can take over the same dead worker."""
+        if not lock_descriptor(self._descriptor, blocking=False):
+            return False
+        if is_at(self._descriptor, self._path):
+            return True
+        unlock_descriptor(self._descriptor)
+        return False
+
+    def release(self) -> None:
+        """Give the lock back."""
+        unlock_descriptor(self._descriptor)
+
+    def close(self) -> None:
+        """Close the descriptor, and so give the lock back."""
+        os.close(self._descriptor)
+
+
+def is_held(path: str) -> bool:
+    """Tell whether some process holds the life lock at this path."""
+    try:
+        probe = Probe(path)
+    except OSError:
+        return False
+    try:
+        return not probe.take()
+    finally:
+        probe.close()

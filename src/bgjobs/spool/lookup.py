@@ -1,0 +1,172 @@
+"""Find jobs by id or by state, without a lock, while workers move them about."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from bgjobs.ids import id_ms
+from bgjobs.job import State
+from bgjobs.spool import files, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.spool.layout import Layout
+
+LOOKS = 4
+
+
+class Place(NamedTuple):
+    """Where a job's file lies, and all that its path says. `holder` is the worker that claimed it."""
+
+    job_id: str
+    state: State
+    path: str
+    priority: int | None = None
+    not_before_ms: int | None = None
+    holder: str = ""
+
+
+def locate(paths: Layout, job_id: str, now_ms: int) -> Place | None:
+    """Return where the job is, or None when there is none.
+
+    A job only moves forwards (pending, claimed, ended), but for a retry or a hand-back, which move it from claimed to
+    pending. Looking in the order of the forward moves and, if it was nowhere, again, finds it.
+    """
+    for _ in range(LOOKS):
+        place = (
+            _submitted(paths, job_id)
+            or _claimed(paths, job_id)
+            or _ended(paths, job_id)
+            or next((place for place in pending(paths, now_ms) if place.job_id == job_id), None)
+        )
+        if place is not None:
+            return place
+    return None
+
+
+def _submitted(paths: Layout, job_id: str) -> Place | None:
+    """Look where a job without delay lies right after it was submitted: its id tells the name."""
+    ms = id_ms(job_id)
+    prefix, name = layout.bucket(ms, at_once=True), layout.pending_name(ms, job_id)
+    for priority in range(9, -1, -1):
+        for bucket in files.names(paths.priority(priority)):
+            if bucket.startswith(prefix):
+                path = os.path.join(paths.bucket(priority, bucket), name)
+                if files.exists(path):
+                    return Place(job_id, State.QUEUED, path, priority, ms)
+    return None
+
+
+def _claimed(paths: Layout, job_id: str) -> Place | None:
+    ending = f"-{job_id}.json"
+    for holder in files.names(paths.claimed):
+        for name in files.names(paths.claims_of(holder)):
+            if name.endswith(ending):
+                return _claimed_place(paths, holder, name)
+    return None
+
+
+def _claimed_place(paths: Layout, holder: str, name: str) -> Place | None:
+    parts = layout.parse_claimed(name)
+    if parts is None:
+        return None
+    priority, not_before_ms, job_id = parts
+    path = os.path.join(paths.claims_of(holder), name)
+    return Place(job_id, State.RUNNING, path, priority, not_before_ms, holder)
+
+
+def _ended(paths: Layout, job_id: str) -> Place | None:
+    for state in layout.ENDED_DIRECTORIES:
+        for hour in files.names(paths.ended(state)):
+            path = paths.ended_path(state, hour, job_id)
+            if files.exists(path):
+                return Place(job_id, state, path)
+    return None
+
+
+def pending(paths: Layout, now_ms: int) -> Iterator[Place]:
+    """Go through all jobs that wait for their turn or their moment."""
+    for priority in range(9, -1, -1):
+        for bucket in files.names(paths.priority(priority)):
+            at_once = bucket.startswith("now-")
+            directory = paths.bucket(priority, bucket)
+            for name in files.names(directory):
+                parts = layout.parse_pending(name)
+                if parts is not None:
+                    due = at_once or parts.not_before_ms <= now_ms
+                    state = State.QUEUED if due else State.SCHEDULED
+                    yield Place(parts.job_id, state, os.path.join(directory, name), priority, parts.not_before_ms)
+
+
+def claimed(paths: Layout) -> Iterator[Place]:
+    """Go through all claimed jobs."""
+    for holder in files.names(paths.claimed):
+        for name in files.names(paths.claims_of(holder)):
+            place = _claimed_place(paths, holder, name)
+            if place is not None:
+                yield place
+
+
+def ended(paths: Layout, state: State) -> Iterator[Place]:
+    """Go through all jobs that ended in this state."""
+    for hour in files.names(paths.ended(state)):
+        directory = os.path.join(paths.ended(state), hour)
+        for name in files.names(directory):
+            found = layout.ENDED_NAME.fullmatch(name)
+            if found:
+                yield Place(found[1], state, os.path.join(directory, name))
+
+
+def everything(paths: Layout, states: frozenset[State], now_ms: int) -> Iterator[Place]:
+    """Go through the jobs in these states, in no order. One that moves meanwhile may be named twice."""
+    if states & {State.QUEUED, State.SCHEDULED}:
+        yield from (place for place in pending(paths, now_ms) if place.state in states)
+    if State.RUNNING in states:
+        yield from claimed(paths)
+    for state in layout.ENDED_DIRECTORIES:
+        if state in states:
+            yield from ended(paths, state)
+
+
+def counts(paths: Layout, now_ms: int) -> dict[State, int]:
+    """Count the jobs in each state, without opening one."""
+    found = dict.fromkeys(State, 0)
+    for priority in range(10):
+        for bucket in files.names(paths.priority(priority)):
+            names = files.names(paths.bucket(priority, bucket))
+            due = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
+            found[State.QUEUED] += due
+            found[State.SCHEDULED] += len(names) - due
+    found[State.RUNNING] = sum(len(files.names(paths.claims_of(holder))) for holder in files.names(paths.claimed))
+    for state in layout.ENDED_DIRECTORIES:
+        directory = paths.ended(state)
+        found[state] = sum(len(files.names(os.path.join(directory, hour))) for hour in files.names(directory))
+    found[State.WAITING] = sum(
+        len(files.names(os.path.join(paths.waiting, parent))) for parent in files.names(paths.waiting)
+    )
+    found[State.CORRUPT] = sum(not name.endswith(".reason") for name in files.names(paths.corrupt))
+    return found
+
+
+def _due(bucket: str, names: list[str], now_ms: int) -> int:
+    start_ms = layout.bucket_start_ms(bucket)
+    if start_ms is None or start_ms > now_ms:
+        return 0
+    if start_ms + layout.MINUTE_MS <= now_ms:
+        return len(names)
+    return sum(int(name[:13]) <= now_ms for name in names if layout.PENDING_NAME.fullmatch(name))
+
+
+def unfinished(paths: Layout, now_ms: int) -> tuple[bool, bool, bool]:
+    """Tell whether jobs may start now, will start later, and are claimed; stop looking as soon as that is known."""
+    due = later = False
+    for priority in range(10):
+        for bucket in files.names(paths.priority(priority)):
+            names = files.names(paths.bucket(priority, bucket)) if not (due and later) else []
+            ready = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
+            due, later = due or ready > 0, later or len(names) > ready
+    waiting = any(files.names(os.path.join(paths.waiting, parent)) for parent in files.names(paths.waiting))
+    is_claimed = any(files.names(paths.claims_of(holder)) for holder in files.names(paths.claimed))
+    return due, later or waiting, is_claimed

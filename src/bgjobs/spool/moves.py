@@ -1,0 +1,132 @@
+"""The moves of a claimed job: write down what became of it, then move its file there. Shared by worker and recovery.
+
+The event comes first, then the move: a crash between the two leaves a claimed file whose last line says what is left
+to do, and whoever recovers it only finishes the move.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bgjobs import system
+from bgjobs.errors import ClaimLostError
+from bgjobs.job import ENDED, State, milliseconds, moment
+from bgjobs.spool import files, layout, record
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bgjobs.job import Job
+    from bgjobs.spool.layout import Layout
+
+
+class Mover:
+    """Moves the claimed jobs of one worker `wid`."""
+
+    def __init__(self, paths: Layout, wid: str) -> None:
+        """Remember whose claims these are."""
+        self._paths = paths
+        self._wid = wid
+        self._known: set[str] = set()
+
+    def finish(self, path: str, before: Job, job: Job) -> str:
+        """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path."""
+        event = ending_of(before, job, self._wid)
+        try:
+            files.append(path, record.encoded(event))
+        except FileNotFoundError:
+            raise ClaimLostError(f"job {job.id} is no longer ours") from None
+        except OSError:
+            # The disk is full or failing. The move alone still says what matters: a job that ended is not run again.
+            if not isinstance(event, record.End):
+                raise
+        if isinstance(event, record.End):
+            return self.to_ended(path, job.id, event.state, moment(event.at))
+        return self.to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=moment(event.at))
+
+    def to_ended(self, path: str, job_id: str, state: State, at: datetime) -> str:
+        """Move a claimed job to where the jobs lie that ended so."""
+        hour = layout.hour(at)
+        target = self._paths.ended_path(state, hour, job_id)
+        self._make(os.path.dirname(target))
+        if files.exists(target):
+            # Somebody copied a job file: this one ended already, under the same id.
+            return quarantine(self._paths, path, "duplicate: a job of this id has ended already")
+        files.move(path, target)
+        return target
+
+    def to_pending(self, path: str, priority: int, not_before_ms: int, job_id: str, *, now: datetime) -> str:
+        """Move a claimed job back to the queue, to start at this moment."""
+        name = layout.bucket(not_before_ms, at_once=not_before_ms <= milliseconds(now))
+        # A bucket of our own, because the others' cursors do not look again at a bucket of which they still know
+        # names: they would meet this job only after all of those, though it is older.
+        directory = self._paths.bucket(priority, f"{name}.{self._wid}")
+        target = os.path.join(directory, layout.pending_name(not_before_ms, job_id))
+        while True:
+            files.make_directory(directory)
+            try:
+                files.move(path, target)
+            except FileNotFoundError:
+                if not files.exists(path):
+                    raise ClaimLostError(f"job {job_id} is no longer ours") from None
+                continue  # another worker removed the drained bucket just now
+            return target
+
+    def _make(self, directory: str) -> None:
+        if directory not in self._known:
+            files.make_directory(directory)
+            self._known.add(directory)
+
+
+def ending_of(before: Job, job: Job, wid: str) -> record.Try | record.Lost | record.Back | record.End:
+    """Return the event that turns one into the other."""
+    last = job.attempts[-1] if job.attempts else None
+    at = job.finished_at or (last.finished_at if last else None)
+    assert at is not None  # noqa: S101 - lifecycle sets one of the two in every ending
+    ms = milliseconds(at)
+    if job.state not in ENDED and last is not None and last.outcome == "interrupted":
+        return record.Back(at=ms, wid=wid)
+    lost = job.crashes > before.crashes
+    outcome = last.outcome if last else ""
+    exit_status = last.exit if last else None
+    error = record.cut_error(job.error)
+    if job.state in ENDED:
+        return record.End(
+            at=ms,
+            wid=wid,
+            state=job.state,
+            outcome=outcome,
+            error=error,
+            exit=exit_status,
+            progress=job.progress,
+            result=job.result_json,
+            lost=lost,
+        )
+    kind = record.Lost if lost else record.Try
+    return kind(at=ms, wid=wid, outcome=outcome, error=error, exit=exit_status, not_before=milliseconds(job.not_before))
+
+
+def quarantine(paths: Layout, path: str, reason: str) -> str:
+    """Move what is not a valid job file to `corrupt/`, untouched, and put the reason beside it."""
+    name = os.path.basename(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    safe = "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)[:120].lstrip(".") or "_"
+    target, number = os.path.join(paths.corrupt, safe), 0
+    while files.exists(target):
+        number += 1
+        target = os.path.join(paths.corrupt, f"{safe}.{number}")
+    files.move(path, target)
+    files.create(f"{target}.reason", f"{reason}\n".encode(), sync=False)
+    return target
+
+
+def keep_output(source: str, target: str) -> bool:
+    """Move collected output to where it is kept; return whether there was any."""
+    try:
+        if os.stat(source).st_size == 0:
+            return False
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        system.move(source, target)
+    except OSError:
+        return False  # output is worth less than the job
+    return True

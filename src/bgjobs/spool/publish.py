@@ -1,0 +1,110 @@
+"""Put new jobs into `pending/`, durable when that returns. The steps and what a crash leaves: docs/spool.md."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from bgjobs import system
+from bgjobs.ids import new_id
+from bgjobs.job import milliseconds
+from bgjobs.spool import files, layout, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bgjobs.job import Job
+    from bgjobs.spool.layout import Layout
+
+MOST_IN_GROUP = 4096
+
+
+class Publisher:
+    """Publishes jobs in one spool. `durable` means that they survive a power cut once `publish` has returned."""
+
+    def __init__(self, paths: Layout, *, durable: bool) -> None:
+        """Find out which order of syncs this file system needs."""
+        self._paths = paths
+        self._durable = durable
+        self._one_sync = durable and system.one_fsync_is_safe(paths.root)
+        self._known: set[str] = set()
+
+    def publish(self, jobs: Sequence[Job]) -> None:
+        """Publish the jobs, each group of one priority and minute all or nothing. Raises OSError."""
+        groups: dict[tuple[int, str], list[Job]] = defaultdict(list)
+        for job in jobs:
+            at_once = job.not_before <= job.submitted_at
+            groups[job.priority, layout.bucket(milliseconds(job.not_before), at_once=at_once)].append(job)
+        for (priority, bucket), members in groups.items():
+            for start in range(0, len(members), MOST_IN_GROUP):
+                group = members[start : start + MOST_IN_GROUP]
+                if len(group) == 1:
+                    self._publish_one(priority, bucket, group[0])
+                else:
+                    self._publish_group(priority, bucket, group)
+        system.ring(self._paths.doorbell)
+
+    def _publish_one(self, priority: int, bucket: str, job: Job) -> None:
+        name = layout.pending_name(milliseconds(job.not_before), job.id)
+        fresh, data = os.path.join(self._paths.tmp, name), record.line_1(job)
+        directory = self._paths.bucket(priority, bucket)
+        while True:
+            self._make_bucket(priority, directory)
+            try:
+                self._write(fresh, data, os.path.join(directory, name), directory)
+            except FileNotFoundError:
+                # A worker removed the drained bucket between our look and our move: make it again.
+                if not files.exists(self._paths.tmp):
+                    raise
+                self._known.discard(directory)
+            else:
+                return
+
+    def _write(self, fresh: str, data: bytes, target: str, directory: str) -> None:
+        if self._one_sync:
+            files.create_and_publish(fresh, data, target)
+            return
+        files.create(fresh, data, sync=self._durable)
+        try:
+            files.move(fresh, target)
+        except OSError:
+            files.remove(fresh)
+            raise
+        if self._durable:
+            files.sync_directory(directory)
+
+    def _make_bucket(self, priority: int, directory: str) -> None:
+        if directory in self._known:
+            return
+        is_new = not files.exists(directory)
+        files.make_directory(directory)
+        # Somebody else may have made it a moment ago and not have synced its name yet. Where one sync is safe, the
+        # journal keeps that order for us.
+        if self._durable and (is_new or not self._one_sync):
+            files.sync_directory(self._paths.priority(priority))
+        self._known.add(directory)
+
+    def _publish_group(self, priority: int, bucket: str, group: Sequence[Job]) -> None:
+        """Write the whole group beside the queue, sync it, and make it visible by moving its directory: one bucket."""
+        suffix = new_id()
+        fresh = os.path.join(self._paths.tmp, suffix)
+        files.make_directory(fresh)
+        try:
+            self._fill(fresh, group)
+            files.move(fresh, self._paths.bucket(priority, f"{bucket}.{suffix}"))
+        except OSError:
+            for _ in files.remove_tree(fresh):
+                pass
+            raise
+        if self._durable:
+            files.sync_directory(self._paths.priority(priority))
+
+    def _fill(self, directory: str, group: Sequence[Job]) -> None:
+        for job in group:
+            name = layout.pending_name(milliseconds(job.not_before), job.id)
+            files.create(os.path.join(directory, name), record.line_1(job), sync=False)
+        if self._durable and not system.sync_filesystem(directory):
+            for name in files.names(directory):
+                files.sync(os.path.join(directory, name))
+            files.sync_directory(directory)

@@ -1,0 +1,235 @@
+"""Take over what a dead worker left: finish its half-done moves, and hand out the jobs that it was running.
+
+A worker is dead when its `alive.lock` can be taken, whatever any pid says. Whoever holds that lock owns the dead
+worker's claims. Every step can be repeated: a recoverer that dies half-way frees the lock, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from bgjobs import system
+from bgjobs.backend import Claim
+from bgjobs.ids import id_ms
+from bgjobs.job import Attempt, State, milliseconds, moment
+from bgjobs.lifecycle import cancelled
+from bgjobs.spool import files, layout, locks, moves, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.events import Log
+    from bgjobs.job import Job
+    from bgjobs.spool.layout import Layout
+
+UNREADY_S = 600
+LEFTOVER_PATIENCE_S = 0.5
+
+
+class RunnerNote(Struct, frozen=True):
+    """Which process a runner is."""
+
+    pid: int
+    birth: str
+    boot: str
+
+
+class Recovery:
+    """Recovers other workers' claims on behalf of the worker `me`."""
+
+    def __init__(self, paths: Layout, log: Log, me: str) -> None:
+        """Know no other worker yet."""
+        self._paths = paths
+        self._log = log
+        self._me = me
+        self._probes: dict[str, locks.Probe] = {}
+        self.orphans: set[str] = set()
+        self.mover = moves.Mover(paths, me)
+
+    def run(self) -> Iterator[Claim]:
+        """Look at every other worker; give out the attempts that were lost with a dead one."""
+        others = set(files.names(self._paths.workers)) - {self._me}
+        for gone in self._probes.keys() - others:
+            self._probes.pop(gone).close()
+        for wid in sorted(others):
+            if layout.WORKER_NAME.fullmatch(wid) and self._is_dead(wid):
+                try:
+                    yield from self._take_over(wid)
+                finally:
+                    self._probes.pop(wid).close()
+
+    def close(self) -> None:
+        """Close what was kept open."""
+        for probe in self._probes.values():
+            probe.close()
+        self._probes.clear()
+
+    def _is_dead(self, wid: str) -> bool:
+        """Tell whether the worker is dead; if so its lock is now ours."""
+        if wid not in self._probes:
+            if not self._was_ready(wid):
+                return False
+            try:
+                self._probes[wid] = locks.Probe(self._paths.worker(wid, "alive.lock"))
+            except OSError:
+                return False
+        return self._probes[wid].take()
+
+    def _was_ready(self, wid: str) -> bool:
+        """Ignore a worker between making its directory and taking its lock, but not for ever."""
+        if files.exists(self._paths.worker(wid, "ready")):
+            return True
+        changed = files.changed_ns(self._paths.worker(wid))
+        return changed is not None and time.time_ns() - changed > UNREADY_S * 1_000_000_000
+
+    def _take_over(self, wid: str) -> Iterator[Claim]:
+        blocked = not self._end_runners(wid)
+        complete = True
+        for name in sorted(files.names(self._paths.claims_of(wid))):
+            path = os.path.join(self._paths.claims_of(wid), name)
+            for claim in self._resolve(wid, path, blocked=blocked):
+                if claim is None:
+                    complete = False
+                else:
+                    yield claim
+        if complete and not blocked:
+            self.orphans.discard(wid)
+            dissolve(self._paths, wid)
+            self._probes[wid].release()
+            remove_place(self._paths, wid)
+
+    def _end_runners(self, wid: str) -> bool:
+        """End what is left of the dead worker's runners; return whether none of them can still run a job."""
+        directory = self._paths.worker(wid)
+        for name in files.names(directory):
+            if name.startswith("r") and name.endswith(".pid"):
+                note = _read_note(os.path.join(directory, name))
+                if note is not None and note.boot == system.boot_id():
+                    system.kill_leftover(note.pid, note.birth)
+        deadline = time.monotonic() + LEFTOVER_PATIENCE_S
+        held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
+        while any(locks.is_held(path) for path in held):
+            if time.monotonic() > deadline:
+                self.orphans.add(wid)
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _resolve(self, wid: str, path: str, *, blocked: bool) -> Iterator[Claim | None]:
+        """Finish what the dead worker had begun with one claimed file; give out the claim if its attempt was lost.
+
+        None stands for a file that has to wait.
+        """
+        parts = layout.parse_claimed(os.path.basename(path))
+        if parts is None:
+            self._quarantine(path, "not a claimed job's name")
+            return
+        priority, not_before_ms, job_id = parts
+        try:
+            data = files.read(path, record.MOST_BYTES)
+            job = record.decode(
+                data, job_id=job_id, state=State.RUNNING, priority=priority, not_before_ms=not_before_ms
+            )
+        except FileNotFoundError:
+            return
+        except (files.StrangeFileError, record.CorruptError) as error:
+            self._quarantine(path, str(error))
+            return
+        except record.NewerFormatError:
+            self.mover.to_pending(path, priority, not_before_ms, job_id, now=datetime.now(UTC))
+            return
+        last = next(reversed(record.events(data)), None)
+        yield from self._decide(wid, path, job, last, blocked=blocked)
+
+    def _decide(
+        self, wid: str, path: str, job: Job, last: record.AnyEvent | None, *, blocked: bool
+    ) -> Iterator[Claim | None]:
+        now = datetime.now(UTC)
+        ours = last is not None and last.wid == wid
+        match last:
+            case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
+                self.mover.to_ended(path, job.id, state, moment(at))
+            case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours:
+                self.mover.to_pending(path, job.priority, ms, job.id, now=now)
+            case _ if blocked:
+                yield None
+            case record.Start() if ours:
+                self._save_output(wid, job, last)
+                yield self._cancelled_or_lost(wid, path, job, now)
+            case _:
+                yield from self._not_begun(wid, path, job, now)
+
+    def _not_begun(self, wid: str, path: str, job: Job, now: datetime) -> Iterator[Claim]:
+        if self._wish(wid, job.id) is not None:
+            self._finish_cancelled(wid, path, job, now)
+        elif self._rebooted(wid):
+            # The machine went down under it, and the `start` line may have been lost with the page cache: it counts
+            # as begun, or a job that brings the machine down would do so for ever.
+            attempt = Attempt(number=len(job.attempts) + 1, started_at=now)
+            begun = msgspec.structs.replace(job, attempts=(*job.attempts, attempt), charged=job.charged + 1)
+            yield Claim(begun, path, leftover=True)
+        else:
+            self.mover.to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=now)
+
+    def _cancelled_or_lost(self, wid: str, path: str, job: Job, now: datetime) -> Claim | None:
+        if self._wish(wid, job.id) is None:
+            return Claim(job, path, leftover=True)
+        self._finish_cancelled(wid, path, job, now)
+        return None
+
+    def _finish_cancelled(self, wid: str, path: str, job: Job, now: datetime) -> None:
+        by = self._wish(wid, job.id) or ""
+        if job.attempts and not job.attempts[-1].outcome:
+            last = msgspec.structs.replace(job.attempts[-1], finished_at=now, outcome="cancelled")
+            job = msgspec.structs.replace(job, attempts=(*job.attempts[:-1], last))
+        self.mover.finish(path, job, cancelled(job, by, now))
+        self._log.cancelled(job, now, by)
+
+    def _wish(self, wid: str, job_id: str) -> str | None:
+        try:
+            return files.read(self._paths.worker(wid, f"cancel-{job_id}"), 1024).decode("utf-8", "replace")
+        except (OSError, files.StrangeFileError):
+            return None
+
+    def _rebooted(self, wid: str) -> bool:
+        try:
+            about = msgspec.json.decode(files.read(self._paths.worker(wid, "info"), 65_536))
+        except (OSError, files.StrangeFileError, msgspec.DecodeError):
+            return False
+        return isinstance(about, dict) and about.get("boot") != system.boot_id()
+
+    def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
+        hour = layout.hour(moment(id_ms(job.id)))
+        moves.keep_output(self._paths.worker(wid, f"r{start.slot}.out"), self._paths.output(hour, job.id, start.number))
+
+    def _quarantine(self, path: str, reason: str) -> None:
+        moves.quarantine(self._paths, path, reason)
+        self._log.corrupt(os.path.basename(path), reason, datetime.now(UTC))
+
+
+def _read_note(path: str) -> RunnerNote | None:
+    try:
+        return msgspec.json.decode(files.read(path, 4096), type=RunnerNote)
+    except (OSError, files.StrangeFileError, msgspec.DecodeError):
+        return None
+
+
+def dissolve(paths: Layout, wid: str) -> None:
+    """Remove what a worker kept for itself, all but the lock that says whose it is."""
+    files.remove_directory(paths.claims_of(wid))
+    files.remove(paths.worker(wid, "ready"))
+    for name in files.names(paths.worker(wid)):
+        if name != "alive.lock":
+            files.remove(paths.worker(wid, name))
+
+
+def remove_place(paths: Layout, wid: str) -> None:
+    """Remove the last of a worker's place, whose lock is free again."""
+    files.remove(paths.worker(wid, "alive.lock"))
+    files.remove_directory(paths.worker(wid))

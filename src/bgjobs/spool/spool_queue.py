@@ -1,0 +1,296 @@
+"""The queue in a directory, as one `Backend`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bgjobs import system
+from bgjobs.backend import CancelResult, Filter, Selection, Unfinished, WorkerInfo, WorkerView
+from bgjobs.errors import SpoolError
+from bgjobs.ids import id_ms, new_id
+from bgjobs.job import Job, Progress, State, milliseconds, moment
+from bgjobs.lifecycle import cancelled
+from bgjobs.spool import files, layout, lookup, record
+from bgjobs.spool.layout import Layout
+from bgjobs.spool.publish import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bgjobs.backend import Session
+    from bgjobs.events import Log
+    from bgjobs.settings import Settings
+    from bgjobs.spool.lookup import Place
+
+TRIES = 100
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class SpoolQueue:
+    """Jobs as files in directories named after their state. See docs/spool.md for the protocol."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        """Open the spool, or set it up where there is none. Raises SpoolError."""
+        self.paths = Layout(settings.spool)
+        self.log_dir = settings.log_dir
+        self.log = log
+        self._settings = settings
+        self._publisher: Publisher | None = None
+        try:
+            self._open()
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
+
+    def _open(self) -> None:
+        try:
+            data = files.read(self.paths.version, 1024)
+        except FileNotFoundError:
+            self._set_up()
+            return
+        except files.StrangeFileError as error:
+            raise SpoolError(f"{self.paths.version} is {error}", hint="use another spool") from None
+        try:
+            version = msgspec.json.decode(data, type=dict[str, object]).get("format")
+        except msgspec.DecodeError:
+            version = None
+        if version != record.FORMAT:
+            raise SpoolError(
+                f"the spool {self.paths.root} has format {version!r}, this bgjobs knows {record.FORMAT}",
+                hint="use the bgjobs that made it, or another --spool",
+            )
+
+    def _set_up(self) -> None:
+        root = self.paths.root
+        if any(name in layout.OWN_NAMES for name in files.names(root)) and not files.exists(self.paths.claim_lock):
+            raise SpoolError(f"the spool {root} has lost its VERSION file", hint="restore it, or use another --spool")
+        os.makedirs(root, exist_ok=True)
+        network = system.network_filesystem(root)
+        if network:
+            raise SpoolError(
+                f"the spool {root} is on a network file system ({network})",
+                hint="locks do not hold there: use a local one",
+            )
+        from bgjobs.spool import locks  # noqa: PLC0415 - slow to import, and a spool is set up once
+
+        for directory in self.paths.directories():
+            files.make_directory(directory)
+        setting_up = locks.ClaimLock(self.paths.claim_lock)
+        with setting_up.held():
+            if not files.exists(self.paths.version):
+                self._publish_version()
+        setting_up.close()
+
+    def _publish_version(self) -> None:
+        if not files.exists(self.paths.doorbell):
+            files.create(self.paths.doorbell, b"\n", sync=False)
+        about = msgspec.json.encode({"format": record.FORMAT, "uuid": new_id()})
+        fresh = os.path.join(self.paths.tmp, f"VERSION.{new_id()}")
+        files.create(fresh, about + b"\n", sync=True)
+        files.move(fresh, self.paths.version)
+        files.sync_directory(self.paths.root)
+
+    # Producer
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
+        if self._publisher is None:
+            self._publisher = Publisher(self.paths, durable=self._settings.durability == "full")
+        try:
+            self._publisher.publish(jobs)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
+
+    # Inspection
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or None when there is none."""
+        for _ in range(TRIES):
+            place = lookup.locate(self.paths, job_id, _now_ms())
+            if place is None:
+                return None
+            job = self._read(place)
+            if job is not None:
+                return job
+        raise SpoolError(f"job {job_id} moves faster than it can be read", hint="try again")
+
+    def _read(self, place: Place) -> Job | None:
+        """Read a job, or return None when it has moved or is not a valid job file."""
+        try:
+            data = files.read(place.path, record.MOST_BYTES)
+            job = record.decode(
+                data,
+                job_id=place.job_id,
+                state=place.state,
+                priority=place.priority,
+                not_before_ms=place.not_before_ms,
+            )
+        except (FileNotFoundError, files.StrangeFileError, record.CorruptError, record.NewerFormatError):
+            return None
+        return self._with_progress(job, place) if place.holder else job
+
+    def _with_progress(self, job: Job, place: Place) -> Job:
+        try:
+            data = files.read(self.paths.worker(place.holder, f"progress-{job.id}"), 65_536)
+            return msgspec.structs.replace(job, progress=msgspec.json.decode(data, type=Progress))
+        except (OSError, files.StrangeFileError, msgspec.DecodeError):
+            return job
+
+    def ids(self, suffix: str) -> list[str]:
+        """Return the ids that end so."""
+        places = lookup.everything(self.paths, frozenset(State), _now_ms())
+        return sorted({place.job_id for place in places if place.job_id.endswith(suffix)})
+
+    def jobs(self, where: Filter) -> Iterator[Job]:
+        """Go through the jobs that meet the conditions, newest first."""
+        places = list(lookup.everything(self.paths, where.states, _now_ms()))
+        places.sort(key=lambda place: place.job_id, reverse=True)
+        seen: str | None = None
+        for place in places:
+            if place.job_id == seen or not _may_match(place, where):
+                continue
+            job = self._read(place) or self._moved(place)
+            if job is not None and where.admits(job):
+                seen = place.job_id
+                yield job
+
+    def _moved(self, place: Place) -> Job | None:
+        return None if files.exists(place.path) else self.get(place.job_id)
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state."""
+        return lookup.counts(self.paths, _now_ms())
+
+    def oldest_queued(self) -> datetime | None:
+        """Return since when the oldest job that may start now has been able to, or None."""
+        places = lookup.pending(self.paths, _now_ms())
+        moments = [p.not_before_ms for p in places if p.state is State.QUEUED and p.not_before_ms is not None]
+        return moment(min(moments)) if moments else None
+
+    def unfinished(self, now: datetime) -> Unfinished:
+        """Return whether there is work."""
+        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)))
+
+    def workers(self) -> list[WorkerView]:
+        """Return all workers that left a trace, dead ones included."""
+        from bgjobs.spool import locks  # noqa: PLC0415 - filelock is slow to import
+
+        found = []
+        for wid in sorted(files.names(self.paths.workers)):
+            try:
+                about = msgspec.json.decode(files.read(self.paths.worker(wid, "info"), 65_536))
+                info = msgspec.convert(about["worker"], WorkerInfo)
+            except (OSError, files.StrangeFileError, msgspec.MsgspecError, KeyError, TypeError):
+                continue
+            alive = locks.is_held(self.paths.worker(wid, "alive.lock"))
+            found.append(WorkerView(id=wid, info=info, alive=alive))
+        return found
+
+    def output(self, job: Job, attempt: int) -> Path | None:
+        """Return the file with what an attempt printed, or None when it printed nothing."""
+        kept = Path(self.paths.output(layout.hour(moment(id_ms(job.id))), job.id, attempt))
+        if kept.exists():
+            return kept
+        place = lookup.locate(self.paths, job.id, _now_ms())
+        if place is None or place.state is not State.RUNNING:
+            return kept if kept.exists() else None
+        return self._output_so_far(place, attempt)
+
+    def _output_so_far(self, place: Place, attempt: int) -> Path | None:
+        """Return where the runner that runs the job right now collects what it prints."""
+        try:
+            recorded = record.events(files.read(place.path, record.MOST_BYTES))
+        except (OSError, files.StrangeFileError):
+            return None
+        last = next(reversed(recorded), None)
+        if not isinstance(last, record.Start) or last.number != attempt:
+            return None
+        path = Path(self.paths.worker(last.wid, f"r{last.slot}.out"))
+        return path if path.exists() else None
+
+    # Control
+
+    def cancel(self, job_id: str, by: str) -> CancelResult:
+        """Cancel a job that has not begun, or ask for the end of a running one."""
+        for _ in range(TRIES):
+            place = lookup.locate(self.paths, job_id, _now_ms())
+            if place is None:
+                return "unknown"
+            if place.state.ended:
+                return "too late"
+            done = self._ask(place, by) if place.state is State.RUNNING else self._cancel_pending(place, by)
+            if done is not None:
+                return done
+        raise SpoolError(f"job {job_id} moves faster than it can be cancelled", hint="try again")
+
+    def _cancel_pending(self, place: Place, by: str) -> CancelResult | None:
+        """Take the job out of the queue by one move, which decides; None when somebody else was faster."""
+        now = datetime.now(UTC)
+        target = self.paths.ended_path(State.CANCELLED, layout.hour(now), place.job_id)
+        files.make_directory(os.path.dirname(target))
+        try:
+            files.move(place.path, target)
+        except FileNotFoundError:
+            return None
+        job = self._read(place._replace(path=target, state=State.CANCELLED))
+        if job is not None:
+            gone = cancelled(job, by, now)
+            end = record.End(at=milliseconds(now), state=State.CANCELLED, error=gone.error)
+            files.append(target, record.encoded(end))
+            self.log.cancelled(gone, now, by)
+        return "cancelled"
+
+    def _ask(self, place: Place, by: str) -> CancelResult | None:
+        """Ask the worker that holds the job to stop it; None when the job is not in its hands any more."""
+        wish = self.paths.worker(place.holder, f"cancel-{place.job_id}")
+        try:
+            files.create(wish, by.encode("utf-8", "replace"), sync=False)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            return None
+        system.ring(self.paths.doorbell)
+        # The worker may have put the job back just before it could see this: then nobody would ever act on it.
+        if files.exists(place.path):
+            return "requested"
+        files.remove(wish)
+        return None
+
+    def join(self, info: WorkerInfo, selection: Selection) -> Session:
+        """Take a place as a worker."""
+        from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
+
+        try:
+            return SpoolSession(self, info, selection, self._settings.age_boost)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
+
+
+def _may_match(place: Place, where: Filter) -> bool:
+    """Leave out by name alone what need not be opened."""
+    submitted = moment(id_ms(place.job_id))
+    slack = 1  # ms: the id holds whole ones
+    return (
+        (where.priority is None or place.priority in {None, where.priority})
+        and (where.since is None or milliseconds(submitted) + slack >= milliseconds(where.since))
+        and (where.until is None or submitted < where.until)
+    )
+
+
+def _unusable(root: str, error: OSError) -> SpoolError:
+    where = os.fsdecode(error.filename) if error.filename else root
+    if error.errno in FULL:
+        return SpoolError(f"no space left for {where}", hint="free some, or prune ended jobs", code="disk-full")
+    return SpoolError(
+        f"cannot use the spool {root}: {error.strerror} ({where})",
+        hint="check its permissions, or name another with --spool",
+    )
+
+
+def _now_ms() -> int:
+    return milliseconds(datetime.now(UTC))
