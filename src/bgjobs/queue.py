@@ -1,0 +1,426 @@
+"""The public `Queue`: check a request against the allowlist, then submit, look, wait, cancel, retry."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from bgjobs import durations, ids, secrets, settings, signatures, system
+from bgjobs.allowlist import Allowlist, Target
+from bgjobs.arguments import check, needs_conversion
+from bgjobs.backend import Filter
+from bgjobs.errors import (
+    BadArgumentsError,
+    JobFailed,
+    JobWasCancelled,
+    NoSuchJobError,
+    RefusedError,
+    UsageError,
+)
+from bgjobs.events import Log
+from bgjobs.ids import ID, SUFFIX, new_id
+from bgjobs.job import MILLISECOND, Job, State, milliseconds, moment, parse_priority
+from bgjobs.spool.record import LATEST_MS, MOST_ARGUMENTS, MOST_DEPTH, TAG
+from bgjobs.spool.spool_queue import SpoolQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Self
+
+    from bgjobs.backend import Backend, CancelResult, WorkerView
+    from bgjobs.settings import Settings
+    from bgjobs.signatures import Signature, Unreadable
+
+MOST_TAGS = 32
+LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One call to make, as someone asks for it. None stands for what the allowlist says.
+
+    Lengths are seconds, a text such as "90s", or a timedelta. `text` says that the arguments are text which becomes
+    what the method's annotations say.
+    """
+
+    class_name: str
+    method: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = {}
+    priority: str | int | None = None
+    delay: str | float | timedelta | None = None
+    at: datetime | None = None
+    retries: int | None = None
+    retry_delay: str | float | timedelta | None = None
+    timeout: str | float | timedelta | None = None
+    tags: Sequence[str] = ()
+    text: bool = False
+    retry_of: str | None = None
+
+
+class Queue:
+    """The jobs of one project."""
+
+    def __init__(self, configured: Settings) -> None:
+        """Open the queue of these settings. Raises ConfigError or SpoolError."""
+        self.settings = configured
+        self.allowlist = Allowlist(configured)
+        self._backend: SpoolQueue | None = None
+        self.log = Log(configured.log_dir)
+
+    @classmethod
+    def open(cls, *, config: str | None = None, spool: str | None = None) -> Self:
+        """Open the queue of the project here: the allowlist in this directory or above it, or the one named."""
+        return cls(settings.load(config=config, spool=spool))
+
+    @property
+    def backend(self) -> Backend:
+        """The store behind the queue, opened when it is first needed."""
+        if self._backend is None:
+            self._backend = SpoolQueue(self.settings, self.log)
+        return self._backend
+
+    def take_over(self, configured: Settings, allowlist: Allowlist) -> None:
+        """Go on with changed settings, but with the same spool and logs."""
+        self.settings = msgspec.structs.replace(configured, spool=self.settings.spool, log_dir=self.settings.log_dir)
+        self.allowlist = allowlist
+
+    # Submitting
+
+    def submit(
+        self,
+        class_name: str,
+        method: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        priority: str | int | None = None,
+        delay: str | float | timedelta | None = None,
+        at: datetime | None = None,
+        retries: int | None = None,
+        retry_delay: str | float | timedelta | None = None,
+        timeout: str | float | timedelta | None = None,
+        tags: Sequence[str] = (),
+        text: bool = False,
+    ) -> Job:
+        """Queue one job and return it; it is durable then. Lengths are seconds, a text such as "90s", or a timedelta.
+
+        Raises RefusedError (not allowed, no such method, wrong arguments), UsageError (bad value) or SpoolError.
+        """
+        request = Request(
+            class_name=class_name,
+            method=method,
+            args=args,
+            kwargs=kwargs or {},
+            priority=priority,
+            delay=delay,
+            at=at,
+            retries=retries,
+            retry_delay=retry_delay,
+            timeout=timeout,
+            tags=tags,
+            text=text,
+        )
+        return self.submit_many([request])[0]
+
+    def submit_many(self, requests: Iterable[Request]) -> list[Job]:
+        """Queue jobs, all checked before the first is stored; those with one priority and minute all or none."""
+        jobs = [self.prepare(request) for request in requests]
+        self.backend.submit(jobs)
+        with self.log.together():
+            for job in jobs:
+                self.log.submitted(job, job.submitted_at)
+        return jobs
+
+    def prepare(self, request: Request) -> Job:
+        """Check a request and return the job that it would be, without storing it. A refusal is logged."""
+        try:
+            target = self.allowlist.target(request.class_name, request.method)
+            text = self._check_arguments(target, request)
+        except RefusedError as error:
+            self.log.refused_at_submit(request.class_name, request.method, error.code, str(error), datetime.now(UTC))
+            raise
+        return _job(target, request, text=text)
+
+    def signature(self, target: Target) -> Signature | Unreadable:
+        """Return what the source says an approved method takes, without importing it."""
+        return signatures.read(target.module, target.owner, target.method, self.settings.import_paths)
+
+    def _check_arguments(self, target: Target, request: Request) -> bool:
+        """Refuse arguments that cannot fit; return whether some of them are text to be converted."""
+        _check_size(target, request)
+        signature = self.signature(target)
+        if isinstance(signature, signatures.Signature):
+            check(signature, request.args, request.kwargs, text=request.text, secret=target.secret)
+        return request.text and needs_conversion(signature)
+
+    # Looking
+
+    def get(self, job_id: str) -> Job:
+        """Return the job of this id, or of a unique end of one (8 or more characters). Raises NoSuchJobError."""
+        full = self.full_id(job_id)
+        job = self.backend.get(full)
+        if job is None:
+            raise NoSuchJobError(f"no job {job_id}", hint="see `bgjobs list`; ended jobs are pruned after a while")
+        return job
+
+    def full_id(self, job_id: str) -> str:
+        """Return the id that ends so. Raises UsageError for a bad shape, NoSuchJobError when none or several do."""
+        if ID.fullmatch(job_id):
+            return job_id
+        if not SUFFIX.fullmatch(job_id):
+            raise UsageError(
+                f"bad job id {job_id[:40]!a}",
+                hint="an id is 26 letters and digits, or the last 8 or more of them",
+                code="bad-id",
+            )
+        found = self.backend.ids(job_id)
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise NoSuchJobError(f"no job ends with {job_id}", hint="see `bgjobs list`")
+        raise UsageError(f"{len(found)} jobs end with {job_id}", hint="give more characters", code="bad-id")
+
+    def jobs(self, where: Filter | None = None, **conditions: Any) -> Iterator[Job]:  # noqa: ANN401 - as Filter's
+        """Go through the jobs that meet the conditions, newest first.
+
+        Conditions: `state` (one, or several in a list), `class_name`, `method`, `priority`, `tag`, `since`, `until`
+        (submit moments), `error` (part of the error's text).
+        """
+        if where is None:
+            states = conditions.pop("state", None)
+            if states is not None:
+                chosen = [states] if isinstance(states, str) else states
+                conditions["states"] = frozenset(State(state) for state in chosen)
+            where = Filter(**conditions)
+        return self.backend.jobs(where)
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state."""
+        return self.backend.counts()
+
+    def workers(self) -> list[WorkerView]:
+        """Return the workers that left a trace, dead ones included."""
+        return self.backend.workers()
+
+    def hidden(self, job: Job) -> frozenset[str]:
+        """Return which arguments of the job are secret, in the form that `Job.to_json` takes."""
+        target = self.allowlist.find(job.class_name, job.method)
+        if target is None:
+            return secrets.ALL
+        if not target.secret:
+            return frozenset()
+        try:
+            signature = self.signature(target)
+        except RefusedError:
+            return secrets.ALL
+        if not isinstance(signature, signatures.Signature):
+            return secrets.ALL
+        return signature.hidden(target.secret)
+
+    # Waiting and changing
+
+    def wait(self, job_id: str, timeout: float | timedelta | None = None) -> Job:
+        """Wait until the job has ended and return it, if it is done.
+
+        `timeout` is in seconds. Raises JobFailed, JobWasCancelled, or TimeoutError.
+        """
+        job = self.ended(job_id, timeout)
+        if job.state is State.CANCELLED:
+            raise JobWasCancelled(job, f"job {job.id} was cancelled")
+        if job.state is not State.DONE:
+            reason = f"{job.error.type}: {job.error.message}" if job.error else job.state
+            raise JobFailed(job, f"job {job.id} failed: {reason}")
+        return job
+
+    def ended(self, job_id: str, timeout: float | timedelta | None = None) -> Job:
+        """Wait until the job has ended, however it did, and return it. Raises TimeoutError after so many seconds."""
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        deadline = None if seconds is None else time.monotonic() + seconds
+        pause = FIRST_PAUSE
+        while not (job := self.get(job_id)).state.ended:
+            left = LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"job {job.id} has not ended: it is {job.state}")
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+        return job
+
+    def cancel(self, job_id: str) -> CancelResult:
+        """Cancel a job that has not begun, or ask its worker to stop it. Raises NoSuchJobError."""
+        result = self.backend.cancel(self.full_id(job_id), by())
+        if result == "unknown":
+            raise NoSuchJobError(f"no job {job_id}", hint="see `bgjobs list`")
+        return result
+
+    def retry(self, job_id: str) -> Job:
+        """Submit an ended job again, as a new job that names the old one. Raises UsageError if it has not ended."""
+        old = self.get(job_id)
+        if not old.state.ended:
+            raise UsageError(f"job {old.id} is {old.state}", hint="only an ended job can be retried", code="not-ended")
+        request = Request(
+            class_name=old.class_name,
+            method=old.method,
+            args=old.args,
+            kwargs=old.kwargs,
+            priority=old.priority,
+            delay=0,
+            retries=old.retries,
+            retry_delay=old.retry_delay,
+            timeout=old.timeout,
+            tags=old.tags,
+            text=old.text,
+            retry_of=old.id,
+        )
+        return self.submit_many([request])[0]
+
+
+def run_background_job(
+    class_name: str,
+    method: str,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    priority: str | int | None = None,
+    delay: str | float | timedelta | None = None,
+    retries: int | None = None,
+    timeout: str | float | timedelta | None = None,
+) -> str:
+    """Queue one job of the project here and return its id. See `Queue.submit`, which can do more."""
+    queue = Queue.open()
+    return queue.submit(
+        class_name, method, args, kwargs, priority=priority, delay=delay, retries=retries, timeout=timeout
+    ).id
+
+
+def by() -> str:
+    """Return who acts, as `user@host`."""
+    return f"{system.user()}@{system.host()}"
+
+
+def _job(target: Target, request: Request, *, text: bool) -> Job:
+    policy = target.policy
+    job_id = new_id()
+    now = moment(ids.id_ms(job_id))
+    return Job(
+        id=job_id,
+        class_name=target.class_name,
+        method=target.method,
+        args=tuple(request.args),
+        kwargs=dict(request.kwargs),
+        text=text,
+        priority=policy.priority if request.priority is None else parse_priority(request.priority),
+        not_before=_not_before(request, policy.delay, now),
+        submitted_at=now,
+        submitted_by=by(),
+        retries=policy.retries if request.retries is None else _retries(request.retries),
+        retry_delay=None if request.retry_delay is None else _length("retry delay", request.retry_delay),
+        timeout=None if request.timeout is None else _length("timeout", request.timeout, least=MILLISECOND),
+        tags=_tags(request.tags),
+        retry_of=request.retry_of,
+    )
+
+
+def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
+    if request.at is not None:
+        if request.delay is not None:
+            raise UsageError("both a delay and a moment", hint="give one of them", code="bad-delay")
+        at = request.at.astimezone(UTC)
+    else:
+        at = now + (delay if request.delay is None else _length("delay", request.delay))
+    if milliseconds(at) > LATEST_MS:
+        raise UsageError("the moment lies too far ahead", hint="choose one before the year 2286", code="bad-delay")
+    # Whole milliseconds, as the file's name has it; a moment that has passed means at once.
+    return max(moment(milliseconds(at)), now)
+
+
+def _length(what: str, value: str | float | timedelta, least: timedelta = timedelta(0)) -> timedelta:
+    try:
+        length = value if isinstance(value, timedelta) else durations.parse(value)
+    except ValueError as error:
+        raise UsageError(f"bad {what}: {error}", hint="use seconds, or 90s, 5m, 2h, 1d", code=_code(what)) from None
+    if length < least:
+        raise UsageError(f"bad {what}: {length.total_seconds():g} s is too short", code=_code(what))
+    return length
+
+
+def _code(what: str) -> str:
+    return f"bad-{what.replace(' ', '-')}"
+
+
+def _retries(value: int) -> int:
+    if type(value) is not int or not 0 <= value <= settings.MOST_RETRIES:
+        raise UsageError(
+            f"bad retries {str(value)[:40]!r}", hint=f"use 0 to {settings.MOST_RETRIES}", code="bad-retries"
+        )
+    return value
+
+
+def _tags(tags: Sequence[str]) -> tuple[str, ...]:
+    for tag in tags:
+        if not TAG.fullmatch(str(tag)):
+            raise UsageError(
+                f"bad tag {tag[:40]!a}", hint="use letters, digits and _ . : - (at most 64)", code="bad-tag"
+            )
+    if len(tags) > MOST_TAGS:
+        raise UsageError(f"{len(tags)} tags", hint=f"use at most {MOST_TAGS}", code="bad-tag")
+    return tuple(tags)
+
+
+def _check_size(target: Target, request: Request) -> None:
+    """Refuse what JSON cannot hold, or what is too large or too deep to be an argument."""
+    name = f"{target.class_name}.{target.method}"
+    try:
+        size = len(msgspec.json.encode([list(request.args), dict(request.kwargs)], enc_hook=_no_json))
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise BadArgumentsError(
+            f"the arguments of {name} are not JSON: {str(error)[:200]}", hint="pass texts, numbers, lists and objects"
+        ) from None
+    if size > MOST_ARGUMENTS:
+        raise BadArgumentsError(
+            f"the arguments of {name} take {size} bytes, more than {MOST_ARGUMENTS}",
+            hint="pass a path or an id instead",
+        )
+    _check_plain([list(request.args), dict(request.kwargs)], name, MOST_DEPTH - 2)
+
+
+def _check_plain(value: object, name: str, depth: int) -> None:
+    """Refuse values that would come back from JSON as something else."""
+    if depth < 0:
+        raise BadArgumentsError(f"the arguments of {name} are nested deeper than {MOST_DEPTH}", hint="flatten them")
+    match value:
+        case list() | tuple():
+            for part in value:
+                _check_plain(part, name, depth - 1)
+        case dict():
+            for key, part in value.items():
+                if not isinstance(key, str):
+                    raise BadArgumentsError(f"an argument of {name} has a key that is not text", hint="use text keys")
+                _check_plain(part, name, depth - 1)
+        case _:
+            reason = _not_json(value)
+            if reason:
+                raise BadArgumentsError(f"an argument of {name} is {reason}", hint="pass it as text")
+
+
+def _not_json(value: object) -> str:
+    """Return why a single value cannot be stored, or nothing."""
+    match value:
+        case None | bool() | str():
+            return ""
+        case int():
+            return "" if LEAST_INT <= value <= MOST_INT else "a number beyond 64 bits"
+        case float():
+            return "" if math.isfinite(value) else "not a finite number"
+        case _:
+            return f"a {type(value).__name__}, which JSON has not"
+
+
+def _no_json(value: object) -> object:
+    raise TypeError(f"a {type(value).__name__} cannot be an argument")

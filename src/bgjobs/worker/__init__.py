@@ -1,0 +1,1 @@
+"""The daemon: claim, run, finish, again; and the child processes in which jobs run."""

@@ -1,0 +1,63 @@
+"""Turn a claimed job into what a runner needs to run it, or into a refusal: everything is checked again here."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bgjobs import lifecycle, system
+from bgjobs.worker.messages import Run, Setup
+from bgjobs.worker.runners import Assignment
+
+if TYPE_CHECKING:
+    from bgjobs.backend import Claim, Session
+    from bgjobs.queue import Queue
+    from bgjobs.settings import Settings
+
+
+def assignment(
+    queue: Queue, session: Session, claim: Claim, *, worker: str, slot: int, runner: tuple[int, str]
+) -> Assignment:
+    """Return the assignment for a claimed job that this runner (pid and birth) is to run. Raises RefusedError."""
+    job = claim.job
+    target = queue.allowlist.target(job.class_name, job.method)
+    policy = lifecycle.with_wishes(target.policy, job)
+    pid, birth = runner
+    begun = lifecycle.started(job, worker=worker, at=datetime.now(UTC))
+    message = Run(
+        id=job.id,
+        attempt=begun.charged,
+        retries=job.retries,
+        class_name=job.class_name,
+        method=job.method,
+        module=target.module,
+        owner=target.owner,
+        args=job.args,
+        kwargs=job.kwargs,
+        text=job.text,
+        secret=target.secret,
+        begin=session.begin(claim, slot=slot, pid=pid, birth=birth),
+        keep_output=session.output_path(claim),
+        max_output=policy.max_output,
+    )
+    return Assignment(begun, message, policy)
+
+
+def setup(configured: Settings, session: Session | None, slot: int) -> Setup:
+    """Return what a runner needs to know before its first job; without a session it runs in the foreground."""
+    if session is None:
+        return Setup(configured.import_paths, configured.cwd)
+    return Setup(
+        configured.import_paths,
+        configured.cwd,
+        lock=session.runner_lock(slot),
+        output=session.runner_output(slot),
+    )
+
+
+def environment(configured: Settings) -> dict[str, str]:
+    """Return the environment of a runner: what is harmless of ours, what the settings name, and where the queue is."""
+    chosen = system.base_environment(os.environ)
+    chosen |= {name: os.environ[name] for name in configured.pass_env if name in os.environ}
+    return chosen | {"BGJOBS_CONFIG": configured.config, "BGJOBS_SPOOL": configured.spool}

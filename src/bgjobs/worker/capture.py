@@ -1,0 +1,135 @@
+"""Collect what an attempt prints, from C code and subprocesses too, in a file of its own, up to a limit.
+
+Descriptors 1 and 2 of the runner are the file itself, so nothing has to be carried, nothing can block, and what was
+printed survives the death of runner and worker. The file is kept under the attempt's name only when it is not empty.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bgjobs import system
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+OUT, ERR = 1, 2
+
+
+class _Quota(io.RawIOBase):
+    """Writes to a descriptor until the shared allowance is used up. A full disk is no reason for a job to fail."""
+
+    def __init__(self, descriptor: int, capture: Capture) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._capture = capture
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Buffer, /) -> int:
+        size = len(memoryview(data))
+        if self._capture.take(size):
+            try:
+                return os.write(self._descriptor, data)
+            except OSError:
+                self._capture.lost += size
+        return size
+
+
+class Capture:
+    """The output of one runner, attempt after attempt."""
+
+    def __init__(self, path: str) -> None:
+        """Send descriptors 1 and 2, Python's streams and `logging` to the file at `path`."""
+        self.lost = 0
+        self._path = path
+        self._left = 0
+        self._redirect()
+        sys.stdout = self._stream(OUT)
+        sys.stderr = self._stream(ERR)
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+
+    def begin(self, most: int) -> None:
+        """Allow the next attempt so many bytes."""
+        self._left = self._most = most
+        self.lost = 0
+
+    def take(self, size: int) -> bool:
+        """Take from the allowance; return whether it was enough."""
+        if size > self._left:
+            self.lost += size
+            return False
+        self._left -= size
+        return True
+
+    def end(self, keep: str) -> None:
+        """Keep what the attempt printed, if anything, at `keep`, and begin afresh."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                continue  # the method closed or replaced it
+        try:
+            size = os.stat(self._path).st_size
+            if size or self.lost:
+                self._cut(size)
+                self._keep(keep)
+        except OSError:
+            return  # output is worth less than the job
+        finally:
+            self._heal()
+
+    def _cut(self, size: int) -> None:
+        if size > self._most:
+            os.truncate(self._path, self._most)
+        if self.lost or size > self._most:
+            descriptor = system.open_append(self._path)
+            os.write(descriptor, f"\n[output cut: more than {self._most} bytes]\n".encode())
+            os.close(descriptor)
+
+    def _keep(self, keep: str) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, OUT)
+        os.dup2(null, ERR)
+        os.close(null)
+        try:
+            system.move(self._path, keep)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(keep), mode=0o700, exist_ok=True)
+            system.move(self._path, keep)
+        self._redirect()
+
+    def _redirect(self) -> None:
+        descriptor = system.open_create_append(self._path)
+        os.dup2(descriptor, OUT)
+        os.dup2(descriptor, ERR)
+        os.close(descriptor)
+
+    def _stream(self, descriptor: int) -> io.TextIOWrapper:
+        buffered = io.BufferedWriter(_Quota(descriptor, self))
+        return io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+    def _heal(self) -> None:
+        """Give the next attempt working streams, whatever this one did to them."""
+        try:
+            here, there = os.fstat(OUT), os.stat(self._path)
+            same = (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev) and os.fstat(ERR).st_ino == there.st_ino
+        except OSError:
+            same = False
+        if not same:
+            self._redirect()
+        for name, descriptor in (("stdout", OUT), ("stderr", ERR)):
+            stream = getattr(sys, name)
+            raw = getattr(getattr(stream, "buffer", None), "raw", None)
+            if not isinstance(raw, _Quota) or stream.closed:
+                setattr(sys, name, self._stream(descriptor))

@@ -1,0 +1,265 @@
+"""The inside of a runner: take a job, find its callable, call it, say how that ended. The only place with user code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from datetime import timedelta
+from queue import SimpleQueue
+from threading import Lock, Thread
+from types import CoroutineType
+
+import msgspec
+
+from bgjobs import system
+from bgjobs.current import CurrentJob, Fail, JobCancelled, JobTimeout, Retry, set_current
+from bgjobs.errors import RefusedError
+from bgjobs.job import JobError, Outcome, Progress, Raised, Refused, Succeeded
+from bgjobs.spool import files
+from bgjobs.worker import messages
+from bgjobs.worker.capture import Capture
+from bgjobs.worker.messages import Ended, Progressed, Ready, Run, Setup, Stop, Unbegun
+from bgjobs.worker.traces import Traces
+
+MOST_RESULT = 1024 * 1024
+PROGRESS_EVERY = 0.1
+NOTHING_LEFT = 70  # the exit status of a runner whose worker is gone
+
+
+class Runner:
+    """One runner process, from its setup to the end of its input."""
+
+    def __init__(self, source: int, target: int) -> None:
+        """Read messages from one descriptor and write answers to the other."""
+        self._source = source
+        self._target = target
+        self._write_lock = Lock()
+        self._jobs: SimpleQueue[Run] = SimpleQueue()
+        self._running: str | None = None
+        self._stop: Stop | None = None
+        self._in_user_code = False
+        self._interrupt = system.install_interrupt(self._raise_if_asked)
+        self._capture: Capture | None = None
+        self._last_progress = 0.0
+
+    def serve(self) -> None:
+        """Run jobs until the worker closes the pipe."""
+        lines = messages.Lines()
+        first: list[bytes] = []
+        while not first:
+            first = list(lines.feed(self._read()))
+        setup = messages.to_runner.decode(first[0])
+        assert isinstance(setup, Setup)  # noqa: S101 - the worker's first message
+        self._settle(setup)
+        Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
+        self._say(Ready(pid=os.getpid(), birth=system.birth(os.getpid()) or ""))
+        traces = Traces()
+        while True:
+            self._do(self._jobs.get(), traces)
+
+    def _settle(self, setup: Setup) -> None:
+        """Take up the place that the worker assigned, and hold its lock until this process ends."""
+        if setup.lock is not None:
+            from bgjobs.spool.locks import hold_for_life  # noqa: PLC0415 - filelock is slow to import
+
+            self._lock = hold_for_life(setup.lock)
+        os.chdir(setup.cwd)
+        sys.path[:0] = setup.import_paths
+        if setup.output is not None:
+            self._capture = Capture(setup.output)
+        else:
+            os.dup2(2, 1)  # in the foreground: what a job prints is not what the command answers
+            sys.stdout = sys.stderr
+
+    # Listening: a thread of its own, because the main thread is in user code when a Stop comes
+
+    def _read(self) -> bytes:
+        data = os.read(self._source, 262_144)
+        if not data:
+            # The worker is gone or wants us gone. Other threads of the job are not waited for.
+            os._exit(NOTHING_LEFT if self._running else 0)
+        return data
+
+    def _listen(self, lines: messages.Lines, waiting: list[bytes]) -> None:
+        while True:
+            for line in waiting:
+                self._heard(messages.to_runner.decode(line))
+            waiting = list(lines.feed(self._read()))
+
+    def _heard(self, message: messages.ToRunner) -> None:
+        match message:
+            case Run():
+                self._jobs.put(message)
+            case Stop(id=job_id):
+                self._stop = message
+                if self._running == job_id:
+                    self._interrupt()
+            case Setup():
+                pass  # only the first message is one
+
+    def _raise_if_asked(self) -> None:
+        """Run by the main thread, between two instructions of user code."""
+        stop = self._stop
+        if stop is not None and self._in_user_code and stop.id == self._running:
+            self._in_user_code = False  # once: the method may clean up undisturbed
+            raise JobTimeout(stop.reason) if stop.timed_out else JobCancelled(stop.reason)
+
+    # Running
+
+    def _do(self, job: Run, traces: Traces) -> None:
+        refusal = self._begin(job)
+        if refusal is not None:
+            self._say(refusal)
+            return
+        began = time.time_ns() // 1_000_000
+        if self._capture is not None:
+            self._capture.begin(job.max_output)
+        traces.mark(job)
+        outcome = self._attempt(job)
+        stopped = self._stop is not None and self._stop.id == job.id
+        clean = traces.wipe()
+        if self._capture is not None and job.keep_output is not None:
+            self._capture.end(job.keep_output)
+        ended = time.time_ns() // 1_000_000
+        self._say(Ended(job.id, began, ended, outcome, stopped=stopped, clean=clean))
+
+    def _begin(self, job: Run) -> Unbegun | None:
+        """Write down that the job begins, or return why it cannot."""
+        if job.begin is None:
+            return None
+        line = f"{job.begin.head}{time.time_ns() // 1_000_000}{job.begin.tail}"
+        try:
+            files.append(job.begin.path, line.encode())
+        except FileNotFoundError:
+            return Unbegun(job.id, "its file is gone", gone=True)
+        except OSError as error:
+            return Unbegun(job.id, f"cannot write to its file: {error.strerror}")
+        return None
+
+    def _attempt(self, job: Run) -> Outcome:
+        self._running = job.id
+        set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
+        try:
+            try:
+                # From here on a Stop raises: importing the job's module is user code as well.
+                self._in_user_code = True
+                self._raise_if_asked()
+                return _call(job)
+            finally:
+                self._in_user_code = False
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises ends the attempt, not the runner
+            # A Stop that arrives in the inner `finally` ends up here too: it raises only once, and only in there.
+            return ending(error)
+        finally:
+            self._running = None
+            set_current(None)
+
+    def _report(self, progress: Progress) -> None:
+        now = time.monotonic()
+        done = progress.total is not None and progress.done >= progress.total
+        if self._running is not None and (done or now - self._last_progress >= PROGRESS_EVERY):
+            self._last_progress = now
+            self._say(Progressed(self._running, progress))
+
+    def _say(self, message: messages.FromRunner) -> None:
+        with self._write_lock:
+            try:
+                files.write_all(self._target, messages.encoded(message))
+            except OSError:
+                # Nobody is there to hear the answer, so nobody may count on this process.
+                os._exit(NOTHING_LEFT)
+
+
+def _call(job: Run) -> Outcome:
+    # Imported here because they may import user code's idea of a module, and only after the import path is set.
+    from bgjobs.arguments import convert  # noqa: PLC0415
+    from bgjobs.resolve import resolve  # noqa: PLC0415
+
+    try:
+        function = resolve(job.module, job.owner, job.method)
+        if job.look_only:
+            return Succeeded()
+        args, kwargs = convert(function, job.args, job.kwargs, text=job.text, secret=job.secret)
+    except RefusedError as error:
+        return Refused(JobError(type=error.code, message=str(error)))
+    returned = function(*args, **kwargs)
+    if isinstance(returned, CoroutineType):
+        import asyncio  # noqa: PLC0415 - most jobs need no event loop
+
+        returned = asyncio.run(returned)
+    return succeeded(returned)
+
+
+def succeeded(returned: object) -> Succeeded:
+    """Return the outcome for a returned value. One that JSON cannot hold is dropped with a note: the job is done."""
+    try:
+        data = msgspec.json.encode(returned)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        return Succeeded(note=f"result dropped: not JSON: {str(error)[:100]}")
+    if len(data) > MOST_RESULT:
+        return Succeeded(note=f"result dropped: {len(data)} bytes, more than {MOST_RESULT}")
+    return Succeeded(msgspec.Raw(data))
+
+
+def ending(error: BaseException) -> Outcome:
+    """Return the outcome for what user code raised. Only text crosses back to the worker."""
+    match error:
+        case Retry(delay=delay):
+            return Raised(_described(error), lineage(error), retry_in=_capped(delay), asked=True)
+        case Fail():
+            return Raised(_described(error), lineage(error), final=True)
+        case _:
+            return Raised(_described(error), lineage(error))
+
+
+def _capped(delay: timedelta | None) -> timedelta | None:
+    return None if delay is None else min(delay, timedelta(days=3650))
+
+
+def lineage(error: BaseException) -> tuple[str, ...]:
+    """Return the names of the exception's classes, most special first: builtins bare, others with their module."""
+    classes = [cls for cls in type.__dict__["__mro__"].__get__(type(error)) if cls is not object]
+    return tuple(
+        cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}" for cls in classes
+    )
+
+
+def _described(error: BaseException) -> JobError:
+    return JobError(type=lineage(error)[0], message=_message(error), traceback=_traceback(error))
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the method called sys.exit({error.code!r})"[:4096]
+    try:
+        return str(error)[:4096]
+    except BaseException:  # noqa: BLE001 - __str__ is user code too
+        return "(its message cannot be shown)"
+
+
+def _traceback(error: BaseException) -> str:
+    """Format the traceback without our own frames."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in {__name__, "bgjobs.resolve"}:
+        trace = trace.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))[-65_536:]
+    except BaseException:  # noqa: BLE001 - formatting calls user code (__str__, __repr__)
+        return ""
+
+
+def main() -> None:
+    """Be a runner: take over standard input and output as the channel to the worker."""
+    system.die_with_parent()
+    source, target = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    Runner(source, target).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Run one job here and now, or only look whether everything allowed can be found, in a runner but without a queue."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bgjobs import lifecycle, system
+from bgjobs.ids import new_id
+from bgjobs.job import Crashed, Job, Outcome, Raised, Refused
+from bgjobs.worker import assignments
+from bgjobs.worker.messages import Run
+from bgjobs.worker.runners import Assignment, Finished, Runner, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from typing import Self
+
+    from bgjobs.allowlist import Target
+    from bgjobs.queue import Queue
+
+SLICE_S = 0.5
+PROBE_TIMEOUT = timedelta(seconds=60)
+
+
+class Problem(Struct, frozen=True):
+    """An approved pair that cannot be called, and why."""
+
+    class_name: str
+    method: str
+    reason: str
+
+
+def run(queue: Queue, job: Job) -> Outcome:
+    """Run a job that was not queued, with the checks and the timeout of a queued one; its output goes to stderr."""
+    target = queue.allowlist.target(job.class_name, job.method)
+    policy = lifecycle.with_wishes(target.policy, job)
+    begun = lifecycle.started(job, worker=f"{system.host()}:{os.getpid()}", at=job.submitted_at)
+    with _Foreground(queue) as foreground:
+        return foreground.run(Assignment(begun, _message(target, begun), policy))
+
+
+def probe(queue: Queue) -> list[Problem]:
+    """Import everything that is allowed, in a child process, and return what cannot be called."""
+    problems = []
+    with _Foreground(queue) as foreground:
+        for target in queue.allowlist:
+            reason = foreground.probe(target)
+            if reason:
+                problems.append(Problem(target.class_name, target.method, reason))
+    return problems
+
+
+def _message(target: Target, job: Job, *, look_only: bool = False) -> Run:
+    return Run(
+        id=job.id,
+        attempt=job.charged,
+        retries=job.retries,
+        class_name=job.class_name,
+        method=job.method,
+        module=target.module,
+        owner=target.owner,
+        args=job.args,
+        kwargs=job.kwargs,
+        text=job.text,
+        secret=target.secret,
+        look_only=look_only,
+    )
+
+
+class _Foreground:
+    """A runner that is ours alone, replaced when it dies."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._poller = system.Poller()
+        self._runner: Runner | None = None
+        self._signals: AbstractContextManager[None] = system.stop_requests(self._asked_to_stop)
+
+    def __enter__(self) -> Self:
+        self._signals.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._signals.__exit__(None, None, None)
+        if self._runner is not None:
+            self._poller.forget(self._runner)
+            self._runner.retire()
+        self._poller.close()
+
+    def run(self, assignment: Assignment) -> Outcome:
+        """Run one assignment to its end."""
+        runner = self._ready()
+        runner.assign(assignment)
+        while True:
+            for finished in self._reports(runner):
+                return finished.outcome
+            runner.check(time.monotonic())
+
+    def probe(self, target: Target) -> str:
+        """Return why the target cannot be called, or nothing."""
+        now = datetime.now(UTC)
+        job = Job(
+            id=new_id(),
+            class_name=target.class_name,
+            method=target.method,
+            priority=0,
+            not_before=now,
+            submitted_at=now,
+            retries=0,
+        )
+        policy = replace(target.policy, timeout=PROBE_TIMEOUT, kill_after=lifecycle.NOW)
+        match self.run(Assignment(job, _message(target, job, look_only=True), policy)):
+            case Raised(error) | Refused(error) | Crashed(error):
+                return f"{error.type}: {error.message}"
+            case _:
+                return ""
+
+    def _ready(self) -> Runner:
+        if self._runner is not None and not self._runner.spent:
+            return self._runner
+        if self._runner is not None:
+            self._poller.forget(self._runner)
+            self._runner.retire()
+        configured = self._queue.settings
+        self._runner = Runner(0, assignments.setup(configured, None, 0), assignments.environment(configured))
+        self._poller.watch(self._runner, self._runner.output_fd)
+        return self._runner
+
+    def _reports(self, runner: Runner) -> Iterator[Finished]:
+        deadline = runner.deadline() or time.monotonic()
+        for _, data in self._poller.wait(max(0.0, min(SLICE_S, deadline - time.monotonic()))):
+            if data:
+                yield from (report for report in runner.hear(data) if isinstance(report, Finished))
+            else:
+                runner.spent = True
+                report = runner.bury()
+                if report is not None:
+                    yield report
+
+    def _asked_to_stop(self) -> None:
+        if self._runner is not None:
+            self._runner.stop(Why.CANCELLED)
+        self._poller.wake()

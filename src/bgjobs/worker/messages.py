@@ -1,0 +1,118 @@
+"""What a worker and its runners say to each other: one JSON object per line, over private pipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from bgjobs.backend import Begin
+from bgjobs.job import Outcome, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Setup(Struct, frozen=True, tag=True):
+    """The first message to a runner. Without `lock` and `output` it runs in the foreground and captures nothing."""
+
+    import_paths: tuple[str, ...]
+    cwd: str
+    lock: str | None = None
+    output: str | None = None
+
+
+class Run(Struct, frozen=True, tag=True):
+    """Run this job: `begin` first, if there is one, then the callable at module, owner, method.
+
+    With `look_only` the callable is found but not called.
+    """
+
+    id: str
+    attempt: int
+    retries: int
+    class_name: str
+    method: str
+    module: str
+    owner: str | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    text: bool = False
+    secret: frozenset[str] = frozenset()
+    begin: Begin | None = None
+    keep_output: str | None = None
+    max_output: int = 0
+    look_only: bool = False
+
+
+class Stop(Struct, frozen=True, tag=True):
+    """Ask the running method of this job to stop, by raising in its main thread."""
+
+    id: str
+    timed_out: bool
+    reason: str
+
+
+class Ready(Struct, frozen=True, tag=True):
+    """The runner has its lock and waits for jobs."""
+
+    pid: int
+    birth: str
+
+
+class Progressed(Struct, frozen=True, tag=True):
+    """The running method said how far it is."""
+
+    id: str
+    progress: Progress
+
+
+class Ended(Struct, frozen=True, tag=True):
+    """The attempt ended by itself. `stopped` tells that a Stop had reached it; `clean` that the runner can go on."""
+
+    id: str
+    began_ms: int
+    ended_ms: int
+    outcome: Outcome
+    stopped: bool = False
+    clean: bool = True
+
+
+class Unbegun(Struct, frozen=True, tag=True):
+    """The job was not begun. `gone` tells that its file is no longer there: it is not ours any more."""
+
+    id: str
+    reason: str
+    gone: bool = False
+
+
+ToRunner = Setup | Run | Stop
+FromRunner = Ready | Progressed | Ended | Unbegun
+to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
+from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)
+_encoder = msgspec.json.Encoder()
+M = TypeVar("M")
+
+
+def encoded(message: ToRunner | FromRunner) -> bytes:
+    """Return the message as one line."""
+    return _encoder.encode(message) + b"\n"
+
+
+class Lines:
+    """Puts messages together again from the pieces in which a pipe gives them."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._rest: list[bytes] = []
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take a piece; go through the lines that it completes."""
+        head, newline, tail = data.rpartition(b"\n")
+        if not newline:
+            self._rest.append(data)
+            return
+        complete = b"".join([*self._rest, head])
+        self._rest = [tail] if tail else []
+        yield from complete.split(b"\n")

@@ -1,0 +1,23 @@
+"""How a worker was asked to run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import Struct
+
+
+class WorkerOptions(Struct, frozen=True, kw_only=True):
+    """The options of `bgjobs worker`. `recycle` is how many jobs a runner process serves before a fresh one does."""
+
+    concurrency: int
+    drain: bool = False
+    once: bool = False
+    max_jobs: int | None = None
+    max_time: timedelta | None = None
+    grace: timedelta = timedelta(seconds=30)
+    recycle: int = 1000
+    only: frozenset[str] = frozenset()
+    min_priority: int = 0
+    reload: bool = False
+    quiet: bool = False

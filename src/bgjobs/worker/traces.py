@@ -1,0 +1,55 @@
+"""What an attempt leaves behind in its runner: wipe off what can be wiped off, and tell what cannot."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from bgjobs import system
+
+if TYPE_CHECKING:
+    from bgjobs.worker.messages import Run
+
+
+class Traces:
+    """Remembers how a fresh runner is, and brings it back to that after each attempt."""
+
+    def __init__(self) -> None:
+        """Remember the state of this process. Called before the first attempt."""
+        self._environment = dict(os.environ)
+        self._cwd = os.getcwd()
+        self._path = list(sys.path)
+        self._threads = threading.active_count()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._handlers = system.SignalHandlers()
+
+    def mark(self, job: Run) -> None:
+        """Tell the attempt by its environment which job it is."""
+        os.environ["BGJOBS_ID"] = job.id
+        os.environ["BGJOBS_ATTEMPT"] = str(job.attempt)
+        os.environ["BGJOBS_CLASS"] = job.class_name
+        os.environ["BGJOBS_METHOD"] = job.method
+
+    def wipe(self) -> bool:
+        """Wipe off what the attempt left; return whether the runner is as good as new."""
+        try:
+            self._restore()
+        except (OSError, ValueError, TypeError):
+            return False
+        # Threads and children cannot be undone: the worker replaces this process.
+        return threading.active_count() <= self._threads and not system.children()
+
+    def _restore(self) -> None:
+        for name in ("BGJOBS_ID", "BGJOBS_ATTEMPT", "BGJOBS_CLASS", "BGJOBS_METHOD"):
+            os.environ.pop(name, None)
+        if os.environ != self._environment:
+            os.environ.clear()
+            os.environ.update(self._environment)
+        os.chdir(self._cwd)
+        os.umask(self._umask)
+        if sys.path != self._path:
+            sys.path[:] = self._path
+        self._handlers.restore()
