@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bgjobs.settings import Settings
     from bgjobs.signatures import Signature, Unreadable
 
+    Signatures = dict[tuple[str, str], Signature | Unreadable]
+
 MOST_TAGS = 32
 LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
@@ -131,18 +133,22 @@ class Queue:
 
     def submit_many(self, requests: Iterable[Request]) -> list[Job]:
         """Queue jobs, all checked before the first is stored; those with one priority and minute all or none."""
-        jobs = [self.prepare(request) for request in requests]
+        known: Signatures = {}
+        jobs = [self.prepare(request, known) for request in requests]
         self.backend.submit(jobs)
         with self.log.together():
             for job in jobs:
                 self.log.submitted(job, job.submitted_at)
         return jobs
 
-    def prepare(self, request: Request) -> Job:
-        """Check a request and return the job that it would be, without storing it. A refusal is logged."""
+    def prepare(self, request: Request, known: Signatures | None = None) -> Job:
+        """Check a request and return the job that it would be, without storing it. A refusal is logged.
+
+        `known` keeps signatures between the requests of one call, so that each is read once.
+        """
         try:
             target = self.allowlist.target(request.class_name, request.method)
-            text = self._check_arguments(target, request)
+            text = self._check_arguments(target, request, {} if known is None else known)
         except RefusedError as error:
             self.log.refused_at_submit(request.class_name, request.method, error.code, str(error), datetime.now(UTC))
             raise
@@ -152,10 +158,11 @@ class Queue:
         """Return what the source says an approved method takes, without importing it."""
         return signatures.read(target.module, target.owner, target.method, self.settings.import_paths)
 
-    def _check_arguments(self, target: Target, request: Request) -> bool:
+    def _check_arguments(self, target: Target, request: Request, known: Signatures) -> bool:
         """Refuse arguments that cannot fit; return whether some of them are text to be converted."""
         _check_size(target, request)
-        signature = self.signature(target)
+        pair = target.class_name, target.method
+        signature = known.get(pair) or known.setdefault(pair, self.signature(target))
         if isinstance(signature, signatures.Signature):
             check(signature, request.args, request.kwargs, text=request.text, secret=target.secret)
         return request.text and needs_conversion(signature)

@@ -199,8 +199,10 @@ class SpoolSession:
 
     def finish(self, claim: Claim, job: Job) -> None:
         """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
-        mover = self._recovery.mover if claim.leftover else self._mover
-        mover.finish(claim.place, claim.job, job)
+        if claim.leftover:
+            self._recovery.finish(claim, job)
+            return
+        self._mover.finish(claim.place, claim.job, job)
         if job.id in self._progressing:
             self._progressing.discard(job.id)
             files.remove(self._paths.worker(self.id, f"progress-{job.id}"))
@@ -268,13 +270,15 @@ class SpoolSession:
         return None if ms is None else moment(ms)
 
     def leave(self) -> None:
-        """Give up the place. Claims must have been finished or given back."""
+        """Give up the place."""
         self._recovery.close()
         self._claim_lock.close()
         self.bell.close()
-        dissolve(self._paths, self.id)
+        # With claims left, because something went wrong, our place has to stay: another worker recovers them from it.
+        empty = dissolve(self._paths, self.id)
         self._alive.release()
-        remove_place(self._paths, self.id)
+        if empty:
+            remove_place(self._paths, self.id)
 
 
 def read_job(path: str, state: State, priority: int, job_id: str, not_before_ms: int | None) -> Job:

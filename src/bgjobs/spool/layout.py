@@ -32,7 +32,7 @@ DIRECTORIES = (
     "locks",
     "output",
 )
-OWN_NAMES = frozenset({"VERSION", "doorbell", "logs", "pending", "claimed", "workers"})
+OWN_NAMES = frozenset({"VERSION", "doorbell", "pending", "claimed", "workers"})
 ENDED_DIRECTORIES = {State.DONE: "done", State.FAILED: "failed", State.CANCELLED: "cancelled"}
 MINUTE_MS = 60_000
 

@@ -50,7 +50,7 @@ class Recovery:
         self._me = me
         self._probes: dict[str, locks.Probe] = {}
         self.orphans: set[str] = set()
-        self.mover = moves.Mover(paths, me)
+        self._movers: dict[str, moves.Mover] = {}
 
     def run(self) -> Iterator[Claim]:
         """Look at every other worker; give out the attempts that were lost with a dead one."""
@@ -63,6 +63,15 @@ class Recovery:
                     yield from self._take_over(wid)
                 finally:
                     self._probes.pop(wid).close()
+
+    def finish(self, claim: Claim, job: Job) -> None:
+        """Store what became of a claim that `run` gave out."""
+        wid = os.path.basename(os.path.dirname(claim.place))
+        self._mover(wid).finish(claim.place, claim.job, job)
+
+    def _mover(self, wid: str) -> moves.Mover:
+        """Return a mover in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
+        return self._movers.setdefault(wid, moves.Mover(self._paths, wid))
 
     def close(self) -> None:
         """Close what was kept open."""
@@ -98,9 +107,9 @@ class Recovery:
                     complete = False
                 else:
                     yield claim
-        if complete and not blocked:
+        self._movers.pop(wid, None)
+        if complete and not blocked and dissolve(self._paths, wid):
             self.orphans.discard(wid)
-            dissolve(self._paths, wid)
             self._probes[wid].release()
             remove_place(self._paths, wid)
 
@@ -112,7 +121,8 @@ class Recovery:
                 note = _read_note(os.path.join(directory, name))
                 if note is not None and note.boot == system.boot_id():
                     system.kill_leftover(note.pid, note.birth)
-        deadline = time.monotonic() + LEFTOVER_PATIENCE_S
+        # One that could not be killed at once (in a system call that does not end) must not hold us up each time.
+        deadline = time.monotonic() + (0 if wid in self.orphans else LEFTOVER_PATIENCE_S)
         held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
         while any(locks.is_held(path) for path in held):
             if time.monotonic() > deadline:
@@ -142,7 +152,7 @@ class Recovery:
             self._quarantine(path, str(error))
             return
         except record.NewerFormatError:
-            self.mover.to_pending(path, priority, not_before_ms, job_id, now=datetime.now(UTC))
+            self._mover(wid).to_pending(path, priority, not_before_ms, job_id, now=datetime.now(UTC))
             return
         last = next(reversed(record.events(data)), None)
         yield from self._decide(wid, path, job, last, blocked=blocked)
@@ -154,9 +164,9 @@ class Recovery:
         ours = last is not None and last.wid == wid
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
-                self.mover.to_ended(path, job.id, state, moment(at))
+                self._mover(wid).to_ended(path, job.id, state, moment(at))
             case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours:
-                self.mover.to_pending(path, job.priority, ms, job.id, now=now)
+                self._mover(wid).to_pending(path, job.priority, ms, job.id, now=now)
             case _ if blocked:
                 yield None
             case record.Start() if ours:
@@ -175,7 +185,7 @@ class Recovery:
             begun = msgspec.structs.replace(job, attempts=(*job.attempts, attempt), charged=job.charged + 1)
             yield Claim(begun, path, leftover=True)
         else:
-            self.mover.to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=now)
+            self._mover(wid).to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=now)
 
     def _cancelled_or_lost(self, wid: str, path: str, job: Job, now: datetime) -> Claim | None:
         if self._wish(wid, job.id) is None:
@@ -188,7 +198,7 @@ class Recovery:
         if job.attempts and not job.attempts[-1].outcome:
             last = msgspec.structs.replace(job.attempts[-1], finished_at=now, outcome="cancelled")
             job = msgspec.structs.replace(job, attempts=(*job.attempts[:-1], last))
-        self.mover.finish(path, job, cancelled(job, by, now))
+        self._mover(wid).finish(path, job, cancelled(job, by, now))
         self._log.cancelled(job, now, by)
 
     def _wish(self, wid: str, job_id: str) -> str | None:
@@ -220,13 +230,15 @@ def _read_note(path: str) -> RunnerNote | None:
         return None
 
 
-def dissolve(paths: Layout, wid: str) -> None:
-    """Remove what a worker kept for itself, all but the lock that says whose it is."""
-    files.remove_directory(paths.claims_of(wid))
+def dissolve(paths: Layout, wid: str) -> bool:
+    """Remove what a worker kept for itself, all but the lock that says whose it is; only if it has no claims left."""
+    if not files.remove_directory(paths.claims_of(wid)):
+        return False
     files.remove(paths.worker(wid, "ready"))
     for name in files.names(paths.worker(wid)):
         if name != "alive.lock":
             files.remove(paths.worker(wid, name))
+    return True
 
 
 def remove_place(paths: Layout, wid: str) -> None:

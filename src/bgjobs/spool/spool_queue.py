@@ -78,10 +78,12 @@ class SpoolQueue:
             )
         from bgjobs.spool import locks  # noqa: PLC0415 - slow to import, and a spool is set up once
 
-        for directory in self.paths.directories():
-            files.make_directory(directory)
+        # The lock file first: a spool with other names of ours but without it is not half made, it has lost something.
+        files.make_directory(os.path.dirname(self.paths.claim_lock))
         setting_up = locks.ClaimLock(self.paths.claim_lock)
         with setting_up.held():
+            for directory in self.paths.directories():
+                files.make_directory(directory)
             if not files.exists(self.paths.version):
                 self._publish_version()
         setting_up.close()

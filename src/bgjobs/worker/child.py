@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from datetime import timedelta
+from importlib import import_module
 from queue import SimpleQueue
 from threading import Lock, Thread
 from types import CoroutineType
@@ -14,18 +15,19 @@ from types import CoroutineType
 import msgspec
 
 from bgjobs import system
+from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, Fail, JobCancelled, JobTimeout, Retry, set_current
-from bgjobs.errors import RefusedError
+from bgjobs.errors import BadArgumentsError, NoSuchTargetError
 from bgjobs.job import JobError, Outcome, Progress, Raised, Refused, Succeeded
+from bgjobs.resolve import resolve
 from bgjobs.spool import files
 from bgjobs.worker import messages
 from bgjobs.worker.capture import Capture
-from bgjobs.worker.messages import Ended, Progressed, Ready, Run, Setup, Stop, Unbegun
+from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Run, Setup, Stop, Unbegun
 from bgjobs.worker.traces import Traces
 
 MOST_RESULT = 1024 * 1024
 PROGRESS_EVERY = 0.1
-NOTHING_LEFT = 70  # the exit status of a runner whose worker is gone
 
 
 class Runner:
@@ -39,6 +41,7 @@ class Runner:
         self._jobs: SimpleQueue[Run] = SimpleQueue()
         self._running: str | None = None
         self._stop: Stop | None = None
+        self._stopped: str | None = None
         self._in_user_code = False
         self._interrupt = system.install_interrupt(self._raise_if_asked)
         self._capture: Capture | None = None
@@ -79,7 +82,7 @@ class Runner:
         data = os.read(self._source, 262_144)
         if not data:
             # The worker is gone or wants us gone. Other threads of the job are not waited for.
-            os._exit(NOTHING_LEFT if self._running else 0)
+            os._exit(LOST_CONTACT if self._running else 0)
         return data
 
     def _listen(self, lines: messages.Lines, waiting: list[bytes]) -> None:
@@ -104,6 +107,7 @@ class Runner:
         stop = self._stop
         if stop is not None and self._in_user_code and stop.id == self._running:
             self._in_user_code = False  # once: the method may clean up undisturbed
+            self._stopped = stop.id
             raise JobTimeout(stop.reason) if stop.timed_out else JobCancelled(stop.reason)
 
     # Running
@@ -118,12 +122,11 @@ class Runner:
             self._capture.begin(job.max_output)
         traces.mark(job)
         outcome = self._attempt(job)
-        stopped = self._stop is not None and self._stop.id == job.id
         clean = traces.wipe()
         if self._capture is not None and job.keep_output is not None:
             self._capture.end(job.keep_output)
         ended = time.time_ns() // 1_000_000
-        self._say(Ended(job.id, began, ended, outcome, stopped=stopped, clean=clean))
+        self._say(Ended(job.id, began, ended, outcome, stopped=self._stopped == job.id, clean=clean))
 
     def _begin(self, job: Run) -> Unbegun | None:
         """Write down that the job begins, or return why it cannot."""
@@ -169,20 +172,17 @@ class Runner:
                 files.write_all(self._target, messages.encoded(message))
             except OSError:
                 # Nobody is there to hear the answer, so nobody may count on this process.
-                os._exit(NOTHING_LEFT)
+                os._exit(LOST_CONTACT)
 
 
 def _call(job: Run) -> Outcome:
-    # Imported here because they may import user code's idea of a module, and only after the import path is set.
-    from bgjobs.arguments import convert  # noqa: PLC0415
-    from bgjobs.resolve import resolve  # noqa: PLC0415
-
+    import_module(job.module)  # what this raises is an attempt that failed, whatever its type
     try:
         function = resolve(job.module, job.owner, job.method)
         if job.look_only:
             return Succeeded()
         args, kwargs = convert(function, job.args, job.kwargs, text=job.text, secret=job.secret)
-    except RefusedError as error:
+    except (NoSuchTargetError, BadArgumentsError) as error:
         return Refused(JobError(type=error.code, message=str(error)))
     returned = function(*args, **kwargs)
     if isinstance(returned, CoroutineType):

@@ -73,7 +73,7 @@ class Worker:
         self._stops = 0
         self._stopping_since: float | None = None
         self._interrupted = False
-        self._tick_at = self._poll_at = self._claim_at = 0.0
+        self._tick_at = self._look_at = self._claim_at = 0.0
         self._end_at = time.monotonic() + options.max_time.total_seconds() if options.max_time else None
 
     def asked_to_stop(self) -> None:
@@ -106,8 +106,11 @@ class Worker:
 
     def _claim(self) -> None:
         """Claim as much as the runners can take, and a little ahead when jobs are short."""
-        if self._stopping_since is not None or time.monotonic() < self._claim_at:
+        now = time.monotonic()
+        if self._stopping_since is not None or now < self._claim_at:
             return
+        if now >= self._look_at:
+            self._may_be_more = True
         if self._rang:
             self._rang = False
             self._may_be_more = True
@@ -130,6 +133,9 @@ class Worker:
             return
         self._may_be_more = above >= 0 or len(claims) == most
         self._claimed_at = time.monotonic()
+        due = self._session.next_due()
+        wait = POLL_S if due is None else (due - datetime.now(UTC)).total_seconds()
+        self._look_at = self._claimed_at + min(POLL_S, max(0.0, wait))
         self._waiting += [claim for claim in claims if self._admit(claim)]
         self._waiting.sort(key=_rank)
 
@@ -256,19 +262,25 @@ class Worker:
         self._tick_at = now + TICK_S
         for report in self._pool.look_after():
             self._take_report(report)
-        self._obey(self._session.renew(self._pool.progress()))
+        try:
+            self._obey(self._session.renew(self._pool.progress()))
+            self._pay()
+            if self._stopping_since is None:
+                self._keep_house(now)
+        except OSError as error:
+            # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
+            self._say(f"cannot look after the queue: {error}")
+            self._tick_at = now + TROUBLE_PAUSE_S
+
+    def _pay(self) -> None:
+        """Store what could not be stored before."""
         owed, self._owed = self._owed, []
         for claim, job in owed:
             self._store(claim, job)
-        if self._stopping_since is None:
-            self._keep_house(now)
 
     def _keep_house(self, now: float) -> None:
-        try:
-            housekeeping.recover(self._session, self._queue)
-            self._tidying.check(self._session, self._queue.settings)
-        except OSError as error:
-            self._say(f"cannot tidy up: {error}")
+        housekeeping.recover(self._session, self._queue)
+        self._tidying.check(self._session, self._queue.settings)
         if self._watch.changed():
             self._pool.renew()
         if now - self._claimed_at > PREFETCH_S:
@@ -277,10 +289,6 @@ class Worker:
             for claim in self._waiting[soon:]:
                 self._give_back(claim, "claimed ahead, but not begun")
             del self._waiting[soon:]
-        due = self._session.next_due()
-        if now >= self._poll_at or (due is not None and due <= datetime.now(UTC)):
-            self._poll_at = now + POLL_S
-            self._may_be_more = True
 
     def _obey(self, wishes: Mapping[str, str]) -> None:
         """Stop the jobs that somebody asked to cancel."""
@@ -298,9 +306,8 @@ class Worker:
         """Return how long to wait at most, in seconds."""
         now = time.monotonic()
         moments = [self._tick_at, *self._pool.deadlines()]
-        due = self._session.next_due() if self._stopping_since is None else None
-        if due is not None:
-            moments.append(now + (due - datetime.now(UTC)).total_seconds())
+        if self._stopping_since is None and len(self._pool.idle()) > len(self._waiting):
+            moments.append(max(self._look_at, self._claim_at))
         return max(0.0, min(moments) - now)
 
     # End

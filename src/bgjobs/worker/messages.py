@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +12,9 @@ from bgjobs.job import Outcome, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+LOST_CONTACT = 70  # the exit status of a runner that cannot speak to its worker
 
 
 class Setup(Struct, frozen=True, tag=True):
@@ -92,7 +95,6 @@ FromRunner = Ready | Progressed | Ended | Unbegun
 to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)
 _encoder = msgspec.json.Encoder()
-M = TypeVar("M")
 
 
 def encoded(message: ToRunner | FromRunner) -> bytes:

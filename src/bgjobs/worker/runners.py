@@ -14,7 +14,7 @@ from msgspec import Struct
 from bgjobs import system
 from bgjobs.job import Cancelled, Crashed, Interrupted, Job, JobError, Outcome, Progress, Succeeded, TimedOut
 from bgjobs.worker import messages
-from bgjobs.worker.messages import Ended, Progressed, Ready, Run, Setup, Stop, Unbegun
+from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Run, Setup, Stop, Unbegun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.worker.child")
 STOP_AT_MOST_S = 5.0
+DYING_S = 1.0
 
 
 class Why(Enum):
@@ -169,10 +170,9 @@ class Runner:
 
     def bury(self) -> Finished | None:
         """Clear away the dead process and what it left; return how the attempt ended that it was running."""
-        status = self._child.wait(0.2)
+        status = self._child.wait(DYING_S)
         self._child.kill_tree()
-        if status is None:
-            status = self._child.wait(5.0)
+        self._child.wait(DYING_S)
         self._child.close()
         held, self.assignment = self.assignment, None
         return None if held is None else Finished(held, _outcome_of_death(held, status))
@@ -181,7 +181,7 @@ class Runner:
         """End an idle runner, and whatever its jobs left running."""
         self.spent = True
         self._child.kill_tree()
-        self._child.wait(5.0)
+        self._child.wait(DYING_S)
         self._child.close()
 
     def _send(self, message: messages.ToRunner) -> None:
@@ -225,6 +225,8 @@ def described(status: int | None) -> str:
     """Say in words how a process ended."""
     if status is None:
         return "its process closed its pipes and had to be killed"
+    if status == LOST_CONTACT:
+        return "its process could not answer any more: did the method close descriptors that were not its own?"
     if status < 0:
         return f"its process was killed by {system.signal_name(-status)}"
     return f"its process exited with status {status} before the method returned"
