@@ -19,6 +19,7 @@ class Traces:
     def __init__(self) -> None:
         """Remember the state of this process. Called before the first attempt."""
         self._environment = dict(os.environ)
+        self._environment_as_kept = _environment_as_kept()
         self._cwd = os.getcwd()
         self._path = list(sys.path)
         self._threads = threading.active_count()
@@ -45,7 +46,7 @@ class Traces:
     def _restore(self) -> None:
         for name in ("BGJOBS_ID", "BGJOBS_ATTEMPT", "BGJOBS_CLASS", "BGJOBS_METHOD"):
             os.environ.pop(name, None)
-        if os.environ != self._environment:
+        if _environment_as_kept() != self._environment_as_kept:
             os.environ.clear()
             os.environ.update(self._environment)
         os.chdir(self._cwd)
@@ -53,3 +54,12 @@ class Traces:
         if sys.path != self._path:
             sys.path[:] = self._path
         self._handlers.restore()
+
+
+def _environment_as_kept() -> dict[object, object]:
+    """Return a copy of the environment in the form in which Python keeps it.
+
+    Comparing `os.environ` itself decodes every variable, which would take longer than many a job.
+    """
+    kept = getattr(os.environ, "_data", None)
+    return dict(kept) if isinstance(kept, dict) else dict(os.environ)

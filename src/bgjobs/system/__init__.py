@@ -1,0 +1,159 @@
+"""Everything that differs between Linux, macOS and Windows, behind one interface.
+
+Submitting a job imports this package, so what only workers need is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from bgjobs.system.polled_doorbell import ring
+
+if TYPE_CHECKING:
+    from bgjobs.system.handlers import SignalHandlers, signal_name, stop_requests
+
+if sys.platform == "win32":
+    from bgjobs.system.windows import (
+        base_environment,
+        boot_id,
+        host,
+        is_elevated,
+        is_mine,
+        move,
+        network_filesystem,
+        one_fsync_is_safe,
+        open_append,
+        open_create_append,
+        open_new,
+        open_read,
+        replace,
+        sync_directory,
+        sync_file,
+        sync_filesystem,
+        unlink,
+        user,
+    )
+
+    if TYPE_CHECKING:
+        from bgjobs.system.windows_child import Child, start_child
+        from bgjobs.system.windows_doorbell import Doorbell
+        from bgjobs.system.windows_poller import Poller
+        from bgjobs.system.windows_processes import birth, kill_leftover, kill_tree
+        from bgjobs.system.windows_runner import children, die_with_parent
+        from bgjobs.system.windows_signals import install_interrupt, stop_signals
+else:
+    from bgjobs.system.posix import (
+        base_environment,
+        host,
+        is_elevated,
+        is_mine,
+        move,
+        open_append,
+        open_create_append,
+        open_new,
+        open_read,
+        replace,
+        unlink,
+        user,
+    )
+
+    if TYPE_CHECKING:
+        from bgjobs.system.posix_child import Child, start_child
+        from bgjobs.system.posix_killing import kill_leftover, kill_tree
+        from bgjobs.system.posix_poller import Poller
+        from bgjobs.system.posix_processes import birth
+        from bgjobs.system.posix_runner import children
+        from bgjobs.system.posix_signals import install_interrupt, stop_signals
+
+    if sys.platform == "darwin":
+        from bgjobs.system.darwin import (
+            boot_id,
+            network_filesystem,
+            one_fsync_is_safe,
+            sync_directory,
+            sync_file,
+            sync_filesystem,
+        )
+
+        if TYPE_CHECKING:
+            from bgjobs.system.darwin_doorbell import Doorbell
+            from bgjobs.system.darwin_runner import die_with_parent
+    else:
+        from bgjobs.system.linux import (
+            boot_id,
+            network_filesystem,
+            one_fsync_is_safe,
+            sync_directory,
+            sync_file,
+            sync_filesystem,
+        )
+
+        if TYPE_CHECKING:
+            from bgjobs.system.linux_doorbell import Doorbell
+            from bgjobs.system.linux_runner import die_with_parent
+
+__all__ = [
+    "Child",
+    "Doorbell",
+    "Poller",
+    "SignalHandlers",
+    "base_environment",
+    "birth",
+    "boot_id",
+    "children",
+    "die_with_parent",
+    "host",
+    "install_interrupt",
+    "is_elevated",
+    "is_mine",
+    "kill_leftover",
+    "kill_tree",
+    "move",
+    "network_filesystem",
+    "one_fsync_is_safe",
+    "open_append",
+    "open_create_append",
+    "open_new",
+    "open_read",
+    "replace",
+    "ring",
+    "signal_name",
+    "start_child",
+    "stop_requests",
+    "stop_signals",
+    "sync_directory",
+    "sync_file",
+    "sync_filesystem",
+    "unlink",
+    "user",
+]
+
+if not TYPE_CHECKING:
+    _FAMILY = "windows" if sys.platform == "win32" else "posix"
+    _SYSTEM = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, "linux")
+    _LOADED_LATER = {
+        "SignalHandlers": "handlers",
+        "signal_name": "handlers",
+        "stop_requests": "handlers",
+        "Child": f"{_FAMILY}_child",
+        "Doorbell": f"{_SYSTEM}_doorbell",
+        "Poller": f"{_FAMILY}_poller",
+        "birth": f"{_SYSTEM}_processes",
+        "children": f"{_FAMILY}_runner",
+        "die_with_parent": f"{_SYSTEM}_runner",
+        "install_interrupt": f"{_FAMILY}_signals",
+        "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "start_child": f"{_FAMILY}_child",
+        "stop_signals": f"{_FAMILY}_signals",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Load what only workers need, when it is first asked for."""
+        if name not in _LOADED_LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_LOADED_LATER[name]}"), name)
+        globals()[name] = value
+        return value

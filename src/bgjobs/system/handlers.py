@@ -1,0 +1,44 @@
+"""Signal handlers: of the worker's own, and those that a job may have changed."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bgjobs.system import stop_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def stop_requests(handler: Callable[[], None]) -> Iterator[None]:
+    """Call `handler`, in the main thread, for each request to stop that comes while the block runs."""
+    before = {number: signal.signal(number, lambda _number, _frame: handler()) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def signal_name(number: int) -> str:
+    """Return the signal's name with its number, as in `SIGSEGV (11)`."""
+    try:
+        return f"{signal.Signals(number).name} ({number})"
+    except ValueError:
+        return f"signal {number}"
+
+
+class SignalHandlers:
+    """Remembers the handlers of the signals that jobs are most likely to change."""
+
+    def __init__(self) -> None:
+        self._before = {number: signal.getsignal(number) for number in stop_signals()}
+
+    def restore(self) -> None:
+        """Bring the remembered handlers back."""
+        for number, handler in self._before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)

@@ -1,0 +1,141 @@
+"""What only Linux does: its ways to sync, its mount table, its boot id."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple
+
+assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
+
+from bgjobs.system.posix import open_directory  # noqa: E402 - on this system only
+
+# Where the disk is in another machine, or shared with one: its locks and renames are not those of this kernel.
+# 9p is how Linux under Windows sees the Windows disks, where a Windows worker may hold its own locks.
+_NETWORK = frozenset(
+    {"9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
+    | {"nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs"}
+    | {"fuse." + name for name in ("ceph", "gcsfuse", "glusterfs", "moosefs", "rclone", "s3fs", "sshfs", "juicefs")}
+)
+
+# Since this kernel syncfs(2) reports that a page could not be written; before, it succeeded all the same.
+_SYNCFS_REPORTS = (5, 8)
+
+_one_fsync_is_safe: dict[int, bool] = {}
+
+
+class Mount(NamedTuple):
+    """One line of the mount table."""
+
+    device: str
+    point: str
+    kind: str
+
+
+def sync_file(fd: int) -> None:
+    """Bring the file's content to the disk. After an OSError the content may be lost: never try again."""
+    os.fsync(fd)
+
+
+def sync_directory(path: str) -> None:
+    """Bring the names in a directory to the disk. Raises OSError."""
+    fd = open_directory(path)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(path: str) -> bool:
+    """Bring everything on the file system of the directory `path` to the disk, in one call.
+
+    Return False where the kernel has no such call, or one that keeps quiet about failures: then each file needs
+    its own sync. Raises OSError when something could not be written.
+    """
+    import ctypes  # noqa: PLC0415 - only the submitting of many jobs at once needs it
+
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None or _kernel() < _SYNCFS_REPORTS:
+        return False
+    fd = open_directory(path)
+    try:
+        if syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(fd)
+    return True
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor, *_ = os.uname().release.split(".")
+    return int(major), int("".join(digit for digit in minor if digit.isdigit()))
+
+
+def one_fsync_is_safe(path: str) -> bool:
+    """Tell whether syncing a file that was renamed first makes its content and its new name durable together.
+
+    True on xfs, and on ext4 with a journal; False wherever that was not tried by cutting the power.
+    """
+    device = os.stat(path).st_dev
+    if device not in _one_fsync_is_safe:
+        _one_fsync_is_safe[device] = _commits_names_with_files(device)
+    return _one_fsync_is_safe[device]
+
+
+def _commits_names_with_files(device: int) -> bool:
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kinds = {mount.kind for mount in mounts() if mount.device == number}
+    return kinds == {"xfs"} or (kinds == {"ext4"} and _has_journal(number))
+
+
+def _has_journal(device: str) -> bool:
+    # The mount table may call the device /dev/root or /dev/mapper/…; ext4 goes by the kernel's own name for it.
+    try:
+        name = os.path.basename(os.readlink(f"/sys/dev/block/{device}"))
+        return _read(f"/sys/fs/ext4/{name}/journal_task").strip() not in ("", "<none>")
+    except OSError:
+        return False
+
+
+def network_filesystem(path: str) -> str | None:
+    """Return the kind of network or cluster file system that `path` lies on, or None if it is a local one."""
+    kind = kind_of(os.path.realpath(path), os.stat(path).st_dev, mounts())
+    return kind if kind in _NETWORK else None
+
+
+def kind_of(real_path: str, device: int, table: list[Mount]) -> str | None:
+    """Return the kind of file system of a path without links, given its device and the mount table."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for mount in table:
+        if mount.device == number:
+            return mount.kind
+    # btrfs gives each subvolume a device number of its own, which the table does not show.
+    above = [mount for mount in table if (real_path + "/").startswith(mount.point.rstrip("/") + "/")]
+    return max(above, key=lambda mount: len(mount.point)).kind if above else None
+
+
+def mounts() -> list[Mount]:
+    """Return the mount table; empty where there is no /proc."""
+    try:
+        return [parse_mount(line) for line in _read("/proc/self/mountinfo").splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+def parse_mount(line: str) -> Mount:
+    """Read one line of /proc/self/mountinfo, where white space in a mount point is written as an octal number."""
+    before, _, after = line.partition(" - ")
+    fields = before.split(" ")
+    point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    return Mount(device=fields[2], point=point, kind=after.split(" ")[0])
+
+
+def boot_id() -> str:
+    """Return a text that no other boot of any machine shares. Raises OSError where there is no /proc."""
+    return _read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

@@ -1,0 +1,114 @@
+"""Look at other processes through /proc."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bgjobs.system.process_facts import ProcessFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
+
+PROC = "/proc"
+
+
+def birth(pid: int) -> str | None:
+    """Return a text that no other process with this pid shares since the machine started; None if it is gone.
+
+    A zombie counts as gone: it runs nothing any more.
+    """
+    process = look(pid)
+    return process.birth if process and process.alive else None
+
+
+def look(pid: int) -> ProcessFacts | None:
+    """Return what is known of a process, a zombie included; None if there is none, or none that we may see."""
+    try:
+        with open(f"{PROC}/{pid}/stat", "rb") as file:
+            return parse_stat(file.read())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
+def parse_stat(line: bytes) -> ProcessFacts:
+    """Read the one line of /proc/PID/stat, in which the name of the program may hold spaces and parentheses."""
+    before, _, after = line.rpartition(b")")
+    state, parent, group, session, *more = after.split()
+    threads, started = int(more[13]), more[15]
+    return ProcessFacts(
+        pid=int(before.partition(b" ")[0]),
+        birth=started.decode("ascii"),
+        parent=int(parent),
+        group=int(group),
+        session=int(session),
+        # A process whose first thread has ended looks like a zombie while its other threads run on.
+        alive=state not in (b"Z", b"X") or threads > 1,
+    )
+
+
+def descendants(root: int) -> list[ProcessFacts]:
+    """Return the live processes that descend from `root` at this moment.
+
+    What forks or ends meanwhile may be missed: stop the root, and look until twice nothing is found.
+    """
+    children = _children_as_listed if _kernel_lists_children() else _children_as_scanned()
+    found: dict[int, ProcessFacts] = {}
+    heads = [root]
+    while heads:
+        head = heads.pop()
+        for process in map(look, children(head)):
+            if process and process.parent == head and process.pid not in found:
+                found[process.pid] = process
+                heads.append(process.pid)
+    return [process for process in found.values() if process.alive]
+
+
+def _kernel_lists_children() -> bool:
+    return os.path.exists(f"{PROC}/self/task/{os.getpid()}/children")
+
+
+def _children_as_listed(parent: int) -> Iterable[int]:
+    try:
+        threads = os.listdir(f"{PROC}/{parent}/task")
+    except OSError:
+        return []
+    return [pid for thread in threads for pid in _children_of_thread(parent, thread)]
+
+
+def _children_of_thread(parent: int, thread: str) -> list[int]:
+    try:
+        with open(f"{PROC}/{parent}/task/{thread}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _children_as_scanned() -> Callable[[int], Iterable[int]]:
+    children: dict[int, list[int]] = {}
+    for process in _everyone():
+        children.setdefault(process.parent, []).append(process.pid)
+    return lambda parent: children.get(parent, [])
+
+
+def in_session(session: int) -> list[ProcessFacts]:
+    """Return the live processes of a session that began as one of bgjobs: its variables are in their environment."""
+    return [process for process in _everyone() if process.session == session and process.alive and _is_ours(process)]
+
+
+def _everyone() -> Iterable[ProcessFacts]:
+    found = (look(int(name)) for name in os.listdir(PROC) if name.isdigit())
+    return (process for process in found if process)
+
+
+def _is_ours(process: ProcessFacts) -> bool:
+    # A session number is used again once the whole session is gone, and a daemon lives in a session without a leader
+    # just as a leftover does. What a runner or its job started got BGJOBS_ variables; another's daemon did not.
+    try:
+        with open(f"{PROC}/{process.pid}/environ", "rb") as file:
+            return b"\0BGJOBS_" in b"\0" + file.read()
+    except OSError:
+        return False

@@ -1,0 +1,52 @@
+"""Tie a runner to its worker: the kernel kills it when the worker dies, whatever it is doing."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import sys
+
+assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
+
+from bgjobs.system.posix_runner import take_death_fd  # noqa: E402 - on this system only
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def die_with_parent() -> None:
+    """Have this process and its group killed at the moment when the one that started it with `start_child` dies.
+
+    To be called first thing. Does nothing in a process that was started in another way.
+    """
+    fd = take_death_fd()
+    if fd is None:
+        return
+    group = os.getpgrp()
+    _kill_group_when_pipe_breaks(fd, group)
+    _adopt_orphans_and_die_with_parent()
+    # The parent may have died before the kernel was asked to tell.
+    watch = select.poll()
+    watch.register(fd, 0)
+    if watch.poll(0):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _kill_group_when_pipe_breaks(fd: int, group: int) -> None:
+    # Nothing is ever written to this pipe: the one thing that can happen to it is that its only writer is gone.
+    # The kernel then sends the signal itself, also while C code keeps every Python thread from running.
+    fcntl.fcntl(fd, fcntl.F_SETOWN, -group)
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _adopt_orphans_and_die_with_parent() -> None:
+    # Both are a second line, so a kernel or sandbox that refuses them is no reason to run nothing. The first keeps
+    # processes that fork twice visible as children of this one. The second ends this process alone, but even if a
+    # job closed the pipe; a dying parent closes its files before it lets go of its children, so the group goes first.
+    prctl = ctypes.CDLL(None).prctl
+    for option, value in ((_PR_SET_CHILD_SUBREAPER, 1), (_PR_SET_PDEATHSIG, int(signal.SIGKILL))):
+        prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))

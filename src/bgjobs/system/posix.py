@@ -1,0 +1,102 @@
+"""Files and identity as Linux and macOS have them in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
+
+# A link in the place of a job file could lead anywhere, and opening a FIFO would wait for its other end.
+_GUARDED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OWNER_ONLY = 0o600
+
+_HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"})
+
+
+def open_new(path: str) -> int:
+    """Create the file `path` for writing, readable by its owner only; return the descriptor.
+
+    Raises FileExistsError when there is anything under that name, a dangling link included.
+    """
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, _OWNER_ONLY)
+
+
+def open_append(path: str) -> int:
+    """Open an existing file for reading and for writing at its end; return the descriptor.
+
+    Never waits and never follows a link in the last part of the path (OSError, ELOOP).
+    """
+    return os.open(path, os.O_RDWR | os.O_APPEND | _GUARDED)
+
+
+def open_create_append(path: str) -> int:
+    """Open a file as `open_append` does, making it (readable by its owner only) if it is not there."""
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _GUARDED, _OWNER_ONLY)
+
+
+def open_read(path: str) -> int:
+    """Open an existing file for reading; never wait, never follow a link in the last part of the path."""
+    return os.open(path, os.O_RDONLY | _GUARDED)
+
+
+def move(source: str, target: str) -> None:
+    """Rename `source` to `target`, in one step that others see whole or not at all.
+
+    Raises FileNotFoundError when another process was faster. An existing target is overwritten here and refused
+    on Windows, so both must be names that nobody else uses.
+    """
+    os.rename(source, target)
+
+
+def replace(source: str, target: str) -> None:
+    """Rename `source` to `target`, taking the place of what is there."""
+    os.replace(source, target)
+
+
+def unlink(path: str) -> None:
+    """Remove a file."""
+    os.unlink(path)
+
+
+def open_directory(path: str) -> int:
+    """Open a directory, in order to sync it."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def host() -> str:
+    """Return the name of this machine."""
+    return os.uname().nodename
+
+
+def user() -> str:
+    """Return the name of the user whose rights this process has, or the number if the user has no name."""
+    import pwd  # noqa: PLC0415 - the name is needed once, if at all
+
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def is_elevated() -> bool:
+    """Tell whether this process runs as root."""
+    return os.geteuid() == 0
+
+
+def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables of `environ` that any job may see: they say where and in which language it runs.
+
+    Nothing that changes what a program loads (`PYTHON*`, `LD_*`, `DYLD_*`) is among them.
+    """
+    return {name: value for name, value in environ.items() if name in _HARMLESS or name.startswith("LC_")}
+
+
+def is_mine(state: os.stat_result) -> bool:
+    """Tell whether the file belongs to the user that we are."""
+    return state.st_uid == os.geteuid()

@@ -1,0 +1,80 @@
+"""Start a runner in a session of its own, tied to this process by a pipe that breaks when this process dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
+
+from bgjobs.system.posix_killing import kill_leftover  # noqa: E402 - on this system only
+from bgjobs.system.posix_processes import look  # noqa: E402 - on this system only
+from bgjobs.system.posix_runner import DEATH_FD  # noqa: E402 - on this system only
+
+
+class Child:
+    """A process that `start_child` started. It does not outlive this process, nor the call of `close`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], death_fd: int) -> None:
+        assert process.stdin  # noqa: S101 - it was started with pipes
+        assert process.stdout  # noqa: S101 - it was started with pipes
+        self._process = process
+        self._death_fd = death_fd
+        # Nobody has asked for its exit status yet, so that even if it is dead the pid is still its own.
+        facts = look(process.pid)
+        self._birth = facts.birth if facts else ""
+        self.pid = process.pid
+        self.input_fd = process.stdin.fileno()
+        self.output_fd = process.stdout.fileno()
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for the signal that ended it, or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait up to `timeout` seconds for the end; return the exit status, or None if it still runs."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill_tree(self) -> None:
+        """Kill the process and all that descends from it; if it ended before, what it left in its session."""
+        kill_leftover(self.pid, self._birth)
+
+    def close(self) -> None:
+        """Close the pipes. If the child still runs, the end of the death pipe kills it with its process group."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+        if self._death_fd >= 0:
+            os.close(self._death_fd)
+        self._death_fd = -1
+
+
+def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> Child:
+    """Start `command` in a session of its own, with pipes for its input and output; errors go where ours go.
+
+    Call it from a thread that lives as long as the child shall: on Linux the end of that thread kills the child.
+    The child has to call `die_with_parent` first thing. Raises OSError if the command cannot be started.
+    """
+    # One pipe for each child: whom the kernel signals is noted on the open pipe, and shared by all who inherit it.
+    reader, writer = os.pipe()
+    try:
+        process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env | {DEATH_FD: str(reader)},
+            cwd=cwd,
+            start_new_session=True,
+            pass_fds=(reader,),
+        )
+    except BaseException:
+        os.close(writer)
+        raise
+    finally:
+        os.close(reader)
+    return Child(process, writer)

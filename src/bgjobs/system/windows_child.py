@@ -1,0 +1,78 @@
+"""Start a runner inside a job object, and look after it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
+
+from bgjobs.system.windows_jobs import JobObject  # noqa: E402 - on this system only
+
+_CREATE_SUSPENDED = 0x4
+_FLAGS = _CREATE_SUSPENDED | subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
+
+
+class Child:
+    """A process that `start_child` started. It does not outlive this process, nor the call of `close`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], job: JobObject) -> None:
+        assert process.stdin  # noqa: S101 - it was started with pipes
+        assert process.stdout  # noqa: S101 - it was started with pipes
+        self._process = process
+        self._job = job
+        self.pid = process.pid
+        self.input_fd = process.stdin.fileno()
+        self.output_fd = process.stdout.fileno()
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
+        return self._process.poll()
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait up to `timeout` seconds for the end; return the exit status, or None if it still runs."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill_tree(self) -> None:
+        """Kill the process and all that descends from it, however it was started."""
+        self._job.terminate()
+
+    def close(self) -> None:
+        """Kill what still runs, and close the pipes."""
+        # In this order: closing a pipe waits for the thread that reads it, and that one for the pipe's writers.
+        self._job.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> Child:
+    """Start `command` in a job object, with pipes for its input and output; errors go where ours go.
+
+    Raises OSError if the command cannot be started.
+    """
+    job = JobObject()
+    try:
+        process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+            creationflags=_FLAGS,
+        )
+    except BaseException:
+        job.close()
+        raise
+    try:
+        # The python.exe of a virtual environment starts the real one at once: suspended, it cannot before it is in.
+        job.take_in(process.pid)
+    except BaseException:
+        process.kill()
+        job.close()
+        raise
+    return Child(process, job)

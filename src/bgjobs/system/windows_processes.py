@@ -1,0 +1,57 @@
+"""Look at processes that this one did not start, and kill them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import psutil
+
+assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
+
+_PATIENCE_S = 2.0
+
+
+def birth(pid: int) -> str | None:
+    """Return a text that no other process with this pid shares since the machine started; None if it is gone."""
+    if pid < 0:
+        return None
+    try:
+        process = psutil.Process(pid)
+        return f"{process.create_time():.6f}" if process.is_running() else None
+    except psutil.Error:
+        return None
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all that descends from it, as far as their parents are alive to show it."""
+    if pid <= 0:
+        return
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        root.suspend()  # it starts nothing more
+        while family := root.children(recursive=True):
+            _kill(family)
+            if psutil.wait_procs(family, _PATIENCE_S)[1]:
+                break
+        _kill([root])
+        psutil.wait_procs([root], _PATIENCE_S)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def kill_leftover(pid: int, birth: str) -> bool:
+    """Kill what is left of a runner that was `pid`, born at `birth`; return True when nothing of it is alive.
+
+    What it started cannot be left when it is gone: the job object of its worker has ended them all.
+    """
+    if _birth_of(pid) == birth:
+        kill_tree(pid)
+    return _birth_of(pid) != birth
+
+
+_birth_of = birth

@@ -1,0 +1,127 @@
+"""Windows: a job object holds a runner and all that it starts, and a file that is held is waited for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if not TYPE_CHECKING and sys.platform != "win32":
+    pytest.skip("job objects are Windows", allow_module_level=True)
+assert sys.platform == "win32"
+
+from bgjobs import system  # noqa: E402 - on this system only
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ENVIRONMENT = system.base_environment(os.environ) | {"PYTHONPATH": str(Path(system.__file__).parents[2])}
+FAMILY = """
+import os, subprocess, sys, time
+detached = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], creationflags=detached)
+os.write(1, b"%d\\n%d\\n" % (os.getpid(), child.pid))
+os.read(0, 1)
+"""
+
+
+def wait_until(condition: Callable[[], object], limit: float = 30) -> None:
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def read_pids(fd: int) -> list[int]:
+    text = b""
+    while text.count(b"\n") < 2:
+        text += os.read(fd, 100)
+    return [int(line) for line in text.split()]
+
+
+def gone(pids: list[int]) -> bool:
+    return all(system.birth(pid) is None for pid in pids)
+
+
+@pytest.fixture
+def child() -> Iterator[system.Child]:
+    child = system.start_child([sys.executable, "-c", FAMILY], env=ENVIRONMENT, cwd=None)
+    yield child
+    child.close()
+    assert child.wait(30) is not None
+
+
+def test_a_child_and_what_it_detached_are_killed(child: system.Child) -> None:
+    pids = read_pids(child.output_fd)
+    child.kill_tree()
+    wait_until(lambda: gone(pids))
+
+
+def test_what_a_dead_child_left_is_killed(child: system.Child) -> None:
+    pids = read_pids(child.output_fd)
+    os.write(child.input_fd, b"x")
+    assert child.wait(30) == 0
+    assert not gone(pids)
+    child.kill_tree()
+    wait_until(lambda: gone(pids))
+
+
+def test_closing_kills_also_while_a_thread_reads(child: system.Child) -> None:
+    pids = read_pids(child.output_fd)
+    poller = system.Poller()
+    poller.watch("child", child.output_fd)
+    assert poller.wait(0) == []
+    child.close()
+    wait_until(lambda: gone(pids))
+    poller.close()
+
+
+def test_a_tree_that_somebody_else_started_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FAMILY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout
+        pids = read_pids(process.stdout.fileno())
+        born = system.birth(process.pid)
+        assert born
+        assert system.kill_leftover(process.pid, "1")
+        assert system.birth(process.pid) == born
+        assert system.kill_leftover(process.pid, born)
+        wait_until(lambda: gone(pids))
+
+
+def test_a_command_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        system.start_child(["no-such-command"], env=ENVIRONMENT, cwd=None)
+
+
+@pytest.mark.parametrize("step", [system.move, system.replace])
+def test_a_file_that_is_held_is_waited_for(tmp_path: Path, step: Callable[[str, str], None]) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    holder = one.open("rb")
+    threading.Timer(0.2, holder.close).start()
+    step(str(one), str(two))
+    assert two.read_bytes() == b"1"
+
+
+def test_a_file_that_is_held_for_ever_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    path.write_bytes(b"1")
+    with path.open("rb"), pytest.raises(PermissionError):
+        system.unlink(str(path))
+
+
+def test_a_move_overwrites_nothing(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    with pytest.raises(FileExistsError):
+        system.move(str(one), str(two))
+    assert two.read_bytes() == b"2"
