@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bgjobs.current import Fail, JobCancelled, JobTimeout, Retry, current_job
     from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled, RefusedError
-    from bgjobs.queue import Queue, Request, run_background_job
+    from bgjobs.queue import Queue, run_background_job
+    from bgjobs.requests import Request
 
     __version__: str
 
@@ -40,7 +41,7 @@ if not TYPE_CHECKING:
         "JobWasCancelled": "errors",
         "Queue": "queue",
         "RefusedError": "errors",
-        "Request": "queue",
+        "Request": "requests",
         "Retry": "current",
         "current_job": "current",
         "run_background_job": "queue",

@@ -125,6 +125,9 @@ class Session(Protocol):
     def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin | None:
         """Return what the runner in this slot must do right before it runs the job."""
 
+    def has_begun(self, claim: Claim) -> bool:
+        """Tell whether the runner got as far as beginning the attempt."""
+
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,10 @@ from bgjobs.errors import UsageError
 LEVELS = {"low": 2, "normal": 5, "medium": 5, "high": 8}
 LEVEL_NAMES = {2: "low", 5: "normal", 8: "high"}
 HIGHEST_PRIORITY = 9
+LATEST_MS = 9_999_999_999_999  # in the year 2286: the last moment with 13 digits
+MOST_ARGUMENTS = 256 * 1024
+MOST_DEPTH = 32
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 
 class State(StrEnum):

@@ -15,6 +15,7 @@ from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
 from bgjobs.spool.cursor import Cursor
+from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.recovery import Recovery, dissolve, remove_place
 
 if TYPE_CHECKING:
@@ -85,13 +86,12 @@ class SpoolSession:
 
     def _take(self, most: int, above: int) -> list[str]:
         taken: list[str] = []
+        claims = self._paths.claims_of(self.id)
         for candidate in self._cursor.candidates(milliseconds(datetime.now(UTC)), above=above):
-            source = os.path.join(self._paths.bucket(candidate.priority, candidate.bucket), candidate.name)
+            source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
             if self._selection.classes is not None and not self._selected(source, candidate.name):
                 continue
-            target = os.path.join(
-                self._paths.claims_of(self.id), layout.claimed_name(candidate.priority, candidate.name)
-            )
+            target = f"{claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
             try:
                 files.move(source, target)
             except FileNotFoundError:
@@ -108,7 +108,7 @@ class SpoolSession:
         try:
             parsed = layout.parse_pending(name)
             job = read_job(path, State.QUEUED, 0, parsed.job_id if parsed else "", None)
-        except (OSError, files.StrangeFileError, record.CorruptError, record.NewerFormatError):
+        except (OSError, files.StrangeFileError, CorruptError, NewerFormatError):
             return False  # a worker without a selection sorts it out
         if self._selection.classes is not None and job.class_name in self._selection.classes:
             return True
@@ -125,10 +125,10 @@ class SpoolSession:
         priority, not_before_ms, job_id = parts
         try:
             job = read_job(path, State.RUNNING, priority, job_id, not_before_ms)
-        except (files.StrangeFileError, record.CorruptError) as error:
+        except (files.StrangeFileError, CorruptError) as error:
             self._quarantine(path, str(error))
             return None
-        except record.NewerFormatError:
+        except NewerFormatError:
             self._put_aside(path, priority, not_before_ms, job_id)
             return None
         return Claim(job, path)
@@ -164,6 +164,15 @@ class SpoolSession:
         )
         head, at, tail = record.encoded(start).decode().partition('"at":0')
         return Begin(claim.place, head + at[:-1], tail)
+
+    def has_begun(self, claim: Claim) -> bool:
+        """Tell whether the runner got as far as writing the `start` line of this attempt."""
+        try:
+            recorded = record.events(files.read(claim.place, record.MOST_BYTES))
+        except (OSError, files.StrangeFileError):
+            return True  # nobody knows: the safe side is to count the attempt
+        starts = sum(isinstance(event, record.Start) for event in recorded)
+        return starts > len(claim.job.attempts)
 
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""

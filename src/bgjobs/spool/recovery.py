@@ -20,6 +20,7 @@ from bgjobs.ids import id_ms
 from bgjobs.job import Attempt, State, milliseconds, moment
 from bgjobs.lifecycle import cancelled
 from bgjobs.spool import files, layout, locks, moves, record
+from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,10 +149,10 @@ class Recovery:
             )
         except FileNotFoundError:
             return
-        except (files.StrangeFileError, record.CorruptError) as error:
+        except (files.StrangeFileError, CorruptError) as error:
             self._quarantine(path, str(error))
             return
-        except record.NewerFormatError:
+        except NewerFormatError:
             self._mover(wid).to_pending(path, priority, not_before_ms, job_id, now=datetime.now(UTC))
             return
         last = next(reversed(record.events(data)), None)

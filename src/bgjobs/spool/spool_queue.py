@@ -18,6 +18,7 @@ from bgjobs.job import Job, Progress, State, milliseconds, moment
 from bgjobs.lifecycle import cancelled
 from bgjobs.spool import files, layout, lookup, record
 from bgjobs.spool.layout import Layout
+from bgjobs.spool.line1 import FORMAT, CorruptError, NewerFormatError
 from bgjobs.spool.publish import Publisher
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class SpoolQueue:
             version = msgspec.json.decode(data, type=dict[str, object]).get("format")
         except msgspec.DecodeError:
             version = None
-        if version != record.FORMAT:
+        if version != FORMAT:
             raise SpoolError(
-                f"the spool {self.paths.root} has format {version!r}, this bgjobs knows {record.FORMAT}",
+                f"the spool {self.paths.root} has format {version!r}, this bgjobs knows {FORMAT}",
                 hint="use the bgjobs that made it, or another --spool",
             )
 
@@ -91,7 +92,7 @@ class SpoolQueue:
     def _publish_version(self) -> None:
         if not files.exists(self.paths.doorbell):
             files.create(self.paths.doorbell, b"\n", sync=False)
-        about = msgspec.json.encode({"format": record.FORMAT, "uuid": new_id()})
+        about = msgspec.json.encode({"format": FORMAT, "uuid": new_id()})
         fresh = os.path.join(self.paths.tmp, f"VERSION.{new_id()}")
         files.create(fresh, about + b"\n", sync=True)
         files.move(fresh, self.paths.version)
@@ -132,7 +133,7 @@ class SpoolQueue:
                 priority=place.priority,
                 not_before_ms=place.not_before_ms,
             )
-        except (FileNotFoundError, files.StrangeFileError, record.CorruptError, record.NewerFormatError):
+        except (FileNotFoundError, files.StrangeFileError, CorruptError, NewerFormatError):
             return None
         return self._with_progress(job, place) if place.holder else job
 

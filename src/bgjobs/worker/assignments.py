@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from bgjobs.backend import Claim, Session
     from bgjobs.queue import Queue
     from bgjobs.settings import Settings
+    from bgjobs.worker.runners import Runner
 
 
-def assignment(
-    queue: Queue, session: Session, claim: Claim, *, worker: str, slot: int, runner: tuple[int, str]
-) -> Assignment:
-    """Return the assignment for a claimed job that this runner (pid and birth) is to run. Raises RefusedError."""
+def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, runner: Runner) -> Assignment:
+    """Return the assignment for a claimed job that this ready runner is to run. Raises NotAllowedError."""
+    assert runner.ready is not None  # noqa: S101 - only ready runners have room
     job = claim.job
     target = queue.allowlist.target(job.class_name, job.method)
     policy = lifecycle.with_wishes(target.policy, job)
-    pid, birth = runner
     begun = lifecycle.started(job, worker=worker, at=datetime.now(UTC))
     message = Run(
         id=job.id,
@@ -37,7 +36,7 @@ def assignment(
         kwargs=job.kwargs,
         text=job.text,
         secret=target.secret,
-        begin=session.begin(claim, slot=slot, pid=pid, birth=birth),
+        begin=session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth),
         keep_output=session.output_path(claim),
         max_output=policy.max_output,
     )

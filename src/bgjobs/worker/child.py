@@ -6,10 +6,10 @@ import os
 import sys
 import time
 import traceback
+from collections import deque
 from datetime import timedelta
 from importlib import import_module
-from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Condition, Lock, Thread
 from types import CoroutineType
 
 import msgspec
@@ -23,7 +23,7 @@ from bgjobs.resolve import resolve
 from bgjobs.spool import files
 from bgjobs.worker import messages
 from bgjobs.worker.capture import Capture
-from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Run, Setup, Stop, Unbegun
+from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 from bgjobs.worker.traces import Traces
 
 MOST_RESULT = 1024 * 1024
@@ -38,7 +38,8 @@ class Runner:
         self._source = source
         self._target = target
         self._write_lock = Lock()
-        self._jobs: SimpleQueue[Run] = SimpleQueue()
+        self._jobs: deque[Run] = deque()
+        self._more = Condition()
         self._running: str | None = None
         self._stop: Stop | None = None
         self._stopped: str | None = None
@@ -59,8 +60,13 @@ class Runner:
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
         self._say(Ready(pid=os.getpid(), birth=system.birth(os.getpid()) or ""))
         traces = Traces()
+        fit = True
         while True:
-            self._do(self._jobs.get(), traces)
+            job = self._next()
+            if fit:
+                fit = self._do(job, traces)
+            else:
+                self._return_all()  # the worker replaces this process
 
     def _settle(self, setup: Setup) -> None:
         """Take up the place that the worker assigned, and hold its lock until this process ends."""
@@ -94,13 +100,46 @@ class Runner:
     def _heard(self, message: messages.ToRunner) -> None:
         match message:
             case Run():
-                self._jobs.put(message)
-            case Stop(id=job_id):
-                self._stop = message
-                if self._running == job_id:
-                    self._interrupt()
+                with self._more:
+                    self._jobs.append(message)
+                    self._more.notify()
+            case Stop():
+                if not self._return(message.id):
+                    self._stop = message
+                    if self._running == message.id:
+                        self._interrupt()
+            case Recall():
+                self._return(message.id)
             case Setup():
                 pass  # only the first message is one
+
+    def _return(self, job_id: str) -> bool:
+        """Return a job that is not begun yet; tell whether there was one."""
+        with self._more:
+            queued = next((job for job in self._jobs if job.id == job_id), None)
+            if queued is None:
+                return False
+            self._jobs.remove(queued)
+        self._say(Unbegun(job_id))
+        return True
+
+    def _next(self) -> Run:
+        with self._more:
+            while not self._jobs:
+                self._more.wait()
+            job = self._jobs.popleft()
+            self._running = job.id
+            return job
+
+    def _return_all(self) -> None:
+        """Return what was sent ahead and is not to run in this process any more."""
+        with self._more:
+            jobs, running = list(self._jobs), self._running
+            self._jobs.clear()
+            self._running = None
+        for job_id in [running, *(job.id for job in jobs)]:
+            if job_id is not None:
+                self._say(Unbegun(job_id))
 
     def _raise_if_asked(self) -> None:
         """Run by the main thread, between two instructions of user code."""
@@ -112,12 +151,14 @@ class Runner:
 
     # Running
 
-    def _do(self, job: Run, traces: Traces) -> None:
+    def _do(self, job: Run, traces: Traces) -> bool:
+        """Run one job; return whether this process is good for another one."""
         refusal = self._begin(job)
         if refusal is not None:
+            self._running = None
             self._say(refusal)
-            return
-        began = time.time_ns() // 1_000_000
+            return True
+        began, start = time.time_ns() // 1_000_000, time.perf_counter()
         if self._capture is not None:
             self._capture.begin(job.max_output)
         traces.mark(job)
@@ -125,8 +166,9 @@ class Runner:
         clean = traces.wipe()
         if self._capture is not None and job.keep_output is not None:
             self._capture.end(job.keep_output)
-        ended = time.time_ns() // 1_000_000
-        self._say(Ended(job.id, began, ended, outcome, stopped=self._stopped == job.id, clean=clean))
+        took = time.perf_counter() - start
+        self._say(Ended(job.id, began, took, outcome, stopped=self._stopped == job.id, clean=clean))
+        return clean
 
     def _begin(self, job: Run) -> Unbegun | None:
         """Write down that the job begins, or return why it cannot."""
@@ -138,11 +180,10 @@ class Runner:
         except FileNotFoundError:
             return Unbegun(job.id, "its file is gone", gone=True)
         except OSError as error:
-            return Unbegun(job.id, f"cannot write to its file: {error.strerror}")
+            return Unbegun(job.id, f"cannot write to its file: {error.strerror}", trouble=True)
         return None
 
     def _attempt(self, job: Run) -> Outcome:
-        self._running = job.id
         set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
         try:
             try:

@@ -98,6 +98,7 @@ class _Foreground:
         """Run one assignment to its end."""
         runner = self._ready()
         runner.assign(assignment)
+        runner.flush()
         while True:
             for finished in self._reports(runner):
                 return finished.outcome
@@ -134,17 +135,14 @@ class _Foreground:
         return self._runner
 
     def _reports(self, runner: Runner) -> Iterator[Finished]:
-        deadline = runner.deadline() or time.monotonic()
-        for _, data in self._poller.wait(max(0.0, min(SLICE_S, deadline - time.monotonic()))):
+        for _, data in self._poller.wait(max(0.0, min(SLICE_S, runner.deadline() - time.monotonic()))):
             if data:
                 yield from (report for report in runner.hear(data) if isinstance(report, Finished))
             else:
                 runner.spent = True
-                report = runner.bury()
-                if report is not None:
-                    yield report
+                yield from (report for report in runner.bury() if isinstance(report, Finished))
 
     def _asked_to_stop(self) -> None:
-        if self._runner is not None:
-            self._runner.stop(Why.CANCELLED)
+        if self._runner is not None and self._runner.head is not None:
+            self._runner.stop(self._runner.head.job.id, Why.CANCELLED)
         self._poller.wake()

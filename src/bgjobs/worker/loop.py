@@ -9,29 +9,28 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bgjobs import __version__, lifecycle, system
-from bgjobs.backend import Claim, Selection, WorkerInfo
-from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError
-from bgjobs.job import Cancelled, Interrupted, JobError, moment
+from bgjobs.backend import Selection, WorkerInfo
+from bgjobs.errors import BgjobsError, NotAllowedError, SessionLostError
+from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
+from bgjobs.worker.holdings import Holdings
 from bgjobs.worker.pace import Pace
 from bgjobs.worker.pool import Pool
-from bgjobs.worker.runners import Finished, Returned, Why
+from bgjobs.worker.runners import Began, Finished, Returned, Why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bgjobs.job import Job, Outcome
+    from bgjobs.backend import Claim
     from bgjobs.queue import Queue
     from bgjobs.worker.options import WorkerOptions
-    from bgjobs.worker.runners import Report, Runner
+    from bgjobs.worker.runners import Assignment, Report, Runner
 
 TICK_S = 0.25
 POLL_S = 1.0
-PREFETCH_S = 1.0
 TROUBLE_PAUSE_S = 1.0
+OVERDUE_S = 0.1  # a job that runs longer must not hold up what was sent after it
 
 
 def run(queue: Queue, options: WorkerOptions) -> int:
@@ -63,12 +62,9 @@ class Worker:
         self._watch = housekeeping.Watch(queue, code=options.reload, say=self._say)
         self._tidying = housekeeping.Tidying()
         self._pace = Pace()
-        self._waiting: list[Claim] = []  # claimed ahead, best first
-        self._claimed_at = 0.0
+        self._holdings = Holdings(queue, self._session, self._say)
         self._may_be_more = True
         self._rang = False
-        self._owed: list[tuple[Claim, Job]] = []
-        self._claims: dict[str, Claim] = {}
         self._ended = 0
         self._stops = 0
         self._stopping_since: float | None = None
@@ -115,11 +111,18 @@ class Worker:
             self._rang = False
             self._may_be_more = True
             self._let_overtake()
-        free = len(self._pool.idle()) - len(self._waiting)
-        if free <= 0 or not self._may_be_more:
-            return
-        most = self._limited(self._pace.batch(free))
-        self._take(most, above=-1)
+        room = self._pool.room(self._pace.depth()) - len(self._holdings.waiting)
+        if room > 0 and self._may_be_more:
+            self._take(self._limited(self._pace.batch(room)), above=-1)
+
+    def _let_overtake(self) -> None:
+        """See new jobs of a higher priority before one that was claimed or sent ahead starts."""
+        ahead = [*self._pool.sent_ahead(), *(claim.job for claim in self._holdings.waiting)]
+        if ahead:
+            best = max(job.priority for job in ahead)
+            self._take(self._limited(len(ahead)), above=best)
+            if self._holdings.waiting and self._holdings.waiting[0].job.priority > best:
+                self._pool.recall()
 
     def _take(self, most: int, *, above: int) -> None:
         if most <= 0:
@@ -132,62 +135,37 @@ class Worker:
             self._claim_at = time.monotonic() + TROUBLE_PAUSE_S
             return
         self._may_be_more = above >= 0 or len(claims) == most
-        self._claimed_at = time.monotonic()
         due = self._session.next_due()
         wait = POLL_S if due is None else (due - datetime.now(UTC)).total_seconds()
-        self._look_at = self._claimed_at + min(POLL_S, max(0.0, wait))
-        self._waiting += [claim for claim in claims if self._admit(claim)]
-        self._waiting.sort(key=_rank)
-
-    def _admit(self, claim: Claim) -> bool:
-        """Check a claimed job against the allowlist as it is now; a job that it refuses fails."""
-        self._claims[claim.job.id] = claim
-        try:
-            self._queue.allowlist.target(claim.job.class_name, claim.job.method)
-        except NotAllowedError as error:
-            now = datetime.now(UTC)
-            reason = JobError(type=error.code, message=str(error))
-            if self._store(claim, lifecycle.failed(claim.job, reason, now)):
-                self._queue.log.refused(claim.job, reason, now)
-            return False
-        return True
-
-    def _let_overtake(self) -> None:
-        """See new jobs of a higher priority before one that was claimed ahead starts."""
-        if self._waiting:
-            self._take(len(self._waiting), above=self._waiting[0].job.priority)
+        self._look_at = time.monotonic() + min(POLL_S, max(0.0, wait))
+        self._holdings.add(claims)
 
     def _limited(self, most: int) -> int:
         if self._options.max_jobs is None:
             return most
-        under_way = len(self._waiting) + len(self._pool.busy())
-        return min(most, self._options.max_jobs - self._ended - under_way)
+        return min(most, self._options.max_jobs - self._ended - len(self._holdings))
 
     # Run
 
     def _assign(self) -> None:
-        """Give claimed jobs to free runners."""
-        for runner in self._pool.idle():
-            if not self._waiting:
-                return
-            self._start(runner, self._waiting.pop(0))
+        """Give claimed jobs to runners that have room, in order."""
+        depth = self._pace.depth()
+        while self._holdings.waiting and self._stopping_since is None:
+            runner = self._pool.roomiest(depth)
+            if runner is None:
+                break
+            self._start(runner, self._holdings.waiting.pop(0))
+        self._pool.flush()
 
     def _start(self, runner: Runner, claim: Claim) -> None:
-        assert runner.ready is not None  # noqa: S101 - only ready runners are idle
         try:
-            held = assignments.assignment(
-                self._queue,
-                self._session,
-                claim,
-                worker=self._info.name,
-                slot=runner.slot,
-                runner=(runner.ready.pid, runner.ready.birth),
-            )
+            held = assignments.assignment(self._queue, self._session, claim, worker=self._info.name, runner=runner)
         except NotAllowedError:
-            self._admit(claim)  # the allowlist changed since the job was claimed
+            self._holdings.admits(claim)  # the allowlist changed since the job was claimed
             return
-        runner.assign(held)
-        self._queue.log.started(held.job, datetime.now(UTC))
+        began = runner.assign(held)
+        if began is not None:
+            self._take_report(began)
 
     def _hear(self, runner: object, data: bytes) -> None:
         with self._queue.log.together():
@@ -195,61 +173,47 @@ class Worker:
                 self._take_report(report)
 
     def _take_report(self, report: Report) -> None:
-        claim = self._claims[report.assignment.job.id]
+        claim = self._holdings.claim_of(report.assignment.job.id)
         match report:
-            case Finished(assignment=held, outcome=outcome):
-                # The next job first, then the books of this one: runners need not wait for us.
-                self._assign()
-                self._finish(claim, held.job, outcome, report)
+            case Began(assignment=held):
+                self._queue.log.started(held.job, datetime.now(UTC))
+            case Finished(died=True) if not self._session.has_begun(claim):
+                self._put_back(claim, report.assignment)
+            case Finished():
+                if self._pace.depth() == 1:
+                    self._assign()  # first of all: the runner need not wait while we do the books of the last job
+                self._finish(claim, report)
             case Returned(gone=True, reason=reason):
                 self._say(f"job {claim.job.id} is lost to us: {reason}")
-                del self._claims[claim.job.id]
-            case Returned(reason=reason):
+                self._holdings.forget(claim)
+            case Returned(trouble=True, reason=reason):
                 self._claim_at = time.monotonic() + TROUBLE_PAUSE_S
-                self._give_back(claim, reason)
+                self._holdings.give_back(claim, reason)
+            case Returned(assignment=held):
+                self._put_back(claim, held)
+
+    def _put_back(self, claim: Claim, held: Assignment) -> None:
+        """Do what is to be done with a job that was sent to a runner and not begun."""
+        if held.why is Why.CANCELLED:
+            self._holdings.end_cancelled(claim, held.asked_by)
+        elif self._stopping_since is not None:
+            self._holdings.give_back(claim, Why.WORKER_STOPS.value)
+        else:
+            self._holdings.wait_again(claim)
 
     # Finish
 
-    def _finish(self, claim: Claim, running: Job, outcome: Outcome, report: Finished) -> None:
+    def _finish(self, claim: Claim, report: Finished) -> None:
         """Decide what becomes of the job, and store it."""
-        now = datetime.now(UTC)
-        if report.began_ms is not None:
-            *earlier, last = running.attempts
-            began = msgspec.structs.replace(last, started_at=moment(report.began_ms))
-            running = msgspec.structs.replace(running, attempts=(*earlier, began))
-        if report.assignment.progress is not None:
-            running = msgspec.structs.replace(running, progress=report.assignment.progress)
+        now, running, outcome = datetime.now(UTC), report.running(), report.outcome
         policy = report.assignment.policy
         job = lifecycle.after(running, outcome, policy, now, random.random())  # noqa: S311 - jitter, not a secret
-        if self._store(claim, job):
+        if self._holdings.store(claim, job):
             self._queue.log.ended(running, job, outcome, now)
         if not isinstance(outcome, Interrupted):
             self._ended += 1
-        self._pace.count()
-
-    def _store(self, claim: Claim, job: Job) -> bool:
-        """Store what became of a claimed job; what cannot be stored now is tried again at each tick."""
-        try:
-            self._session.finish(claim, job)
-        except ClaimLostError as error:
-            self._say(str(error))
-            self._claims.pop(job.id, None)
-            return False
-        except OSError as error:
-            self._say(f"cannot store how job {job.id} ended: {error}")
-            self._owed.append((claim, job))
-            return True
-        self._claims.pop(job.id, None)
-        return True
-
-    def _give_back(self, claim: Claim, reason: str) -> None:
-        try:
-            self._session.give_back(claim)
-        except ClaimLostError:
-            pass  # it is somebody else's by now
-        else:
-            self._queue.log.handed_back(claim.job, datetime.now(UTC), reason)
-        self._claims.pop(claim.job.id, None)
+        if report.took is not None:
+            self._pace.count(report.took)
 
     # Beside that
 
@@ -264,49 +228,33 @@ class Worker:
             self._take_report(report)
         try:
             self._obey(self._session.renew(self._pool.progress()))
-            self._pay()
+            self._holdings.pay()
             if self._stopping_since is None:
-                self._keep_house(now)
+                self._keep_house()
         except OSError as error:
             # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
             self._say(f"cannot look after the queue: {error}")
             self._tick_at = now + TROUBLE_PAUSE_S
 
-    def _pay(self) -> None:
-        """Store what could not be stored before."""
-        owed, self._owed = self._owed, []
-        for claim, job in owed:
-            self._store(claim, job)
-
-    def _keep_house(self, now: float) -> None:
+    def _keep_house(self) -> None:
         housekeeping.recover(self._session, self._queue)
         self._tidying.check(self._session, self._queue.settings)
+        self._pool.recall(behind=OVERDUE_S)
+        self._holdings.give_back_overdue(self._pool.room(1))
         if self._watch.changed():
             self._pool.renew()
-        if now - self._claimed_at > PREFETCH_S:
-            # Others may be idle: what was claimed ahead and is not soon begun goes back.
-            soon = len(self._pool.idle())
-            for claim in self._waiting[soon:]:
-                self._give_back(claim, "claimed ahead, but not begun")
-            del self._waiting[soon:]
 
     def _obey(self, wishes: Mapping[str, str]) -> None:
         """Stop the jobs that somebody asked to cancel."""
         for job_id, by in wishes.items():
-            if self._pool.cancel(job_id, by):
-                continue
-            claim = next((claim for claim in self._waiting if claim.job.id == job_id), None)
-            if claim is not None:
-                self._waiting.remove(claim)
-                now = datetime.now(UTC)
-                if self._store(claim, lifecycle.cancelled(claim.job, by, now)):
-                    self._queue.log.ended(claim.job, claim.job, Cancelled(by), now)
+            if not self._pool.cancel(job_id, by):
+                self._holdings.cancel_waiting(job_id, by)
 
     def _patience(self) -> float:
         """Return how long to wait at most, in seconds."""
         now = time.monotonic()
-        moments = [self._tick_at, *self._pool.deadlines()]
-        if self._stopping_since is None and len(self._pool.idle()) > len(self._waiting):
+        moments = [self._tick_at, self._pool.deadline()]
+        if self._stopping_since is None and self._pool.room(1) > len(self._holdings.waiting):
             moments.append(max(self._look_at, self._claim_at))
         return max(0.0, min(moments) - now)
 
@@ -329,7 +277,7 @@ class Worker:
             return True
         if options.max_jobs is not None and self._ended >= options.max_jobs:
             return True
-        if not (options.drain or options.once) or self._may_be_more or self._rang or self._claims:
+        if not (options.drain or options.once) or self._may_be_more or self._rang or len(self._holdings):
             return False
         left = self._queue.backend.unfinished(datetime.now(UTC))
         if left.due and not options.only and not options.min_priority:
@@ -343,9 +291,8 @@ class Worker:
 
     def _stop_claiming(self) -> None:
         self._stopping_since = time.monotonic()
-        for claim in self._waiting:
-            self._give_back(claim, "the worker stops")
-        self._waiting = []
+        self._holdings.give_back_waiting(Why.WORKER_STOPS.value)
+        self._pool.recall()
         if self._pool.busy() and self._stops:
             self._say(f"stopping: waiting up to {self._options.grace.total_seconds():g} s for running jobs")
 
@@ -356,8 +303,7 @@ class Worker:
         over = time.monotonic() - self._stopping_since > patience
         if (over or self._stops > 1) and not self._interrupted:
             self._interrupted = True
-            for runner in self._pool.busy():
-                runner.stop(Why.WORKER_STOPS)
+            self._pool.interrupt()
         if self._stops > 2:  # noqa: PLR2004 - the third request: no patience left
             self._pool.kill()
 
@@ -381,8 +327,3 @@ class Worker:
     def _say(self, text: str) -> None:
         if not self._options.quiet:
             print(f"bgjobs: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
-
-
-def _rank(claim: Claim) -> tuple[int, datetime, str]:
-    """Sort claims by priority, then by age."""
-    return -claim.job.priority, claim.job.not_before, claim.job.id

@@ -50,11 +50,17 @@ class Run(Struct, frozen=True, tag=True):
 
 
 class Stop(Struct, frozen=True, tag=True):
-    """Ask the running method of this job to stop, by raising in its main thread."""
+    """Ask the running method of this job to stop, by raising in its main thread. A job not yet begun is returned."""
 
     id: str
     timed_out: bool
     reason: str
+
+
+class Recall(Struct, frozen=True, tag=True):
+    """Return this job if it is not begun yet."""
+
+    id: str
 
 
 class Ready(Struct, frozen=True, tag=True):
@@ -72,25 +78,30 @@ class Progressed(Struct, frozen=True, tag=True):
 
 
 class Ended(Struct, frozen=True, tag=True):
-    """The attempt ended by itself. `stopped` tells that a Stop had reached it; `clean` that the runner can go on."""
+    """The attempt ended by itself, after `took` seconds.
+
+    `stopped` tells that a Stop had reached it; `clean` that the runner can go on. One that cannot returns what it has
+    not begun.
+    """
 
     id: str
     began_ms: int
-    ended_ms: int
+    took: float
     outcome: Outcome
     stopped: bool = False
     clean: bool = True
 
 
 class Unbegun(Struct, frozen=True, tag=True):
-    """The job was not begun. `gone` tells that its file is no longer there: it is not ours any more."""
+    """The job was not begun. `gone` tells that its file is no longer there; `trouble` that it could not be begun."""
 
     id: str
-    reason: str
+    reason: str = ""
     gone: bool = False
+    trouble: bool = False
 
 
-ToRunner = Setup | Run | Stop
+ToRunner = Setup | Run | Stop | Recall
 FromRunner = Ready | Progressed | Ended | Unbegun
 to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)

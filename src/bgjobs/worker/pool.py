@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from bgjobs.worker import assignments
-from bgjobs.worker.runners import Report, Runner, Why
+from bgjobs.worker.runners import Finished, Report, Runner, Why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bgjobs.backend import Session
-    from bgjobs.job import Progress
+    from bgjobs.job import Job, Progress
     from bgjobs.queue import Queue
     from bgjobs.system import Poller
     from bgjobs.worker.options import WorkerOptions
@@ -40,25 +40,36 @@ class Pool:
         """Whether runners cannot be started at all."""
         return self._failed_starts >= MOST_FAILED_STARTS
 
-    def idle(self) -> list[Runner]:
-        """Return the runners that can take a job."""
-        return [runner for runner in self._runners.values() if runner.idle]
+    def room(self, depth: int) -> int:
+        """Return how many more jobs the runners can take, if each may hold so many."""
+        return sum(max(0, runner.room(depth)) for runner in self._runners.values())
+
+    def roomiest(self, depth: int) -> Runner | None:
+        """Return the runner that can take the most jobs, or None when there is no room."""
+        best = max(self._runners.values(), key=lambda runner: runner.room(depth), default=None)
+        return best if best is not None and best.room(depth) > 0 else None
+
+    def flush(self) -> None:
+        """Send the runners what was assigned to them."""
+        for runner in self._runners.values():
+            runner.flush()
 
     def busy(self) -> list[Runner]:
-        """Return the runners that have one."""
-        return [runner for runner in self._runners.values() if runner.assignment is not None]
+        """Return the runners that have a job."""
+        return [runner for runner in self._runners.values() if runner.held]
+
+    def sent_ahead(self) -> list[Job]:
+        """Return the jobs that runners hold behind the one that they run."""
+        return [held.job for runner in self._runners.values() for held in list(runner.held)[1:]]
 
     def progress(self) -> dict[str, Progress]:
         """Return how far the running jobs say they are."""
-        held = [runner.assignment for runner in self.busy()]
-        return {one.job.id: one.progress for one in held if one is not None and one.progress is not None}
+        heads = [runner.head for runner in self.busy()]
+        return {one.job.id: one.progress for one in heads if one is not None and one.progress is not None}
 
-    def deadlines(self) -> Iterator[float]:
-        """Go through the monotonic moments at which `keep_deadlines` has something to do."""
-        for runner in self._runners.values():
-            deadline = runner.deadline()
-            if deadline is not None:
-                yield deadline
+    def deadline(self) -> float:
+        """Return the monotonic moment at which `keep_deadlines` has something to do."""
+        return min((runner.deadline() for runner in self._runners.values()), default=float("inf"))
 
     def keep_deadlines(self, now: float) -> None:
         """Ask attempts to stop whose time is over, and kill those that did not."""
@@ -68,10 +79,24 @@ class Pool:
     def cancel(self, job_id: str, by: str) -> bool:
         """Ask the attempt of this job to stop; return whether one of our runners has it."""
         for runner in self.busy():
-            if runner.assignment is not None and runner.assignment.job.id == job_id:
-                runner.stop(Why.CANCELLED, by)
+            if any(held.job.id == job_id for held in runner.held):
+                runner.stop(job_id, Why.CANCELLED, by)
                 return True
         return False
+
+    def recall(self, *, behind: float = 0.0) -> None:
+        """Ask back what was sent ahead, from runners whose running job has taken longer than so many seconds."""
+        now = time.monotonic()
+        for runner in self.busy():
+            head = runner.head
+            if head is not None and head.head_since is not None and now - head.head_since >= behind:
+                runner.recall()
+
+    def interrupt(self) -> None:
+        """Ask all running methods to stop, because the worker does."""
+        for runner in self.busy():
+            for held in list(runner.held):
+                runner.stop(held.job.id, Why.WORKER_STOPS)
 
     def hear(self, runner: object, data: bytes) -> Iterator[Report]:
         """Take what a runner said; go through what became of the jobs that it held."""
@@ -86,8 +111,7 @@ class Pool:
         if runner.ready is not None and not was_ready:
             self._failed_starts = 0
             self._session.runner_started(runner.slot, runner.ready.pid, runner.ready.birth)
-        if runner.assignment is None and (runner.spent or runner.served >= self._recycle):
-            self._replace(runner)
+        self._replace_if_worn(runner)
 
     def look_after(self) -> Iterator[Report]:
         """Notice dead runners whose pipe a child of theirs still holds open, and output that has grown too long."""
@@ -95,15 +119,15 @@ class Pool:
             if runner.is_dead():
                 self._poller.forget(runner)
                 yield from self._bury(runner)
-            elif runner.assignment is not None:
-                self._session.limit_output(runner.slot, runner.assignment.policy.max_output)
+            elif runner.head is not None:
+                self._session.limit_output(runner.slot, runner.head.policy.max_output)
 
     def renew(self) -> None:
         """Replace every runner by a fresh one, the busy ones when they are done."""
         for runner in list(self._runners.values()):
-            runner.spent = True
-            if runner.assignment is None:
-                self._replace(runner)
+            runner.recall()
+            runner.served = self._recycle
+            self._replace_if_worn(runner)
 
     def kill(self) -> None:
         """Kill all runners at once."""
@@ -125,7 +149,10 @@ class Pool:
         self._runners[slot] = runner
         self._poller.watch(runner, runner.output_fd)
 
-    def _replace(self, runner: Runner) -> None:
+    def _replace_if_worn(self, runner: Runner) -> None:
+        """Replace a runner that has served long enough or is not clean, once it holds no job."""
+        if runner.ready is None or runner.held or (not runner.spent and runner.served < self._recycle):
+            return
         self._poller.forget(runner)
         runner.retire()
         self._start(runner.slot)
@@ -134,9 +161,8 @@ class Pool:
         if runner.ready is None:
             self._failed_starts += 1
             time.sleep(0.05 * self._failed_starts)  # a start that fails at once must not be a hot loop
-        report = runner.bury()
-        if report is not None:
-            if report.assignment.message.keep_output is not None:
+        for report in runner.bury():
+            if isinstance(report, Finished) and report.assignment.message.keep_output is not None:
                 self._session.keep_output(runner.slot, report.assignment.message.keep_output)
             yield report
         if not self._closing and not self.broken:

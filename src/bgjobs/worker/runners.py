@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bgjobs import system
-from bgjobs.job import Cancelled, Crashed, Interrupted, Job, JobError, Outcome, Progress, Succeeded, TimedOut
+from bgjobs.job import Cancelled, Crashed, Interrupted, Job, JobError, Outcome, Progress, Succeeded, TimedOut, moment
 from bgjobs.worker import messages
-from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Run, Setup, Stop, Unbegun
+from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,37 +37,68 @@ class Why(Enum):
 
 
 class Assignment:
-    """A job in the hands of a runner."""
+    """A job in the hands of a runner: it runs now, or as soon as those before it have ended."""
 
     def __init__(self, job: Job, message: Run, policy: Policy) -> None:
-        """Begin the clock of its timeout."""
+        """Do not begin the clock of its timeout yet."""
         self.job = job
         self.message = message
         self.policy = policy
         self.progress: Progress | None = None
+        self.recalled = False
         self.why: Why | None = None
         self.asked_by = ""
-        self.stop_at = time.monotonic() + policy.timeout.total_seconds()
-        self.kill_at: float | None = None
+        self.head_since: float | None = None
+        self.stop_at = self.kill_at = float("inf")
+
+    def is_head_now(self) -> None:
+        """Begin the clock of its timeout: nothing is before it any more."""
+        self.head_since = time.monotonic()
+        self.stop_at = self.head_since + self.policy.timeout.total_seconds()
+        if self.why is not None:
+            self.kill_at = self.head_since + self.patience()
+
+    def patience(self) -> float:
+        """Return how many seconds the method may take to stop after it was asked to."""
+        seconds = self.policy.kill_after.total_seconds()
+        return min(seconds, STOP_AT_MOST_S) if self.why is Why.WORKER_STOPS else seconds
+
+
+class Began(Struct, frozen=True):
+    """The runner has turned to this job."""
+
+    assignment: Assignment
 
 
 class Finished(Struct, frozen=True):
-    """The attempt ended."""
+    """The attempt ended. After the death of the runner nobody knows yet whether it had begun at all: `died`."""
 
     assignment: Assignment
     outcome: Outcome
     began_ms: int | None = None
+    took: float | None = None
+    died: bool = False
+
+    def running(self) -> Job:
+        """Return the job as it ran: with the moment at which it really began, and its latest progress."""
+        job = self.assignment.job
+        if self.began_ms is not None:
+            *earlier, last = job.attempts
+            began = replace(last, started_at=moment(self.began_ms))
+            job = replace(job, attempts=(*earlier, began))
+        return job if self.assignment.progress is None else replace(job, progress=self.assignment.progress)
 
 
 class Returned(Struct, frozen=True):
-    """The job was not begun: put it back, or, if it is `gone`, forget it."""
+    """The job was not begun. `gone`: it is not ours any more; `trouble`: it could not be begun."""
 
     assignment: Assignment
-    reason: str
-    gone: bool
+    reason: str = ""
+    gone: bool = False
+    trouble: bool = False
 
 
-Report = Finished | Returned
+Report = Began | Finished | Returned
 
 
 class Runner:
@@ -74,10 +107,11 @@ class Runner:
     def __init__(self, slot: int, setup: Setup, environment: dict[str, str]) -> None:
         """Start the process. It says by itself when it is ready."""
         self.slot = slot
-        self.assignment: Assignment | None = None
+        self.held: deque[Assignment] = deque()
         self.ready: Ready | None = None
         self.served = 0
         self.spent = False
+        self._outbox = b""
         self._lines = messages.Lines()
         self._child = system.start_child([sys.executable, *COMMAND], env=environment, cwd=None)
         self._send(setup)
@@ -88,26 +122,42 @@ class Runner:
         return self._child.output_fd
 
     @property
-    def idle(self) -> bool:
-        """Whether it can take a job."""
-        return self.ready is not None and self.assignment is None and not self.spent
+    def head(self) -> Assignment | None:
+        """The job that it runs now."""
+        return self.held[0] if self.held else None
 
-    def assign(self, assignment: Assignment) -> None:
-        """Give it a job to run."""
-        self.assignment = assignment
+    def room(self, depth: int) -> int:
+        """Return how many more jobs it can take, if so many may be in its hands."""
+        return 0 if self.ready is None or self.spent else depth - len(self.held)
+
+    def assign(self, assignment: Assignment) -> Began | None:
+        """Give it a job to run, now or after those that it holds."""
+        self.held.append(assignment)
         self.served += 1
-        self._send(assignment.message)
+        self._outbox += messages.encoded(assignment.message)
+        return self._turn()
 
-    def stop(self, why: Why, by: str = "") -> None:
-        """Ask the running method to stop; kill its whole process tree if it does not."""
-        held = self.assignment
+    def flush(self) -> None:
+        """Send what was assigned, all in one write: each wakes the runner."""
+        if self._outbox:
+            outbox, self._outbox = self._outbox, b""
+            self._write(outbox)
+
+    def recall(self) -> None:
+        """Ask back what was sent ahead and is not begun."""
+        for held in list(self.held)[1:]:
+            if not held.recalled:
+                held.recalled = True
+                self._send(Recall(held.job.id))
+
+    def stop(self, job_id: str, why: Why, by: str = "") -> None:
+        """Ask a method to stop; kill its whole process tree if it does not."""
+        held = next((held for held in self.held if held.job.id == job_id), None)
         if held is None or held.why is not None:
             return
         held.why, held.asked_by = why, by
-        patience = held.policy.kill_after.total_seconds()
-        if why is Why.WORKER_STOPS:
-            patience = min(patience, STOP_AT_MOST_S)
-        held.kill_at = time.monotonic() + patience
+        if held is self.head:
+            held.kill_at = time.monotonic() + held.patience()
         reason = f"{why.value} ({by})" if by else why.value
         self._send(Stop(held.job.id, timed_out=why is Why.TIMED_OUT, reason=reason))
 
@@ -116,22 +166,21 @@ class Runner:
         self.spent = True
         self._child.kill_tree()
 
-    def deadline(self) -> float | None:
-        """Return the monotonic moment at which `check` has something to do, if there is one."""
-        held = self.assignment
-        if held is None:
-            return None
-        return held.stop_at if held.kill_at is None else held.kill_at
+    def deadline(self) -> float:
+        """Return the monotonic moment at which `check` has something to do."""
+        head = self.head
+        return float("inf") if head is None or self.spent else min(head.stop_at, head.kill_at)
 
     def check(self, now: float) -> None:
         """Keep the deadlines of the running attempt."""
-        held = self.assignment
-        if held is None:
+        head = self.head
+        if head is None or self.spent:
             return
-        if held.kill_at is not None and now >= held.kill_at:
+        if now >= head.kill_at:
             self.kill()
-        elif held.kill_at is None and now >= held.stop_at:
-            self.stop(Why.TIMED_OUT)
+        elif now >= head.stop_at:
+            head.stop_at = float("inf")
+            self.stop(head.job.id, Why.TIMED_OUT)
 
     def is_dead(self) -> bool:
         """Tell whether the process has ended, even if a forked child of it still holds its pipe open."""
@@ -146,36 +195,49 @@ class Runner:
                 # User code wrote into our pipe. Nothing that comes now can be trusted.
                 self.kill()
                 return
-            report = self._understood(message)
-            if report is not None:
-                yield report
+            yield from self._understood(message)
 
-    def _understood(self, message: messages.FromRunner) -> Report | None:
-        held = self.assignment
+    def _understood(self, message: messages.FromRunner) -> Iterator[Report]:
+        if isinstance(message, Ready):
+            self.ready = message
+            return
+        held = next((held for held in self.held if held.job.id == message.id), None)
+        if held is None:
+            return  # of an earlier job: too late to matter
         match message:
-            case Ready():
-                self.ready = message
-            case Progressed(id=job_id, progress=progress) if held is not None and held.job.id == job_id:
+            case Progressed(progress=progress):
                 held.progress = progress
-            case Ended(id=job_id) if held is not None and held.job.id == job_id:
-                self.assignment = None
+                return
+            case Ended():
                 self.spent = self.spent or not message.clean
-                return Finished(held, outcome_of(message, held), message.began_ms)
-            case Unbegun(id=job_id, reason=reason, gone=gone) if held is not None and held.job.id == job_id:
-                self.assignment = None
-                return Returned(held, reason, gone)
-            case Progressed() | Ended() | Unbegun():
-                pass  # of an earlier job: too late to matter
-        return None
+                self.held.remove(held)
+                yield Finished(held, outcome_of(message, held), message.began_ms, message.took)
+            case Unbegun():
+                self.held.remove(held)
+                yield Returned(held, message.reason, message.gone, message.trouble)
+        began = self._turn()
+        if began is not None:
+            yield began
 
-    def bury(self) -> Finished | None:
-        """Clear away the dead process and what it left; return how the attempt ended that it was running."""
+    def _turn(self) -> Began | None:
+        """Begin the clock of a job that has just become the first."""
+        head = self.head
+        if head is None or head.head_since is not None or self.spent:
+            return None
+        head.is_head_now()
+        return Began(head)
+
+    def bury(self) -> list[Report]:
+        """Clear away the dead process and what it left; return what became of the jobs that it held."""
         status = self._child.wait(DYING_S)
         self._child.kill_tree()
         self._child.wait(DYING_S)
         self._child.close()
-        held, self.assignment = self.assignment, None
-        return None if held is None else Finished(held, _outcome_of_death(held, status))
+        held, self.held = self.held, deque()
+        reports: list[Report] = [Returned(one) for one in held]
+        if held:
+            reports[0] = Finished(held[0], _outcome_of_death(held[0], status), died=True)
+        return reports
 
     def retire(self) -> None:
         """End an idle runner, and whatever its jobs left running."""
@@ -185,7 +247,11 @@ class Runner:
         self._child.close()
 
     def _send(self, message: messages.ToRunner) -> None:
-        data = memoryview(messages.encoded(message))
+        self.flush()
+        self._write(messages.encoded(message))
+
+    def _write(self, message: bytes) -> None:
+        data = memoryview(message)
         try:
             while data:
                 data = data[os.write(self._child.input_fd, data) :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bgjobs import system
 
@@ -56,7 +56,7 @@ class Traces:
         self._handlers.restore()
 
 
-def _environment_as_kept() -> dict[object, object]:
+def _environment_as_kept() -> dict[Any, Any]:
     """Return a copy of the environment in the form in which Python keeps it.
 
     Comparing `os.environ` itself decodes every variable, which would take longer than many a job.

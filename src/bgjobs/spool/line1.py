@@ -1,0 +1,133 @@
+"""Line 1 of a job file, read strictly: whoever can write to the spool may have written it, so it is only data."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from bgjobs.ids import ID
+from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_DEPTH, TAG
+from bgjobs.settings import MOST_RETRIES, NAME
+
+FORMAT = 1
+MOST_LINE_1 = 1024 * 1024
+
+
+class CorruptError(Exception):
+    """The file is not a valid job file. The text is the reason."""
+
+
+class NewerFormatError(Exception):
+    """The file was written by a newer bgjobs: leave it alone."""
+
+
+class Line1(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The job as it was submitted. Lengths in seconds, moments in ms since 1970 (UTC)."""
+
+    format: int
+    id: str
+    class_name: str = field(name="class")
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    text: bool = False
+    priority: int
+    not_before: int
+    retries: int
+    retry_delay: float | None = None
+    timeout: float | None = None
+    tags: list[str] = []
+    retry_of: str | None = None
+    submitted_at: int
+    submitted_by: str
+
+
+_encoder = msgspec.json.Encoder()
+_line1 = msgspec.json.Decoder(Line1)
+
+
+def decode_line_1(line: bytes) -> Line1:
+    """Return the job that the line holds. Raises CorruptError or NewerFormatError."""
+    if len(line) > MOST_LINE_1:
+        raise CorruptError(f"line 1 is longer than {MOST_LINE_1} bytes")
+    _check_depth(line)
+    try:
+        spec = _line1.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _refuse_newer(line)
+        raise CorruptError(f"line 1 is not a job: {str(error)[:200]}") from None
+    if spec.format != FORMAT:
+        _refuse_newer(line)
+        raise CorruptError(f"format {spec.format} is unknown")
+    _check_values(spec)
+    _check_duplicates(line, spec)
+    return spec
+
+
+def _check_depth(line: bytes) -> None:
+    """Refuse deep nesting before a recursive parser meets it. Brackets in texts count too: a cheap upper bound."""
+    if line.count(b"[") + line.count(b"{") <= MOST_DEPTH:
+        return
+    depth = 0
+    for piece in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', line):
+        first = piece[0][:1]
+        if first in b"[{":
+            depth += 1
+            if depth > MOST_DEPTH:
+                raise CorruptError(f"nested deeper than {MOST_DEPTH}")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _check_duplicates(line: bytes, spec: Line1) -> None:
+    """Refuse a key given twice. msgspec takes the last one, another reader may take the first."""
+    # What our own writer makes is canonical, so it holds no key twice; only a stranger's line is read a second time.
+    if _encoder.encode(spec) == line:
+        return
+    import json  # noqa: PLC0415 - rarely needed
+
+    try:
+        json.loads(line, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(str(error)[:200]) from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _check_values(spec: Line1) -> None:
+    checks = {
+        "id": ID.fullmatch(spec.id),
+        "class": NAME.fullmatch(spec.class_name),
+        "method": NAME.fullmatch(spec.method),
+        "priority": 0 <= spec.priority <= HIGHEST_PRIORITY,
+        "not_before": 0 <= spec.not_before <= LATEST_MS,
+        "submitted_at": 0 <= spec.submitted_at <= LATEST_MS,
+        "retries": 0 <= spec.retries <= MOST_RETRIES,
+        "retry_delay": spec.retry_delay is None or 0 <= spec.retry_delay <= LATEST_MS / 1000,
+        "timeout": spec.timeout is None or 0 < spec.timeout <= LATEST_MS / 1000,
+        "tags": all(TAG.fullmatch(tag) for tag in spec.tags),
+        "retry_of": spec.retry_of is None or ID.fullmatch(spec.retry_of),
+    }
+    for name, good in checks.items():
+        if not good:
+            raise CorruptError(f"{name!r} has a value that is not allowed")
+
+
+def _refuse_newer(line: bytes) -> None:
+    class OnlyFormat(Struct):
+        format: int
+
+    try:
+        newer = msgspec.json.decode(line, type=OnlyFormat).format > FORMAT
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    if newer:
+        raise NewerFormatError

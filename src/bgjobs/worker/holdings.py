@@ -1,0 +1,134 @@
+"""The claims in a worker's hands: which of them wait for a runner, and how each is stored or put back."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bgjobs import lifecycle
+from bgjobs.errors import ClaimLostError, NotAllowedError
+from bgjobs.job import JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bgjobs.backend import Claim, Session
+    from bgjobs.job import Job
+    from bgjobs.queue import Queue
+
+PREFETCH_S = 1.0
+
+
+class Holdings:
+    """Every job that was claimed and has not been stored or put back yet."""
+
+    def __init__(self, queue: Queue, session: Session, say: Callable[[str], None]) -> None:
+        """Hold nothing."""
+        self.waiting: list[Claim] = []  # for a runner, best first
+        self._queue = queue
+        self._session = session
+        self._say = say
+        self._claims: dict[str, Claim] = {}
+        self._owed: list[tuple[Claim, Job]] = []
+        self._added_at = 0.0
+
+    def __len__(self) -> int:
+        """Count all of them."""
+        return len(self._claims)
+
+    def claim_of(self, job_id: str) -> Claim:
+        """Return the claim on a job that we hold."""
+        return self._claims[job_id]
+
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Take in new claims; those that the allowlist refuses fail at once."""
+        self._added_at = time.monotonic()
+        for claim in claims:
+            self._claims[claim.job.id] = claim
+            if self.admits(claim):
+                self.waiting.append(claim)
+        self.waiting.sort(key=_rank)
+
+    def admits(self, claim: Claim) -> bool:
+        """Check a claimed job against the allowlist as it is now; a job that it refuses fails."""
+        try:
+            self._queue.allowlist.target(claim.job.class_name, claim.job.method)
+        except NotAllowedError as error:
+            now = datetime.now(UTC)
+            reason = JobError(type=error.code, message=str(error))
+            if self.store(claim, lifecycle.failed(claim.job, reason, now)):
+                self._queue.log.refused(claim.job, reason, now)
+            return False
+        return True
+
+    def wait_again(self, claim: Claim) -> None:
+        """Let a job that a runner did not begin wait for its turn again."""
+        self.waiting.append(claim)
+        self.waiting.sort(key=_rank)
+
+    def store(self, claim: Claim, job: Job) -> bool:
+        """Store what became of a job; return whether it was ours. What cannot be stored now is owed."""
+        try:
+            self._session.finish(claim, job)
+        except ClaimLostError as error:
+            self._say(str(error))
+            self._claims.pop(job.id, None)
+            return False
+        except OSError as error:
+            self._say(f"cannot store how job {job.id} ended: {error}")
+            self._owed.append((claim, job))
+            return True
+        self._claims.pop(job.id, None)
+        return True
+
+    def pay(self) -> None:
+        """Store what is owed."""
+        owed, self._owed = self._owed, []
+        for claim, job in owed:
+            self.store(claim, job)
+
+    def forget(self, claim: Claim) -> None:
+        """Drop a claim that is not ours any more."""
+        self._claims.pop(claim.job.id, None)
+
+    def give_back(self, claim: Claim, reason: str) -> None:
+        """Put a job that was not begun back into the queue, uncharged."""
+        try:
+            self._session.give_back(claim)
+        except ClaimLostError:
+            pass  # it is somebody else's by now
+        else:
+            self._queue.log.handed_back(claim.job, datetime.now(UTC), reason)
+        self.forget(claim)
+
+    def give_back_waiting(self, reason: str, *, keep: int = 0) -> None:
+        """Put back all that wait for a runner, but for the first few."""
+        back, self.waiting = self.waiting[keep:], self.waiting[:keep]
+        for claim in back:
+            self.give_back(claim, reason)
+
+    def give_back_overdue(self, room: int) -> None:
+        """Put back what was claimed ahead some time ago and will not begin at once: others may be idle."""
+        if time.monotonic() - self._added_at > PREFETCH_S:
+            self.give_back_waiting("claimed ahead, but not begun", keep=room)
+
+    def cancel_waiting(self, job_id: str, by: str) -> None:
+        """Cancel a job that waits for a runner, if it does."""
+        for claim in self.waiting:
+            if claim.job.id == job_id:
+                self.waiting.remove(claim)
+                self.end_cancelled(claim, by)
+                return
+
+    def end_cancelled(self, claim: Claim, by: str) -> None:
+        """Cancel a claimed job that was not begun."""
+        now = datetime.now(UTC)
+        job = lifecycle.cancelled(claim.job, by, now)
+        if self.store(claim, job):
+            self._queue.log.cancelled(job, now, by)
+
+
+def _rank(claim: Claim) -> tuple[int, datetime, str]:
+    """Sort claims by priority, then by age."""
+    return -claim.job.priority, claim.job.not_before, claim.job.id
