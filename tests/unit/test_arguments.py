@@ -215,6 +215,7 @@ def test_a_bound_method_is_called_without_self() -> None:
         ("Annotated[int, 'about']", "5", 5),
         ("'int'", "5", 5),
         ("'Nowhere | int'", "5", "5"),
+        ("'Optional[()]'", "5", "5"),
         ("UserId", "5", 5),
         ("Any", "5", "5"),
         ("Unknown", "5", "5"),
@@ -404,6 +405,11 @@ def test_text_for_an_unreadable_source_is_converted_by_the_runner() -> None:
 def test_a_refusal_is_one_line_that_says_which_argument_and_what_to_write(both: Callable[..., Both]) -> None:
     says = "run: amount='12x' does not fit int: write a whole number such as 42"
     assert both("def run(amount: int): ...\n").refusals("12x") == [says, says]
+
+
+def test_a_member_of_an_enum_is_asked_for_by_the_name_that_is_taken(both: Callable[..., Both]) -> None:
+    says = taking(both, "Literal[Colour.RED, 'blue']").refusals("green")
+    assert [text.rpartition(": ")[2] for text in says] == ["write one of RED, blue"]
 
 
 @pytest.mark.parametrize(
