@@ -1,0 +1,66 @@
+"""bgjobs, with either durability."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from benchmarks.contestants import PROCESSES, SYNCED, UNSYNCED, Contestant
+from benchmarks.processes import ROOT, Worker
+from bgjobs.queue import Queue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALLOWLIST = """
+[bgjobs]
+import_paths = [{root}]
+durability = "{durability}"
+
+[jobs.Work]
+class = "benchmarks.work"
+methods = ["note"]
+"""
+
+
+class Bgjobs(Contestant):
+    """A spool beside an allowlist, and `bgjobs worker`."""
+
+    end_is = UNSYNCED
+
+    def __init__(self, durability: str) -> None:
+        """Choose the durability `full` or `os`."""
+        self.name = f"bgjobs, durability {durability}"
+        self.submit_is = SYNCED if durability == "full" else UNSYNCED
+        self.options = f"durability = {durability}; bgjobs worker --concurrency {PROCESSES}; all else by default"
+        self._durability = durability
+        self._worker: Worker | None = None
+
+    def versions(self) -> dict[str, str]:
+        """Return those of bgjobs and of the packages on the way of a job."""
+        return {name: version(name) for name in ("bgjobs", "filelock", "msgspec")}
+
+    def set_up(self, directory: Path) -> None:
+        """Write the allowlist and open the queue."""
+        path = directory / "allowed_jobs.toml"
+        text = ALLOWLIST.format(root=json.dumps(str(ROOT)), durability=self._durability)
+        path.write_text(text, encoding="utf-8")
+        self._directory = directory
+        self._queue = Queue.open(config=str(path))
+
+    def submit(self, number: int) -> None:
+        """Submit one job."""
+        self._queue.submit("Work", "note", [number])
+
+    def start_worker(self) -> None:
+        """Start the command that anyone would start."""
+        command = [sys.executable, "-m", "bgjobs", "worker", "--concurrency", str(PROCESSES)]
+        self._worker = Worker(command, self._directory)
+
+    def stop_worker(self) -> None:
+        """End it."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()

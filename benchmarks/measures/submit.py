@@ -1,0 +1,36 @@
+"""How many jobs one process can submit, one by one."""
+
+from __future__ import annotations
+
+import gc
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from benchmarks.measures import Measure, Sizes, Taken
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.contestants import Contestant
+
+WARM_UP = 50
+
+
+class Submit(Measure):
+    """Submits to a queue that has no worker."""
+
+    name = "submit"
+    title = "Submit one by one from one process (jobs/s, more is better)"
+
+    def take(self, contestant: Contestant, directory: Path, sizes: Sizes) -> Taken:  # noqa: ARG002 - the interface
+        """Submit some to warm up, then the others by the clock."""
+        for number in range(1, WARM_UP + 1):
+            contestant.submit(-number)
+        gc.collect()
+        moments = [time.perf_counter_ns()]
+        for number in range(sizes.submitted):
+            contestant.submit(number)
+            moments.append(time.perf_counter_ns())
+        calls = tuple((after - before) / 1e3 for before, after in pairwise(moments))
+        return Taken(figure=sizes.submitted / (sum(calls) / 1e6), raw={"call_us": calls})
