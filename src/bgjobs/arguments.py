@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Container
-from functools import partial
+from functools import lru_cache, partial
 from inspect import Parameter
+from types import MethodType
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -73,6 +74,19 @@ def convert(
 
 
 def _signature_of(function: Callable[..., object]) -> inspect.Signature:
+    # The bound method is new for each job, the function in it is not: reading a signature takes longer than most jobs.
+    if isinstance(function, MethodType):
+        return _signature_when_bound(function.__func__)
+    return _signature(function)
+
+
+@lru_cache(maxsize=256)
+def _signature_when_bound(function: Callable[..., object]) -> inspect.Signature:
+    return _signature(MethodType(function, object()))
+
+
+@lru_cache(maxsize=256)
+def _signature(function: Callable[..., object]) -> inspect.Signature:
     if sys.version_info >= (3, 14):  # where asking for annotations runs them, and so may fail
         from annotationlib import Format  # noqa: PLC0415 - only there from 3.14 on
 

@@ -6,6 +6,7 @@ import ast
 from inspect import Parameter
 from inspect import Signature as Parameters
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
@@ -142,9 +143,20 @@ def _defined(source: Source, what: Literal["class", "function"], name: str) -> a
 # --------------------------------------------------------------------------------- from the function to its signature
 
 
+# By the statement that defines the function: `sources` keeps it for as long as its file stays the same.
+_made: WeakKeyDictionary[ast.AST, Signature] = WeakKeyDictionary()
+
+
 def _signature(label: str, bound: Bound, scopes: tuple[Names, ...], *, in_class: bool) -> Signature:
     if not isinstance(bound, Function):
         raise _no_function(label, bound)
+    made = _made.get(bound)
+    if made is None:
+        made = _made[bound] = _new_signature(label, bound, scopes, in_class=in_class)
+    return made
+
+
+def _new_signature(label: str, bound: Function, scopes: tuple[Names, ...], *, in_class: bool) -> Signature:
     drops_first = _binding(label, bound, scopes) and in_class
     if _yields(bound):
         raise sources.refusal("not-a-method", f"{label} is a generator: it would be called, and never run")

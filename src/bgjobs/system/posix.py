@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def host() -> str:
     return os.uname().nodename
 
 
+@lru_cache(maxsize=1)
 def user() -> str:
     """Return the name of the user whose rights this process has, or the number if the user has no name."""
     import pwd  # noqa: PLC0415 - the name is needed once, if at all
