@@ -100,7 +100,7 @@ def _length(what: str, value: str | float | timedelta, least: timedelta = timede
     try:
         length = value if isinstance(value, timedelta) else durations.parse(value)
     except ValueError as error:
-        raise UsageError(f"bad {what}: {error}", hint="use seconds, or 90s, 5m, 2h, 1d", code=_code(what)) from None
+        raise UsageError(f"bad {what}: {error}", code=_code(what)) from None
     if length < least:
         raise UsageError(f"bad {what}: {length.total_seconds():g} s is too short", code=_code(what))
     return length

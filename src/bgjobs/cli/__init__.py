@@ -1,0 +1,16 @@
+"""The command line: turn a person's request into one call of the queue or the worker, and print what comes back."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit status."""
+    gc.disable()  # what gets imported now stays: `app` looks after the rest
+    try:
+        from bgjobs.cli.app import run  # noqa: PLC0415 - Ctrl-C may come while this is loaded
+    except KeyboardInterrupt:
+        return 130
+    return run(sys.argv[1:])

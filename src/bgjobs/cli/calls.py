@@ -1,0 +1,92 @@
+"""The call that a person writes down for `submit` and `run`: ARG…, `-k NAME=VALUE`, or `--args JSON`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bgjobs.errors import BadArgumentsError, RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bgjobs.queue import Queue
+
+
+class Call:
+    """What to call, with which arguments. `text` says that they are text, which becomes what the annotations say."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        class_name: str,
+        method: str,
+        *,
+        args: Sequence[str] | None,
+        keywords: Sequence[str] | None,
+        json_args: str | None,
+    ) -> None:
+        """Take the arguments apart. Raises UsageError, or RefusedError, which is logged."""
+        self.class_name = class_name
+        self.method = method
+        self.args: Sequence[Any] = args or ()
+        self.kwargs: Mapping[str, Any] = {}
+        self.text = json_args is None
+        if json_args is not None:
+            if args or keywords:
+                raise _bad_json("given together with ARG or -k", "give one or the other")
+            self.args, self.kwargs = from_json(json_args)
+            return
+        try:
+            self.kwargs = _by_name(keywords or ())
+        except RefusedError as error:
+            queue.log.refused_at_submit(class_name, method, error.code, str(error), datetime.now(UTC))
+            raise
+
+
+def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the arguments by position or by name that a JSON array or object holds. Raises UsageError."""
+    import json  # noqa: PLC0415 - the one reader that can refuse what is given twice, and most calls need none
+
+    try:
+        found = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        # What a text cannot be written as cannot be a letter: half of a pair, as in "\ud800".
+        json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise _bad_json("nested too deeply", "flatten it") from None
+    except ValueError as error:
+        raise _bad_json(str(error)[:200], 'write JSON such as ["Tony", 2] or {"name": "Tony"}') from None
+    match found:
+        case list():
+            return found, {}
+        case dict():
+            return (), found
+        case _:
+            raise _bad_json("neither an array nor an object", 'write JSON such as ["Tony", 2] or {"name": "Tony"}')
+
+
+def _by_name(keywords: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for keyword in keywords:
+        name, equals, value = keyword.partition("=")
+        if not equals or not name:
+            raise UsageError(f"bad -k {keyword[:40]!r}", hint="write -k NAME=VALUE", code="bad-keyword")
+        if name in found:
+            raise BadArgumentsError(f"argument {name[:80]} is repeated", hint="give it once", code="repeated")
+        found[name] = value
+    return found
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _bad_json(reason: str, hint: str) -> UsageError:
+    return UsageError(f"bad --args: {reason}", hint=hint, code="bad-args")

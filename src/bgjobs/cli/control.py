@@ -1,0 +1,137 @@
+"""`bgjobs cancel` and `bgjobs retry`: stop jobs, and submit ended ones again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from bgjobs.cli import options, output
+from bgjobs.cli.filters import Conditions
+from bgjobs.errors import AlreadyEndedError, BgjobsError, UsageError
+from bgjobs.job import ENDED, State
+from bgjobs.queue import Queue
+
+ACTIVE = frozenset(State) - ENDED
+RETRIED = ENDED - {State.CORRUPT}
+SHOWN = {"cancelled": "cancelled", "requested": "stopping"}
+
+
+def cancel(
+    ids: options.ActiveIds = None,
+    *,
+    every: options.All = False,
+    states: options.States = None,
+    class_name: options.OfClass = None,
+    method: options.OfMethod = None,
+    priority: options.OfPriority = None,
+    tag: options.OfTag = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    error: options.Mentioning = None,
+    config: options.Config = None,
+    spool: options.Spool = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Cancel jobs. One that runs is asked to stop, and then killed with its whole process tree."""
+    conditions = Conditions(
+        states=states,
+        class_name=class_name,
+        method=method,
+        priority=priority,
+        tag=tag,
+        since=since,
+        until=until,
+        error=error,
+    )
+    conditions.check_choice(ids, every=every)
+    where = conditions.filter(datetime.now(UTC), among=ACTIVE, default=ACTIVE)
+    queue = Queue.open(config=config, spool=spool)
+    chosen = [job.id for job in queue.jobs(where)] if every else ids or []
+    return _each(chosen, lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+
+
+def retry(
+    ids: options.EndedIds = None,
+    *,
+    every: options.All = False,
+    states: options.States = None,
+    class_name: options.OfClass = None,
+    method: options.OfMethod = None,
+    priority: options.OfPriority = None,
+    tag: options.OfTag = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    error: options.Mentioning = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the ids of the jobs that it would be.")
+    ] = False,
+    config: options.Config = None,
+    spool: options.Spool = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Submit ended jobs again, as new jobs. Prints the new ids. With --all: the failed ones, or those in --state."""
+    conditions = Conditions(
+        states=states,
+        class_name=class_name,
+        method=method,
+        priority=priority,
+        tag=tag,
+        since=since,
+        until=until,
+        error=error,
+    )
+    conditions.check_choice(ids, every=every)
+    where = conditions.filter(datetime.now(UTC), among=RETRIED, default=frozenset({State.FAILED}))
+    queue = Queue.open(config=config, spool=spool)
+    chosen = [job.id for job in queue.jobs(where)] if every else ids or []
+    act = _rehearse if dry_run else _retry
+    return _each(chosen, lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
+
+
+def _each(ids: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> int:
+    """Do it with each job, whatever becomes of the others; return the worst exit status."""
+    worst = 0
+    for job_id in ids:
+        try:
+            act(job_id)
+        except BgjobsError as error:
+            output.error(error, as_json=as_json)
+            worst = max(worst, error.exit_status)
+    return worst
+
+
+def _cancel(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
+    full = queue.full_id(job_id)
+    result = queue.cancel(full)
+    if result == "too late":
+        if quietly:
+            return  # it ended while we came to it
+        raise AlreadyEndedError(
+            f"job {full} has already ended: it is {queue.get(full).state}", hint="nothing to cancel"
+        )
+    if as_json:
+        output.json({"id": full, "result": SHOWN[result]})
+    else:
+        output.data(f"{full} {SHOWN[result]}")
+
+
+def _retry(queue: Queue, job_id: str, *, as_json: bool) -> None:
+    job = queue.retry(job_id)
+    if as_json:
+        output.json({"id": job.id, "retry_of": job.retry_of})
+    else:
+        output.data(job.id)
+
+
+def _rehearse(queue: Queue, job_id: str, *, as_json: bool) -> None:
+    job = queue.get(job_id)
+    if not job.state.ended:
+        raise UsageError(f"job {job.id} is {job.state}", hint="only an ended job can be retried", code="not-ended")
+    queue.allowlist.target(job.class_name, job.method)
+    if as_json:
+        output.json({"retry_of": job.id})
+    else:
+        output.data(job.id)

@@ -1,0 +1,182 @@
+"""`bgjobs demo`: a project of its own, a real worker, a few jobs, and what became of them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+
+from bgjobs import settings
+from bgjobs.cli import example, options, output, stage
+from bgjobs.errors import BgjobsError
+from bgjobs.events import ERROR_LOG, STATUS_LOG
+from bgjobs.job import Job, State
+from bgjobs.queue import Queue
+from bgjobs.requests import Request
+
+LONGEST_S = 45.0
+PAUSE_S = 0.05
+PATIENCE_S = 5.0
+WORKER = ("-m", "bgjobs", "worker", "-c", "2", "--drain", "--grace", "1s", "--max-time", "60s")
+WORKER_LOG = "worker.log"
+
+
+class Scene(Struct, frozen=True):
+    """One job of the demo, and how it should end."""
+
+    request: Request
+    state: State = State.DONE
+    attempts: int = 1
+
+
+SCENES = (
+    Scene(Request(class_name="UserLoginService", method="handle", args=["ann"], text=True)),
+    Scene(Request(class_name="ExampleJob", method="handle", args=["hello"], kwargs={"param2": "world"}, text=True)),
+    Scene(
+        Request(class_name="SendNotificationJobs", method="pick_up", args=["Tony", "2PM", "Central Park"], text=True)
+    ),
+    Scene(Request(class_name="DelayedJob", method="handle", args=["20", "1.5"], delay="2s", text=True)),
+    Scene(Request(class_name="BackgroundJobs", method="automatic_debit_success", args=["1000", "rent"], text=True)),
+    Scene(
+        Request(
+            class_name="BackgroundJobs",
+            method="automatic_debit_failures_then_success",
+            args=["20", "phone"],
+            retry_delay="0.5s",
+            text=True,
+        ),
+        attempts=3,
+    ),
+    Scene(
+        Request(
+            class_name="BackgroundJobs",
+            method="automatic_debit_failure",
+            args=["9999", "a yacht"],
+            retries=1,
+            retry_delay="0.5s",
+            text=True,
+        ),
+        state=State.FAILED,
+        attempts=2,
+    ),
+)
+
+
+def demo(
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Make the project there; else in a fresh directory.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take a tour that really runs, in a project of its own.
+
+    Jobs of different priorities, a delayed one, one that needs further attempts, and one that fails in the end.
+    """
+    root = Path(tempfile.mkdtemp(prefix="bgjobs-demo-")) if folder is None else folder.absolute()
+    example.write(example.whole(), root)
+    # Nothing of the person's own settings may change how the tour goes.
+    queue = Queue(settings.load(config=str(root / settings.FILE_NAME), environ={}))
+    jobs = queue.submit_many(scene.request for scene in SCENES)
+    if not as_json:
+        output.data(f"A project with {len(jobs)} jobs is in {root}. Now a worker runs them, two at a time.")
+    with _worker(root) as process:
+        jobs = _watched(queue, [job.id for job in jobs], process, as_json=as_json)
+    _check(jobs, root)
+    if as_json:
+        output.json({"dir": str(root), "jobs": [job.to_json() for job in jobs]})
+    else:
+        output.lines(_ending(queue, jobs, root))
+
+
+@contextmanager
+def _worker(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a worker, and leave none behind, however the block ends."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BGJOBS_")}
+    with (root / WORKER_LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *WORKER], cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield process
+        _wait(process)  # it drains: when all jobs have ended, so does it
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            _wait(process)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        pass  # the caller looks
+
+
+def _watched(queue: Queue, ids: Sequence[str], process: subprocess.Popen[bytes], *, as_json: bool) -> list[Job]:
+    """Show the jobs until all have ended, or there is no hope of that any more."""
+    deadline = time.monotonic() + LONGEST_S
+    with stage.opened(queue, quiet=as_json) as show:
+        while True:
+            is_over = process.poll() is not None or time.monotonic() > deadline
+            jobs = [queue.get(job_id) for job_id in ids]
+            show(jobs)
+            if is_over or all(job.state.ended for job in jobs):
+                return jobs
+            time.sleep(PAUSE_S)
+
+
+def _check(jobs: Sequence[Job], root: Path) -> None:
+    for scene, job in zip(SCENES, jobs, strict=True):
+        if job.state is not scene.state or len(job.attempts) != scene.attempts:
+            raise BgjobsError(
+                f"the tour went wrong: {job.name} is {job.state} after {len(job.attempts)} attempts",
+                hint=f"see {root / WORKER_LOG}",
+                code="demo-failed",
+            )
+
+
+def _ending(queue: Queue, jobs: Sequence[Job], root: Path) -> Iterator[output.Line]:
+    """Go through what to look at, and what to try next."""
+    failed = [job for job in jobs if job.state is State.FAILED]
+    paid = next(job for job in jobs if job.method == "automatic_debit_success")
+    logs = Path(queue.settings.log_dir)
+    yield [("", "")]
+    yield [(f"{len(jobs)} jobs ended as they should: {len(failed)} failed on purpose, the others are done.", "bold")]
+    yield [("", "")]
+    for title, path in (
+        ("what may run", root / settings.FILE_NAME),
+        ("the jobs", queue.settings.spool),
+        ("status log", logs / STATUS_LOG),
+        ("error log", logs / ERROR_LOG),
+        (f"what {paid.method} printed", queue.backend.output(paid, 1)),
+    ):
+        yield [(f"{title:<38}", "dim"), (str(path), "")]
+    yield [("", "")]
+    yield [("Try next:", "bold")]
+    program = _program()
+    yield [(f"  cd {shlex.quote(str(root))}", "cyan")]
+    yield [(f"  {program} list", "cyan")]
+    yield [(f"  {program} status {failed[0].id}", "cyan")]
+    yield [(f"  {program} submit SendNotificationJobs save_me Ann; {program} worker --drain", "cyan")]
+
+
+def _program() -> str:
+    """Return how the person can call bgjobs again from another directory."""
+    if shutil.which("bgjobs"):
+        return "bgjobs"
+    called = Path(sys.argv[0]).absolute()
+    return shlex.quote(str(called)) if called.stem == "bgjobs" else f"{shlex.quote(sys.executable)} -m bgjobs"

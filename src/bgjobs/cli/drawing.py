@@ -1,0 +1,127 @@
+"""Draw on a terminal, with rich. Only imported where there is one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from bgjobs.events import sanitized
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Sequence
+    from typing import Self
+
+    from bgjobs.cli.output import Line
+    from bgjobs.job import Job
+
+MOST_BARS = 8
+STYLES = {
+    "queued": "blue",
+    "scheduled": "blue",
+    "waiting": "blue",
+    "running": "cyan",
+    "done": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "corrupt": "magenta",
+}
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """Return a console on the stream (default: stdout) that takes no markup, whatever the text says."""
+    return Console(
+        file=stream or sys.stdout,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def lines(shown: Iterable[Line]) -> None:
+    """Print lines of spans."""
+    console().print(text(shown), soft_wrap=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Line], elastic: Container[int]) -> None:
+    """Print a table that fits the terminal: where space is scarce, the elastic columns are cut."""
+    console().print(grid(list(rows), elastic, head))
+
+
+def grid(rows: Sequence[Line], elastic: Container[int], head: Sequence[str] = ()) -> Table:
+    """Return a table for rich, of rows of equal length."""
+    drawn = Table(box=None, pad_edge=False, header_style="dim", show_header=bool(head))
+    for place, title in enumerate(head or [""] * len(rows[0])):
+        drawn.add_column(title, no_wrap=place not in elastic)
+    for row in rows:
+        drawn.add_row(*(_cell(*part) for part in row))
+    return drawn
+
+
+def live(stream: TextIO | None = None) -> Live:
+    """Return a place on the terminal that is drawn again whenever it is told to."""
+    return Live(console=console(stream), auto_refresh=False, vertical_overflow="crop")
+
+
+def text(shown: Iterable[Line]) -> Text:
+    """Return lines of spans as one text for rich."""
+    return Text("\n").join(Text().join(span(*part) for part in line) for line in shown)
+
+
+def span(content: str, style: str) -> Text:
+    """Return one span for rich. A state is a style as well."""
+    return Text(sanitized(content), style=STYLES.get(style, style))
+
+
+def _cell(content: str, style: str) -> Text:
+    cell = span(content, style)
+    cell.no_wrap, cell.overflow = True, "ellipsis"
+    return cell
+
+
+class Bars:
+    """A bar for each job that is waited for, or one for all of them when there are many."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Draw on this terminal."""
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[about]}", markup=False),
+            TimeElapsedColumn(),
+            console=console(stream),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+    def show(self, jobs: Sequence[Job]) -> None:
+        """Draw how far the jobs are."""
+        if len(jobs) > MOST_BARS:
+            self._set("", "waiting", sum(job.state.ended for job in jobs), len(jobs), "jobs ended")
+            return
+        for job in jobs:
+            found = job.progress
+            done, total = (1.0, 1.0) if job.state.ended else (found.done, found.total) if found else (0.0, None)
+            about = sanitized(found.message) if found and not job.state.ended else ""
+            self._set(job.id, f"{job.name} {job.state}", done, total, about)
+
+    def _set(self, key: str, title: str, done: float, total: float | None, about: str) -> None:
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task(title, total=total, about=about)
+        self._progress.update(self._tasks[key], description=title, completed=done, total=total, about=about)

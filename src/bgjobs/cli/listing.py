@@ -1,0 +1,95 @@
+"""`bgjobs list`: the jobs that meet some conditions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from bgjobs.cli import details, moments, options, output
+from bgjobs.cli.filters import Conditions
+from bgjobs.errors import UsageError
+from bgjobs.job import Job, show_priority
+from bgjobs.queue import Queue
+
+HEAD = ("id", "state", "prio", "job", "att", "submitted", "error")
+ELASTIC = {HEAD.index("job"), HEAD.index("error")}
+ENOUGH_OF_ID = 10  # unique as good as ever, and accepted by every command
+
+# By name: what to sort by, and whether the largest comes first. Jobs come newest first from the queue.
+ORDERS: dict[str, tuple[Callable[[Job], Any], bool]] = {
+    "newest": (lambda job: job.id, True),
+    "oldest": (lambda job: job.id, False),
+    "priority": (lambda job: (-job.priority, job.not_before, job.id), False),
+    "due": (lambda job: (job.not_before, job.id), False),
+    "finished": (lambda job: (job.finished_at or job.submitted_at, job.id), True),
+    "class": (lambda job: (job.name, job.id), False),
+    "state": (lambda job: (job.state.value, job.id), False),
+}
+
+
+def list_jobs(
+    *,
+    states: options.States = None,
+    class_name: options.OfClass = None,
+    method: options.OfMethod = None,
+    priority: options.OfPriority = None,
+    tag: options.OfTag = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    error: options.Mentioning = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0 for all.")] = 50,
+    sort: Annotated[str, typer.Option("--sort", metavar="ORDER", help=f"One of {', '.join(ORDERS)}.")] = "newest",
+    config: options.Config = None,
+    spool: options.Spool = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List jobs, newest first. Elsewhere than on a terminal: one line each, with tabs between the columns."""
+    if sort not in ORDERS:
+        raise UsageError(f"bad --sort {sort[:40]!r}", hint=f"use one of {', '.join(ORDERS)}", code="bad-sort")
+    now = datetime.now(UTC)
+    conditions = Conditions(
+        states=states,
+        class_name=class_name,
+        method=method,
+        priority=priority,
+        tag=tag,
+        since=since,
+        until=until,
+        error=error,
+    )
+    where = conditions.filter(now)
+    queue = Queue.open(config=config, spool=spool)
+    found = _in_order(queue.jobs(where), sort)
+    shown = islice(found, limit) if limit else found
+    if as_json:
+        for job in shown:
+            output.json(job.to_json(hide=queue.hidden(job)))
+        return
+    compact = output.is_terminal(sys.stdout)
+    output.table(HEAD, (_row(job, now, compact=compact) for job in shown), elastic=ELASTIC)
+
+
+def _in_order(jobs: Iterable[Job], order: str) -> Iterator[Job]:
+    if order == "newest":
+        return iter(jobs)  # as they come: no need to read them all for the first few
+    key, is_descending = ORDERS[order]
+    return iter(sorted(jobs, key=key, reverse=is_descending))
+
+
+def _row(job: Job, now: datetime, *, compact: bool) -> output.Line:
+    error = details.why(job.error) if job.error else ""
+    progress = details.progress(job.progress) if job.progress and not job.state.ended else ""
+    return [
+        (job.id[-ENOUGH_OF_ID:] if compact else job.id, ""),
+        (job.state.value, job.state.value),
+        (show_priority(job.priority), ""),
+        (job.name, "bold"),
+        (f"{job.charged}/{job.retries + 1}", ""),
+        (moments.compact(job.submitted_at, now) if compact else moments.shown(job.submitted_at, now), "dim"),
+        (error or progress, "red" if error else ""),
+    ]

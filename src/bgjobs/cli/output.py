@@ -1,0 +1,118 @@
+"""The one place that prints: data to stdout, everything else to stderr, and nothing from outside raw to a terminal.
+
+Text comes as lines of spans, each a text with its style, so that one layout serves a terminal and a file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+
+from bgjobs.events import sanitized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Sequence
+
+    from bgjobs.errors import BgjobsError
+
+Span = tuple[str, str]
+Line = list[Span]
+
+
+def prepare() -> None:
+    """Make both streams fit for whatever a job may be called. A closed stream swallows what is printed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a person is likely to look at the stream right now."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def data(text: str) -> None:
+    """Print one line of what was asked for."""
+    sys.stdout.write(f"{sanitized(text)}\n")
+
+
+def json(value: object, *, indent: int = 0) -> None:
+    """Print a value as JSON, one line without an indent, without letters that a terminal could take for a command."""
+    content = msgspec.json.encode(value)
+    text = (msgspec.json.format(content, indent=indent) if indent else content).decode()
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() or letter == "\n" else _escaped(letter) for letter in text)
+    _write(sys.stdout, f"{text}\n".encode())
+
+
+def lines(shown: Iterable[Line]) -> None:
+    """Print lines of spans, with their styles on a terminal."""
+    if is_terminal(sys.stdout):
+        from bgjobs.cli import drawing  # noqa: PLC0415 - rich is slow to import
+
+        drawing.lines(shown)
+        return
+    for line in shown:
+        data("".join(text for text, _ in line).rstrip())
+
+
+def table(head: Sequence[str], rows: Iterable[Line], *, elastic: Container[int]) -> None:
+    """Print a table on a terminal, its elastic columns cut to fit; elsewhere its rows alone, with tabs in between."""
+    if is_terminal(sys.stdout):
+        from bgjobs.cli import drawing  # noqa: PLC0415 - rich is slow to import
+
+        drawing.table(head, rows, elastic)
+        return
+    for row in rows:
+        sys.stdout.write("\t".join(sanitized(text) for text, _ in row) + "\n")
+
+
+def writer(stream: TextIO) -> Callable[[bytes], None]:
+    """Return what prints the output of jobs to a stream: as it is into a file, harmless on a terminal."""
+    if not is_terminal(stream):
+        return lambda content: _write(stream, content)
+    decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+    return lambda content: _write(stream, harmless(decode(content)).encode())
+
+
+def harmless(text: str) -> str:
+    """Return text without letters that command a terminal, but for line ends and tabs."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else sanitized(letter) for letter in text)
+
+
+def _write(stream: TextIO, content: bytes) -> None:
+    stream.flush()
+    stream.buffer.write(content)
+    stream.buffer.flush()
+
+
+def note(text: str) -> None:
+    """Print one line that is not what was asked for, but good to know."""
+    print(f"bgjobs: {sanitized(text)}", file=sys.stderr, flush=True)
+
+
+def error(found: BgjobsError, *, as_json: bool) -> None:
+    """Print an error as one line on stderr."""
+    if as_json:
+        shown: dict[str, Any] = {"code": found.code, "message": found.message, "hint": found.hint}
+        print(_ascii(msgspec.json.encode({"error": shown}).decode()), file=sys.stderr, flush=True)
+    else:
+        note(str(found))
+
+
+def _ascii(text: str) -> str:
+    return text if text.isascii() else "".join(letter if letter.isascii() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    """Return the letter as JSON may write it inside a text, the only place where such a letter can be."""
+    units = letter.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place] << 8 | units[place + 1]:04x}" for place in range(0, len(units), 2))

@@ -1,0 +1,216 @@
+"""A project to try commands in, and ways to run them: as a process, and on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bgjobs import Queue
+from bgjobs.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bgjobs.job import Job
+
+PATIENCE_S = 30.0
+ALLOWED = """
+[bgjobs]
+retries = 0
+retry_delay = "0.1s"
+timeout = "20s"
+kill_after = "1s"
+
+[jobs.Work]
+class = "work:Work"
+methods = ["echo", "kinds", "add", "fail", "hostile", "sleep", "step_by_step", "nothing", "login", "flaky", "leave"]
+description = "What tests need"
+secret = ["password"]
+
+[jobs.Other]
+class = "work:Other"
+methods = ["handle"]
+priority = "low"
+
+[jobs.Missing]
+class = "work:Work"
+methods = ["not_there"]
+"""
+WORK = '''
+import os
+import time
+
+from bgjobs import current_job
+
+PLACE = "imported"
+
+
+class Work:
+    def echo(self, text: str) -> str:
+        """Print the text and return it."""
+        print(text)
+        return text
+
+    def kinds(self, *args, **kwargs) -> list:
+        return [type(value).__name__ for value in (*args, *kwargs.values())]
+
+    def add(self, a: int, b: int = 1) -> int:
+        return a + b
+
+    def fail(self, reason: str = "no") -> None:
+        print("about to fail")
+        raise ValueError(reason)
+
+    def hostile(self) -> str:
+        print("\\x1b]0;owned\\x07\\x1b[2J[bold]markup[/nope]\\ttab")
+        current_job().progress(1, 2, "\\x1b[31m[/x]")
+        raise RuntimeError("line\\nbreak \\x1b[2J [/nope]")
+
+    def sleep(self, seconds: float) -> None:
+        print("asleep", flush=True)
+        time.sleep(seconds)  # the job that takes a while
+
+    def step_by_step(self, gate: str) -> str:
+        current_job().progress(1, 4, "first")
+        print("one", flush=True)
+        while not os.path.exists(gate):
+            time.sleep(0.02)  # between two looks
+        print("two", flush=True)
+        return "through"
+
+    def nothing(self) -> None:
+        pass
+
+    def login(self, user: str, password: str) -> str:
+        return user
+
+    def flaky(self) -> str:
+        attempt = current_job().attempt
+        print("attempt", attempt)
+        if attempt == 1:
+            raise OSError("not yet")
+        return "at last"
+
+    def leave(self) -> None:
+        os._exit(3)
+
+
+class Other:
+    def handle(self) -> None:
+        pass
+'''
+
+Result = subprocess.CompletedProcess[str]
+
+
+class Bgjobs(Protocol):
+    def __call__(self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result: ...
+
+
+def make_project(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "allowed_jobs.toml").write_text(ALLOWED, encoding="utf-8")
+    (root / "work.py").write_text(WORK, encoding="utf-8")
+    return root
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BGJOBS_", "XDG_", "_BGJOBS"))}
+    kept.pop("NO_COLOR", None)
+    kept.pop("FORCE_COLOR", None)
+    return kept | {"HOME": str(home), "TZ": "UTC", "PYTHONUTF8": "1"}
+
+
+def command(root: Path, home: Path) -> Bgjobs:
+    def run(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result:
+        return subprocess.run(
+            [sys.executable, "-m", "bgjobs", *args],
+            cwd=cwd or root,
+            env=environment(home) | (env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    return run
+
+
+def open_queue(root: Path) -> Queue:
+    return Queue(load(config=str(root / "allowed_jobs.toml"), environ={}))
+
+
+class Finished:
+    """What the session's project holds."""
+
+    def __init__(self, root: Path, queue: Queue, bgjobs: Bgjobs) -> None:
+        self.root = root
+        self.queue = queue
+        self.bgjobs = bgjobs
+        self.jobs: dict[str, Job] = {}
+
+
+def objects(result: Result) -> list[Any]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def error(result: Result) -> dict[str, str]:
+    """The one error that a command printed as JSON."""
+    [line] = result.stderr.splitlines()
+    found: dict[str, str] = json.loads(line)["error"]
+    assert set(found) == {"code", "message", "hint"}
+    return found
+
+
+def wait_until(happened: Callable[[], object], what: str = "it") -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.02)  # between two looks
+
+
+def on_terminal(
+    argv: list[str], *, cwd: Path, env: dict[str, str], columns: int = 120, until: Callable[[str], bool] | None = None
+) -> tuple[int, str]:
+    """Run a command on a pseudo-terminal; return its exit status and all that it wrote there."""
+    import fcntl  # noqa: PLC0415 - POSIX only
+    import pty  # noqa: PLC0415 - POSIX only
+    import termios  # noqa: PLC0415 - POSIX only
+
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bgjobs", *argv],
+        cwd=cwd,
+        env=env | {"TERM": "xterm-256color"},
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    )
+    os.close(its)
+    shown = bytearray()
+    asked = False
+    while piece := _read(ours):
+        shown += piece
+        if until is not None and not asked and until(shown.decode("utf-8", "replace")):
+            process.send_signal(signal.SIGINT)
+            asked = True
+    os.close(ours)
+    return process.wait(PATIENCE_S), shown.decode("utf-8", "replace")
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:
+        return b""  # the other end is closed

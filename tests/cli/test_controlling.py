@@ -1,0 +1,102 @@
+"""`bgjobs cancel` and `bgjobs retry`: what becomes of each job, and the exit status for all of them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bgjobs.job import State
+from tests.cli.commands import Bgjobs, Finished, error, objects, wait_until
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from bgjobs import Queue
+
+
+def test_a_job_that_has_not_begun_is_cancelled_at_once(bgjobs: Bgjobs, queue: Queue) -> None:
+    job = queue.submit("Work", "echo", ["x"])
+    result = bgjobs("cancel", job.id[-8:])
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{job.id} cancelled\n", "")
+    assert queue.get(job.id).state is State.CANCELLED
+
+
+def test_a_running_job_is_asked_to_stop(bgjobs: Bgjobs, queue: Queue, worker: subprocess.Popen[str]) -> None:
+    job = queue.submit("Work", "sleep", [60])
+    wait_until(lambda: queue.get(job.id).state is State.RUNNING)
+    [said] = objects(bgjobs("cancel", job.id, "--json"))
+    assert said == {"id": job.id, "result": "stopping"}
+    assert queue.ended(job.id, timeout=20).state is State.CANCELLED
+
+
+def test_each_job_is_cancelled_whatever_becomes_of_the_others(bgjobs: Bgjobs, queue: Queue) -> None:
+    first, second, ended = (queue.submit("Work", "echo", [text]) for text in "abc")
+    queue.cancel(ended.id)
+    unknown = "01m00000000000000000000000"
+    result = bgjobs("cancel", first.id, ended.id, unknown, second.id)
+    assert result.returncode == 4
+    assert result.stdout == f"{first.id} cancelled\n{second.id} cancelled\n"
+    assert result.stderr.splitlines() == [
+        f"bgjobs: job {ended.id} has already ended: it is cancelled: nothing to cancel",
+        f"bgjobs: no job {unknown}: see `bgjobs list`",
+    ]
+    again = bgjobs("cancel", first.id, "--json")
+    assert (again.returncode, again.stdout, error(again)["code"]) == (1, "", "already-ended")
+
+
+def test_jobs_are_cancelled_by_condition(bgjobs: Bgjobs, queue: Queue) -> None:
+    kept = queue.submit("Work", "echo", ["kept"], tags=["keep"])
+    gone = [queue.submit("Work", "echo", ["x"], tags=["drop"], delay=delay).id for delay in (0, 60)]
+    result = bgjobs("cancel", "--all", "--tag", "drop")
+    assert result.returncode == 0
+    assert {line.split()[0] for line in result.stdout.splitlines()} == set(gone)
+    assert queue.get(kept.id).state is State.QUEUED
+    assert bgjobs("cancel", "--all", "--class", "Other").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["cancel"],
+        ["retry"],
+        ["cancel", "--class", "Work"],
+        ["cancel", "--all", "01m00000000000000000000000"],
+        ["retry", "--state", "failed", "01m00000000000000000000000"],
+        ["cancel", "--all", "--state", "done"],
+        ["retry", "--all", "--state", "running"],
+    ],
+    ids=str,
+)
+def test_it_must_be_clear_which_jobs_are_meant(finished: Finished, argv: list[str]) -> None:
+    before = finished.queue.counts()
+    result = finished.bgjobs(*argv)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert finished.queue.counts() == before
+
+
+def test_retry_submits_an_ended_job_again_and_prints_the_new_id(bgjobs: Bgjobs, queue: Queue) -> None:
+    old = queue.submit("Work", "add", ["2"], {"b": "3"}, text=True, priority="high", tags=["x"])
+    queue.cancel(old.id)
+    result = bgjobs("retry", old.id)
+    assert (result.returncode, result.stderr) == (0, "")
+    new = queue.get(result.stdout.strip())
+    assert (new.retry_of, new.args, new.kwargs, new.text, new.priority) == (old.id, ("2",), {"b": "3"}, True, 8)
+    assert json.loads(bgjobs("retry", old.id, "--json").stdout)["retry_of"] == old.id
+    early = bgjobs("retry", new.id, "--json")
+    assert (early.returncode, error(early)["code"]) == (2, "not-ended")
+
+
+def test_retry_by_condition_takes_the_failed_ones(bgjobs: Bgjobs, queue: Queue, project: Path) -> None:
+    failed = queue.submit("Work", "fail")
+    done = queue.submit("Work", "nothing")
+    assert bgjobs("worker", "--drain", "-q", "-c", "1").returncode == 0
+    before = queue.counts()
+    assert bgjobs("retry", "--all", "--dry-run").stdout == f"{failed.id}\n"
+    assert queue.counts() == before
+    [new] = bgjobs("retry", "--all").stdout.split()
+    assert queue.get(new).retry_of == failed.id
+    [again] = objects(bgjobs("retry", "--all", "--state", "done", "--json"))
+    assert again["retry_of"] == done.id

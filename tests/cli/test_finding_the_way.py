@@ -1,0 +1,144 @@
+"""Help, versions, completion, unknown commands, and bugs: what helps a person who is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import bgjobs as package
+from bgjobs.cli.app import COMMANDS
+from tests.cli.commands import Bgjobs, Finished, environment, error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of POSIX systems")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_how_it_is_used(bgjobs: Bgjobs, command: str) -> None:
+    result = bgjobs(command, "-h")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"Usage: bgjobs {command} ")
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_help_lists_every_command_in_full(bgjobs: Bgjobs) -> None:
+    for argv in ([], ["-h"], ["--help"]):
+        result = bgjobs(*argv)
+        assert (result.returncode, result.stderr) == (0, "")
+        listed = result.stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+        assert [line.split()[0] for line in listed.splitlines()] == list(COMMANDS)
+        assert "..." not in listed
+
+
+def test_the_version_is_that_of_the_package(bgjobs: Bgjobs) -> None:
+    assert bgjobs("--version").stdout == f"bgjobs {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["sumbit", "Work", "echo"], "bgjobs: no command 'sumbit': did you mean submit?"),
+        (["frobnicate"], "bgjobs: no command 'frobnicate': see `bgjobs -h` for what there is"),
+        (["list", "--stat", "done"], "bgjobs: no such option: --stat: did you mean"),
+        (["--config", "x", "list"], "bgjobs: no such option: --config: options go after the command"),
+        (["status", "a", "b"], "bgjobs: got unexpected extra argument"),
+        (["wait"], "bgjobs: missing argument"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_one_line_with_a_way_out(bgjobs: Bgjobs, argv: list[str], said: str) -> None:
+    result = bgjobs(*argv)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(said)
+
+
+def test_wrong_usage_as_json_is_one_object(bgjobs: Bgjobs) -> None:
+    assert error(bgjobs("list", "--json", "--colour"))["code"] == "usage"
+    assert error(bgjobs("lst", "--json"))["hint"] == "did you mean list?"
+
+
+def break_queue(project: Path) -> dict[str, str]:
+    """Return an environment in which `Queue.open` has a bug."""
+    (project / "sitecustomize.py").write_text(
+        "import bgjobs.queue\ndef broken(**_): raise ZeroDivisionError('one\\nbug')\nbgjobs.queue.Queue.open = broken\n"
+    )
+    return {"PYTHONPATH": str(project)}
+
+
+def test_a_bug_is_one_line_and_its_traceback_is_for_those_who_ask(bgjobs: Bgjobs, project: Path) -> None:
+    env = break_queue(project)
+    result = bgjobs("list", env=env)
+    said = "bgjobs: internal error: ZeroDivisionError: one\\nbug: set BGJOBS_DEBUG=1 for the traceback\n"
+    assert (result.returncode, result.stderr) == (1, said)
+    debugged = bgjobs("list", env=env | {"BGJOBS_DEBUG": "1"})
+    assert debugged.returncode == 1
+    assert "Traceback" in debugged.stderr
+    assert debugged.stderr.endswith(said)
+    assert error(bgjobs("list", "--json", env=env))["code"] == "internal-error"
+
+
+def completed(finished: Finished, *words: str) -> list[str]:
+    """Return what bash would offer after these words."""
+    result = finished.bgjobs(
+        env={
+            "_BGJOBS_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(["bgjobs", *words]),
+            "COMP_CWORD": str(len(words)),
+        }
+    )
+    assert result.stderr == ""
+    return result.stdout.split()
+
+
+def test_the_shell_completes_commands_names_and_ids(finished: Finished) -> None:
+    assert {"status", "submit"} == set(completed(finished, "s"))
+    assert completed(finished, "submit", "W") == ["Work"]
+    assert completed(finished, "submit", "Work", "ad") == ["add"]
+    assert completed(finished, "run", "Other", "") == ["handle"]
+    assert set(completed(finished, "status", "")) == {job.id for job in finished.jobs.values()}
+    assert set(completed(finished, "cancel", "")) == {finished.jobs[name].id for name in ("queued", "scheduled")}
+    assert finished.jobs["queued"].id not in completed(finished, "retry", "")
+    assert completed(finished, "list", "--state", "fa") == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [("bgjobs submit ", {"BGJOBS_CONFIG": "gone.toml"}), ("bgjobs status ", {"BGJOBS_SPOOL": "work.py"})],
+)
+def test_where_something_is_wrong_there_is_nothing_to_complete(bgjobs: Bgjobs, words: str, env: dict[str, str]) -> None:
+    result = bgjobs(env=env | {"_BGJOBS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "2"})
+    assert (result.stdout.strip(), result.stderr) == ("", "")
+
+
+@posix
+def test_the_completion_script_of_each_shell_can_be_shown(bgjobs: Bgjobs, tmp_path: Path) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        done = subprocess.run(
+            [sys.executable, "-m", "bgjobs", "--show-completion"],
+            env=environment(tmp_path) | {"SHELL": f"/bin/{shell}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        if done.returncode == 0:  # the shell is found by looking at the parents of the process
+            assert "_BGJOBS_COMPLETE" in done.stdout
+
+
+def test_a_closed_stdout_is_no_bug(project: Path, tmp_path: Path) -> None:
+    program = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'bgjobs', 'list'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=project,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert "internal error" not in done.stderr
+    assert (project / "spool").exists()
