@@ -52,6 +52,7 @@ class SpoolSession:
         self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
         self._mover = moves.Mover(self._paths, self.id)
         self._recovery = Recovery(self._paths, self._log, me=self.id)
+        self._taken: list[str] = []  # claimed, but not looked into yet
         self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
         self._progressing: set[str] = set()
@@ -74,32 +75,60 @@ class SpoolSession:
 
     def claim(self, most: int, *, above: int = -1) -> list[Claim]:
         """Take at most so many due jobs of a priority higher than `above`: by priority, then by age."""
+        claims, trouble = self._open_taken()
+        more = True
+        while more and len(claims) < most:
+            try:
+                more = self._take(most - len(claims), above)
+            except OSError as error:
+                trouble, more = error, False
+            found, unreadable = self._open_taken()
+            claims += found
+            trouble = unreadable or trouble
+        for path in self._cursor.strange():
+            self._quarantine(path, "not a job file's name")
+        if trouble is not None and not claims:
+            raise trouble
+        return claims
+
+    def _take(self, most: int, above: int) -> bool:
+        """Move so many jobs into our hands; return whether there were as many."""
         with self._claim_lock.held():
-            taken = self._take(most, above)
             self._rounds += 1
             if self._rounds % ROTATE_EVERY == 1:
                 events.rotate(self._spool.log_dir)
-        for path in self._cursor.strange():
-            self._quarantine(path, "not a job file's name")
-        claims = (self._opened(path) for path in taken)
-        return [claim for claim in claims if claim is not None]
+            claims, count = self._paths.claims_of(self.id), 0
+            for candidate in self._cursor.candidates(milliseconds(datetime.now(UTC)), above=above):
+                source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
+                if self._selection.classes is not None and not self._selected(source, candidate.name):
+                    continue
+                target = f"{claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
+                try:
+                    files.move(source, target)
+                except FileNotFoundError:
+                    continue  # another worker was faster, or somebody cancelled it
+                self._taken.append(target)
+                count += 1
+                if count == most:
+                    return True
+        return False
 
-    def _take(self, most: int, above: int) -> list[str]:
-        taken: list[str] = []
-        claims = self._paths.claims_of(self.id)
-        for candidate in self._cursor.candidates(milliseconds(datetime.now(UTC)), above=above):
-            source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
-            if self._selection.classes is not None and not self._selected(source, candidate.name):
-                continue
-            target = f"{claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
+    def _open_taken(self) -> tuple[list[Claim], OSError | None]:
+        """Look into what was moved into our hands; what cannot be read now is looked into the next time."""
+        claims, trouble = [], None
+        taken, self._taken = self._taken, []
+        for path in taken:
             try:
-                files.move(source, target)
+                claim = self._opened(path)
             except FileNotFoundError:
-                continue  # another worker was faster, or somebody cancelled it
-            taken.append(target)
-            if len(taken) == most:
-                break
-        return taken
+                continue  # it is not ours any more
+            except OSError as error:
+                trouble = error
+                self._taken.append(path)
+                continue
+            if claim is not None:
+                claims.append(claim)
+        return claims, trouble
 
     def _selected(self, path: str, name: str) -> bool:
         """Look into a pending file to see whether its class is one that this worker takes."""
@@ -197,7 +226,7 @@ class SpoolSession:
         The runner counts what Python prints. C code and subprocesses write without being counted, and append: cutting
         the file under them keeps it bounded.
         """
-        files.limit(self.runner_output(slot), most)
+        files.limit(self.runner_output(slot), most + 1)  # one more: so that the runner sees that something was cut
 
     def runner_started(self, slot: int, pid: int, birth: str) -> None:
         """Note which process the runner in this slot is, so that a recoverer can end it."""
@@ -250,8 +279,16 @@ class SpoolSession:
                 by = read_wish(self._paths.worker(self.id, name))
                 if by is not None:
                     wishes[name.removeprefix("cancel-")] = by
-        self._wished.update(wishes)
+        self._drop_late(self._wished.intersection(wishes))
+        self._wished = set(wishes)
         return wishes
+
+    def _drop_late(self, wishes: set[str]) -> None:
+        """Remove the wishes that came when their job was just ending: nobody would look for them any more."""
+        if wishes:
+            claimed = [layout.parse_claimed(name) for name in files.names(self._paths.claims_of(self.id))]
+            for job_id in wishes - {parts[2] for parts in claimed if parts}:
+                files.remove(self._paths.worker(self.id, f"cancel-{job_id}"))
 
     def _check_place(self) -> None:
         for path, inode in (

@@ -54,10 +54,10 @@ class Listing:
 
     def look(self) -> list[str]:
         """Return the names that are there now."""
-        self._seen_ns = files.changed_ns(self.path)
-        self._listed_ns = time.time_ns()
-        self._listed_at = time.monotonic()
-        return files.names(self.path)
+        seen_ns, listed_ns = files.changed_ns(self.path), time.time_ns()
+        names = files.names(self.path)  # may fail, and then it was no look
+        self._seen_ns, self._listed_ns, self._listed_at = seen_ns, listed_ns, time.monotonic()
+        return names
 
 
 class Bucket:
@@ -113,6 +113,7 @@ class Shelf:
         """Know no buckets yet."""
         self.priority = priority
         self.buckets: dict[str, Bucket] = {}
+        self.strange: list[str] = []
         self._path = path
         self._listing = Listing(path)
 
@@ -131,9 +132,13 @@ class Shelf:
         for gone in self.buckets.keys() - names:
             del self.buckets[gone]
         for name in names - self.buckets.keys():
-            start_ms = layout.bucket_start_ms(name)
-            if start_ms is not None:
-                self.buckets[name] = Bucket(os.path.join(self._path, name), name, start_ms)
+            start_ms, path = layout.bucket_start_ms(name), os.path.join(self._path, name)
+            if start_ms is None:
+                continue
+            if files.is_directory(path):
+                self.buckets[name] = Bucket(path, name, start_ms)
+            else:
+                self.strange.append(path)  # a link would have us clear away what lies elsewhere and is no job
 
     def best(self, now_ms: int) -> tuple[str, Bucket] | None:
         """Return the oldest name that is due, with its bucket."""
@@ -184,9 +189,9 @@ class Cursor:
         """Return, once, the paths in buckets that no job can have."""
         found = []
         for shelf in self._shelves:
-            for bucket in shelf.buckets.values():
-                found += bucket.strange
-                bucket.strange = []
+            for place in (shelf, *shelf.buckets.values()):
+                found += place.strange
+                place.strange = []
         return found
 
     def next_ms(self, now_ms: int) -> int | None:

@@ -167,6 +167,14 @@ def exists(path: str) -> bool:
     return os.path.lexists(path)
 
 
+def is_directory(path: str) -> bool:
+    """Tell whether a directory lies there, and not just a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def names(path: str) -> list[str]:
     """Return the names in a directory in no order; none if it does not exist."""
     try:

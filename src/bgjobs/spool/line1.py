@@ -53,7 +53,7 @@ def decode_line_1(line: bytes) -> Line1:
     """Return the job that the line holds. Raises CorruptError or NewerFormatError."""
     if len(line) > MOST_LINE_1:
         raise CorruptError(f"line 1 is longer than {MOST_LINE_1} bytes")
-    _check_depth(line)
+    check_depth(line)
     try:
         spec = _line1.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -67,17 +67,17 @@ def decode_line_1(line: bytes) -> Line1:
     return spec
 
 
-def _check_depth(line: bytes) -> None:
+def check_depth(line: bytes, most: int = MOST_DEPTH) -> None:
     """Refuse deep nesting before a recursive parser meets it. Brackets in texts count too: a cheap upper bound."""
-    if line.count(b"[") + line.count(b"{") <= MOST_DEPTH:
+    if line.count(b"[") + line.count(b"{") <= most:
         return
     depth = 0
     for piece in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', line):
         first = piece[0][:1]
         if first in b"[{":
             depth += 1
-            if depth > MOST_DEPTH:
-                raise CorruptError(f"nested deeper than {MOST_DEPTH}")
+            if depth > most:
+                raise CorruptError(f"nested deeper than {most}")
         elif first in b"]}":
             depth -= 1
 

@@ -31,6 +31,9 @@ def life_lock(path: str) -> FileLock:
 def hold_for_life(path: str) -> FileLock:
     """Take a life lock at once, or raise SpoolError."""
     lock = life_lock(path)
+    if not os.path.isdir(os.path.dirname(path)):
+        # The spool has vanished. FileLock would make the directory, and all above it.
+        raise SpoolError(f"{os.path.dirname(path)} is gone", hint="was the spool moved or unmounted?")
     try:
         lock.acquire(timeout=0)
     except Timeout:

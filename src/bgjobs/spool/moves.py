@@ -6,8 +6,12 @@ to do, and whoever recovers it only finishes the move.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from bgjobs import system
 from bgjobs.errors import ClaimLostError
@@ -21,6 +25,13 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
 
+NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result should not be lost for it
+FEW = 8  # so many attempts cannot fill a file
+KEPT_FREE = 4 * 1024 * 1024  # for a last result, and for many more attempts without tracebacks
+
+Ending = record.Try | record.Lost | record.Back | record.End
+
+
 class Mover:
     """Moves the claimed jobs of one worker `wid`."""
 
@@ -29,21 +40,36 @@ class Mover:
         self._paths = paths
         self._wid = wid
         self._known: set[str] = set()
+        self._told: set[str] = set()
 
     def finish(self, path: str, before: Job, job: Job) -> str:
         """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path."""
         event = ending_of(before, job, self._wid)
+        # Written once: what cannot be moved is tried again and again, and the file must not grow by that.
+        if path not in self._told:
+            self._tell(path, event, job)
         try:
-            files.append(path, record.encoded(event))
+            if isinstance(event, record.End):
+                target = self.to_ended(path, job.id, event.state, moment(event.at))
+            else:
+                target = self.to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=moment(event.at))
+        except ClaimLostError:
+            self._told.discard(path)
+            raise
+        self._told.discard(path)
+        return target
+
+    def _tell(self, path: str, event: Ending, job: Job) -> None:
+        try:
+            files.append(path, _fitting(path, event) if len(job.attempts) > FEW else record.encoded(event))
         except FileNotFoundError:
             raise ClaimLostError(f"job {job.id} is no longer ours") from None
-        except OSError:
+        except OSError as error:
             # The disk is full or failing. The move alone still says what matters: a job that ended is not run again.
-            if not isinstance(event, record.End):
+            if not isinstance(event, record.End) or error.errno in NO_DESCRIPTORS:
                 raise
-        if isinstance(event, record.End):
-            return self.to_ended(path, job.id, event.state, moment(event.at))
-        return self.to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=moment(event.at))
+        else:
+            self._told.add(path)
 
     def to_ended(self, path: str, job_id: str, state: State, at: datetime) -> str:
         """Move a claimed job to where the jobs lie that ended so."""
@@ -53,7 +79,13 @@ class Mover:
         if files.exists(target):
             # Somebody copied a job file: this one ended already, under the same id.
             return quarantine(self._paths, path, "duplicate: a job of this id has ended already")
-        files.move(path, target)
+        try:
+            files.move(path, target)
+        except FileNotFoundError:
+            self._known.discard(os.path.dirname(target))
+            if files.exists(path):
+                raise
+            raise ClaimLostError(f"job {job_id} is no longer ours") from None
         return target
 
     def to_pending(self, path: str, priority: int, not_before_ms: int, job_id: str, *, now: datetime) -> str:
@@ -79,7 +111,7 @@ class Mover:
             self._known.add(directory)
 
 
-def ending_of(before: Job, job: Job, wid: str) -> record.Try | record.Lost | record.Back | record.End:
+def ending_of(before: Job, job: Job, wid: str) -> Ending:
     """Return the event that turns one into the other."""
     last = job.attempts[-1] if job.attempts else None
     at = job.finished_at or (last.finished_at if last else None)
@@ -100,11 +132,21 @@ def ending_of(before: Job, job: Job, wid: str) -> record.Try | record.Lost | rec
             error=error,
             exit=exit_status,
             progress=job.progress,
-            result=job.result_json,
+            result=UNSET if job.result_json is None else job.result_json,
             lost=lost,
         )
     kind = record.Lost if lost else record.Try
     return kind(at=ms, wid=wid, outcome=outcome, error=error, exit=exit_status, not_before=milliseconds(job.not_before))
+
+
+def _fitting(path: str, event: Ending) -> bytes:
+    """Return the line for an event, without its traceback if the file would come near the length that is still read."""
+    line = record.encoded(event)
+    if isinstance(event, record.Back) or event.error is None:
+        return line
+    if os.stat(path).st_size + len(line) <= record.MOST_BYTES - KEPT_FREE:
+        return line
+    return record.encoded(replace(event, error=replace(event.error, traceback="")))
 
 
 def quarantine(paths: Layout, path: str, reason: str) -> str:
@@ -125,7 +167,7 @@ def keep_output(source: str, target: str) -> bool:
     try:
         if os.stat(source).st_size == 0:
             return False
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        files.make_directory(os.path.dirname(target))
         system.move(source, target)
     except OSError:
         return False  # output is worth less than the job

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from bgjobs.job import (
     Attempt,
@@ -74,7 +74,7 @@ class End(Ending, tag="end", frozen=True, omit_defaults=True, kw_only=True):
     """The job has ended. `lost` marks an attempt that was lost with its worker, the last one allowed."""
 
     state: State
-    result: Raw | None = None
+    result: Raw | UnsetType = UNSET  # not `| None`: msgspec would take nothing but null for it
     lost: bool = False
 
 
@@ -197,7 +197,7 @@ def _told(job: Job, recorded: list[AnyEvent]) -> Job:
         error=last.error if last else None,
         worker=attempts[-1].worker if attempts and (end or not attempts[-1].outcome) else "",
         finished_at=moment(end.at) if end else None,
-        result_json=end.result if end else None,
+        result_json=end.result if end and end.result is not UNSET else None,
         progress=last.progress if last else None,
     )
 

@@ -220,12 +220,15 @@ class SpoolQueue:
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one."""
+        asked = False
         for _ in range(TRIES):
             place = lookup.locate(self.paths, job_id, _now_ms())
             if place is None:
                 return "unknown"
             if place.state.ended:
-                return "too late"
+                # A quick worker may have done as we asked before we could see whether it was still there to ask.
+                return "cancelled" if asked and place.state is State.CANCELLED else "too late"
+            asked = asked or place.state is State.RUNNING
             done = self._ask(place, by) if place.state is State.RUNNING else self._cancel_pending(place, by)
             if done is not None:
                 return done

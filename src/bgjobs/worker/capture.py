@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bgjobs import system
+from bgjobs.spool import files
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -35,13 +36,14 @@ class _Quota(io.RawIOBase):
         return self._descriptor
 
     def write(self, data: Buffer, /) -> int:
-        size = len(memoryview(data))
-        if self._capture.take(size):
-            try:
-                return os.write(self._descriptor, data)
-            except OSError:
-                self._capture.lost += size
-        return size
+        view = memoryview(data).cast("B")
+        allowed = self._capture.take(len(view))
+        try:
+            if allowed:
+                os.write(self._descriptor, view[:allowed])
+        except OSError:
+            self._capture.lost += allowed
+        return len(view)
 
 
 class Capture:
@@ -55,8 +57,9 @@ class Capture:
         self._redirect()
         sys.stdout = self._stream(OUT)
         sys.stderr = self._stream(ERR)
+        self._logging = logging.StreamHandler(sys.stderr)
         logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+            handlers=[self._logging], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
 
     def begin(self, most: int) -> None:
@@ -64,13 +67,12 @@ class Capture:
         self._left = self._most = most
         self.lost = 0
 
-    def take(self, size: int) -> bool:
-        """Take from the allowance; return whether it was enough."""
-        if size > self._left:
-            self.lost += size
-            return False
-        self._left -= size
-        return True
+    def take(self, size: int) -> int:
+        """Take so much from the allowance, or what is left of it; return how much that was."""
+        allowed = min(size, self._left)
+        self._left -= allowed
+        self.lost += size - allowed
+        return allowed
 
     def end(self, keep: str) -> None:
         """Keep what the attempt printed, if anything, at `keep`, and begin afresh."""
@@ -105,7 +107,7 @@ class Capture:
         try:
             system.move(self._path, keep)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(keep), mode=0o700, exist_ok=True)
+            files.make_directory(os.path.dirname(keep))  # this one alone: a spool that vanished is not made again
             system.move(self._path, keep)
         self._redirect()
 
@@ -133,3 +135,4 @@ class Capture:
             raw = getattr(getattr(stream, "buffer", None), "raw", None)
             if not isinstance(raw, _Quota) or stream.closed:
                 setattr(sys, name, self._stream(descriptor))
+        self._logging.stream = sys.stderr

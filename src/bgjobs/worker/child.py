@@ -21,12 +21,14 @@ from bgjobs.errors import BadArgumentsError, NoSuchTargetError
 from bgjobs.job import JobError, Outcome, Progress, Raised, Refused, Succeeded
 from bgjobs.resolve import resolve
 from bgjobs.spool import files
+from bgjobs.spool.line1 import CorruptError, check_depth
 from bgjobs.worker import messages
 from bgjobs.worker.capture import Capture
 from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 from bgjobs.worker.traces import Traces
 
 MOST_RESULT = 1024 * 1024
+MOST_RESULT_DEPTH = 100
 PROGRESS_EVERY = 0.1
 
 
@@ -101,6 +103,8 @@ class Runner:
         match message:
             case Run():
                 with self._more:
+                    if self._stop is not None and self._stop.id == message.id:
+                        self._stop = None  # that was an earlier attempt of this job
                     self._jobs.append(message)
                     self._more.notify()
             case Stop():
@@ -184,6 +188,7 @@ class Runner:
         return None
 
     def _attempt(self, job: Run) -> Outcome:
+        self._stopped = None
         set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
         try:
             try:
@@ -241,6 +246,10 @@ def succeeded(returned: object) -> Succeeded:
         return Succeeded(note=f"result dropped: not JSON: {str(error)[:100]}")
     if len(data) > MOST_RESULT:
         return Succeeded(note=f"result dropped: {len(data)} bytes, more than {MOST_RESULT}")
+    try:
+        check_depth(data, MOST_RESULT_DEPTH)  # the worker and all readers parse it, with less stack than we may have
+    except CorruptError as error:
+        return Succeeded(note=f"result dropped: {error}")
     return Succeeded(msgspec.Raw(data))
 
 
@@ -275,7 +284,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the method called sys.exit({error.code!r})"[:4096]
     try:
-        return str(error)[:4096]
+        return _utf8(str(error)[:4096])
     except BaseException:  # noqa: BLE001 - __str__ is user code too
         return "(its message cannot be shown)"
 
@@ -286,9 +295,14 @@ def _traceback(error: BaseException) -> str:
     while trace is not None and trace.tb_frame.f_globals.get("__name__") in {__name__, "bgjobs.resolve"}:
         trace = trace.tb_next
     try:
-        return "".join(traceback.format_exception(type(error), error, trace))[-65_536:]
+        return _utf8("".join(traceback.format_exception(type(error), error, trace))[-65_536:])
     except BaseException:  # noqa: BLE001 - formatting calls user code (__str__, __repr__)
         return ""
+
+
+def _utf8(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold written out: the name of an old file can have such letters."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import __version__, lifecycle, system
 from bgjobs.backend import Selection, WorkerInfo
-from bgjobs.errors import BgjobsError, NotAllowedError, SessionLostError
+from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError
 from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.holdings import Holdings
@@ -231,7 +231,7 @@ class Worker:
             self._holdings.pay()
             if self._stopping_since is None:
                 self._keep_house()
-        except OSError as error:
+        except (OSError, ClaimLostError) as error:
             # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
             self._say(f"cannot look after the queue: {error}")
             self._tick_at = now + TROUBLE_PAUSE_S
@@ -279,7 +279,11 @@ class Worker:
             return True
         if not (options.drain or options.once) or self._may_be_more or self._rang or len(self._holdings):
             return False
-        left = self._queue.backend.unfinished(datetime.now(UTC))
+        try:
+            left = self._queue.backend.unfinished(datetime.now(UTC))
+        except OSError as error:
+            self._say(f"cannot see what is left to do: {error}")
+            return False
         if left.due and not options.only and not options.min_priority:
             self._may_be_more = True
         return self._nothing_to_do(due=left.due, later=left.later, claimed=left.claimed)
@@ -325,5 +329,9 @@ class Worker:
         )
 
     def _say(self, text: str) -> None:
-        if not self._options.quiet:
+        if self._options.quiet:
+            return
+        try:
             print(f"bgjobs: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
+        except OSError:
+            pass  # a full disk, a terminal that was closed: no reason to leave the jobs alone

@@ -33,7 +33,8 @@ class Pool:
         self._closing = False
         self._runners: dict[int, Runner] = {}
         for slot in range(options.concurrency):
-            self._start(slot)
+            # The first ones live shorter, each a little longer than the one before: so that not all wear out at once.
+            self._start(slot, lifespan=max(1, options.recycle * (slot + 1) // options.concurrency))
 
     @property
     def broken(self) -> bool:
@@ -126,7 +127,7 @@ class Pool:
         """Replace every runner by a fresh one, the busy ones when they are done."""
         for runner in list(self._runners.values()):
             runner.recall()
-            runner.served = self._recycle
+            runner.lifespan = 0
             self._replace_if_worn(runner)
 
     def kill(self) -> None:
@@ -142,16 +143,17 @@ class Pool:
             runner.retire()
         self._runners.clear()
 
-    def _start(self, slot: int) -> None:
+    def _start(self, slot: int, lifespan: int | None = None) -> None:
         configured = self._queue.settings
         environment = assignments.environment(configured)
-        runner = Runner(slot, assignments.setup(configured, self._session, slot), environment)
+        setup = assignments.setup(configured, self._session, slot)
+        runner = Runner(slot, setup, environment, self._recycle if lifespan is None else lifespan)
         self._runners[slot] = runner
         self._poller.watch(runner, runner.output_fd)
 
     def _replace_if_worn(self, runner: Runner) -> None:
         """Replace a runner that has served long enough or is not clean, once it holds no job."""
-        if runner.ready is None or runner.held or (not runner.spent and runner.served < self._recycle):
+        if runner.ready is None or runner.held or not runner.worn:
             return
         self._poller.forget(runner)
         runner.retire()
@@ -163,6 +165,7 @@ class Pool:
             time.sleep(0.05 * self._failed_starts)  # a start that fails at once must not be a hot loop
         for report in runner.bury():
             if isinstance(report, Finished) and report.assignment.message.keep_output is not None:
+                self._session.limit_output(runner.slot, report.assignment.policy.max_output)
                 self._session.keep_output(runner.slot, report.assignment.message.keep_output)
             yield report
         if not self._closing and not self.broken:

@@ -104,9 +104,10 @@ Report = Began | Finished | Returned
 class Runner:
     """A child process that runs one job after another. It never outlives its worker."""
 
-    def __init__(self, slot: int, setup: Setup, environment: dict[str, str]) -> None:
-        """Start the process. It says by itself when it is ready."""
+    def __init__(self, slot: int, setup: Setup, environment: dict[str, str], lifespan: int = 1) -> None:
+        """Start the process, which is to serve so many jobs. It says by itself when it is ready."""
         self.slot = slot
+        self.lifespan = lifespan
         self.held: deque[Assignment] = deque()
         self.ready: Ready | None = None
         self.served = 0
@@ -128,7 +129,12 @@ class Runner:
 
     def room(self, depth: int) -> int:
         """Return how many more jobs it can take, if so many may be in its hands."""
-        return 0 if self.ready is None or self.spent else depth - len(self.held)
+        return 0 if self.ready is None or self.worn else min(depth - len(self.held), self.lifespan - self.served)
+
+    @property
+    def worn(self) -> bool:
+        """Whether it gets no more jobs: it has served long enough, is not clean, or dies."""
+        return self.spent or self.served >= self.lifespan
 
     def assign(self, assignment: Assignment) -> Began | None:
         """Give it a job to run, now or after those that it holds."""
@@ -191,7 +197,7 @@ class Runner:
         for line in self._lines.feed(data):
             try:
                 message = messages.from_runner.decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 # User code wrote into our pipe. Nothing that comes now can be trusted.
                 self.kill()
                 return

@@ -25,6 +25,7 @@ class Traces:
         self._threads = threading.active_count()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
+        self._recursion = sys.getrecursionlimit()
         self._handlers = system.SignalHandlers()
 
     def mark(self, job: Run) -> None:
@@ -53,6 +54,7 @@ class Traces:
         os.umask(self._umask)
         if sys.path != self._path:
             sys.path[:] = self._path
+        sys.setrecursionlimit(self._recursion)
         self._handlers.restore()
 
 

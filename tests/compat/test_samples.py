@@ -1,0 +1,113 @@
+"""Old job files: whatever an earlier bgjobs wrote, today's reads as exactly what it was.
+
+`samples/NAME.jsonl` is a job file, to the byte; `samples/NAME.expected.json` says where in the spool it lay and what is
+to be seen of it. Neither is ever changed: a new format gets new samples.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+
+from bgjobs import settings
+from bgjobs.backend import Filter, Selection
+from bgjobs.events import Log
+from bgjobs.ids import ID
+from bgjobs.job import State
+from bgjobs.spool import record
+from bgjobs.spool.line1 import Line1
+from bgjobs.spool.spool_queue import SpoolQueue
+from tests.contract.stores import claim_all, info
+
+if TYPE_CHECKING:
+    from bgjobs.job import Job
+
+SAMPLES = Path(__file__).with_name("samples")
+NAMES = sorted(path.stem for path in SAMPLES.glob("*.jsonl"))
+VERSION = SAMPLES / "VERSION"
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> SpoolQueue:
+    """Return a spool that was set up by the bgjobs that wrote the samples."""
+    config = tmp_path / "allowed_jobs.toml"
+    config.write_text("", encoding="utf-8")
+    configured = settings.load(config=str(config), environ={})
+    fresh = SpoolQueue(configured, Log(configured.log_dir))
+    shutil.copyfile(VERSION, fresh.paths.version)
+    return SpoolQueue(configured, Log(configured.log_dir))
+
+
+def expected(name: str) -> tuple[str, dict[str, Any]]:
+    """Return where a sample lay, and what is to be seen of it."""
+    about = json.loads((SAMPLES / f"{name}.expected.json").read_text(encoding="utf-8"))
+    return about["path"], about["view"]
+
+
+def put(spool: SpoolQueue, name: str) -> Path:
+    """Put a sample where it lay."""
+    path = Path(spool.paths.root, *expected(name)[0].split("/"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(SAMPLES / f"{name}.jsonl", path)
+    return path
+
+
+def listed(spool: SpoolQueue) -> list[Job]:
+    return list(spool.jobs(Filter(states=frozenset(State))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_old_job_file_is_read_as_what_it_was(spool: SpoolQueue, name: str) -> None:
+    put(spool, name)
+    _, view = expected(name)
+    job = spool.get(view["id"])
+    assert job is not None
+    assert job.to_json() == view
+    assert [found.to_json() for found in listed(spool)] == [view]
+    assert spool.counts() == dict.fromkeys(State, 0) | {State(view["state"]): 1}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if expected(name)[1]["state"] == "queued"])
+def test_an_old_job_file_is_claimed_as_what_it_was(spool: SpoolQueue, name: str) -> None:
+    put(spool, name)
+    session = spool.join(info(), Selection())
+    (claim,) = claim_all(session, 1)
+    assert claim.job.to_json() == expected(name)[1] | {"state": "running"}
+    session.give_back(claim)
+    session.leave()
+
+
+def test_reading_and_listing_change_nothing(spool: SpoolQueue) -> None:
+    paths = {put(spool, name): (SAMPLES / f"{name}.jsonl").read_bytes() for name in NAMES}
+    assert len(listed(spool)) == len(NAMES)
+    assert {path: path.read_bytes() for path in paths} == paths
+
+
+def test_there_is_a_sample_of_every_field_and_every_event() -> None:
+    fields: set[str] = set()
+    told: dict[str, set[str]] = {}
+    for name in NAMES:
+        first, *rest = (SAMPLES / f"{name}.jsonl").read_bytes().split(b"\n")
+        fields |= json.loads(first).keys()
+        for event in (json.loads(line) for line in rest if record.events_of([line])):
+            told.setdefault(event["event"], set()).update(event)
+    assert fields == set(Line1.__struct_encode_fields__)
+    kinds = {kind.__struct_config__.tag: kind for kind in get_args(record.AnyEvent)}
+    assert told.keys() == kinds.keys()
+    for tag in ("start", "end"):
+        assert told[tag] - {"event"} == set(kinds[tag].__struct_encode_fields__)
+
+
+def test_there_is_a_sample_of_every_state_a_job_can_be_in_so_far() -> None:
+    states = {expected(name)[1]["state"] for name in NAMES}
+    assert states == set(State) - {State.WAITING, State.CORRUPT}
+
+
+def test_every_sample_has_an_id_of_its_own() -> None:
+    ids = [expected(name)[1]["id"] for name in NAMES]
+    assert len(set(ids)) == len(ids)
+    assert all(ID.fullmatch(job_id) for job_id in ids)

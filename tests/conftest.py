@@ -1,0 +1,27 @@
+"""What all tests share: a Hypothesis profile for slow and shared machines, and no settings from outside."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# No deadline: a busy machine is no bug. Few examples, because the whole suite is run often; the fuzzing stage has more.
+hypothesis.settings.register_profile("bgjobs", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bgjobs"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """Keep the `BGJOBS_*` variables of whoever runs the tests away from the settings that are tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("BGJOBS_"):
+                patch.delenv(name)
+        yield

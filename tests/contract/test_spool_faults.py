@@ -1,0 +1,650 @@
+"""What the spool does beyond the contract: strangers among its files, disks that fail, races at their worst moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from threading import Barrier
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from bgjobs import lifecycle, settings
+from bgjobs.backend import Filter, Selection
+from bgjobs.errors import BgjobsError, ClaimLostError, SessionLostError, SpoolError
+from bgjobs.events import STATUS_LOG, Log
+from bgjobs.ids import new_id
+from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds
+from bgjobs.spool import files, layout, moves, record
+from bgjobs.spool.spool_queue import SpoolQueue
+from tests.contract.stores import (
+    FAR,
+    LOST,
+    POLICY,
+    Sessions,
+    SpoolStore,
+    begin,
+    claim_all,
+    finish,
+    got,
+    new_job,
+    now,
+    recover,
+    recover_all,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bgjobs.backend import Session
+    from bgjobs.job import Outcome
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs and links are POSIX")
+quickly = pytest.mark.timeout(30)
+RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
+BROKEN = OSError(errno.EIO, "Input/output error")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SpoolStore:
+    return SpoolStore(str(tmp_path))
+
+
+@pytest.fixture
+def spool(store: SpoolStore) -> SpoolQueue:
+    return store.open()
+
+
+@pytest.fixture
+def workers(store: SpoolStore) -> Iterator[Sessions]:
+    sessions = Sessions(store)
+    yield sessions
+    sessions.close()
+
+
+def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
+    job = new_job(delay=delay, priority=priority)
+    spool.submit([job])
+    return job
+
+
+def path_of(spool: SpoolQueue, job_id: str) -> Path:
+    """Return where the file of a job lies."""
+    (found,) = Path(spool.paths.root).rglob(f"*{job_id}.json")
+    return found
+
+
+def corrupt(spool: SpoolQueue) -> dict[str, bytes]:
+    """Return what lies in `corrupt/`, without the reasons."""
+    folder = Path(spool.paths.corrupt)
+    found = (path for path in folder.iterdir() if path.suffix != ".reason")
+    return {path.name: path.read_bytes() if path.is_file() and path.stat().st_size < 2**20 else b"" for path in found}
+
+
+def reasons(spool: SpoolQueue) -> str:
+    return " ".join(path.read_text(encoding="utf-8") for path in Path(spool.paths.corrupt).glob("*.reason"))
+
+
+# Setting up
+
+
+def test_many_that_need_a_new_spool_at_once_all_get_it(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / str(number)).mkdir()
+        store, start = SpoolStore(str(tmp_path / str(number))), Barrier(4)
+
+        def first(store: SpoolStore = store, start: Barrier = start) -> Job:
+            start.wait()
+            spool = store.open()
+            return submitted(spool)
+
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [future.result() for future in [pool.submit(first) for _ in range(4)]]
+        assert [store.open().get(job.id) for job in jobs] == jobs
+
+
+@pytest.mark.parametrize("steps", range(1, 40))
+def test_a_spool_whose_making_was_broken_off_is_made_by_the_next(
+    store: SpoolStore, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    left = steps
+
+    def failing(real: Callable[..., None]) -> Callable[..., None]:
+        def step(*args: object, **named: object) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise BROKEN
+            real(*args, **named)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("make_directory", "create", "move", "sync_directory"):
+            patch.setattr(files, name, failing(getattr(files, name)))
+        try:
+            store.open()
+        except SpoolError:
+            pass
+        else:
+            assert left >= 0
+    job = submitted(store.open())
+    assert store.open().get(job.id) == job
+
+
+def test_a_spool_that_lost_its_version_is_not_made_anew(store: SpoolStore, spool: SpoolQueue) -> None:
+    submitted(spool)
+    Path(spool.paths.version).unlink()
+    with pytest.raises(SpoolError, match="VERSION"):
+        store.open()
+    assert not Path(spool.paths.version).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format":2}', b"\0" * 100, b"nonsense", b"[]"])
+def test_a_spool_of_an_unknown_format_is_left_alone(store: SpoolStore, spool: SpoolQueue, content: bytes) -> None:
+    Path(spool.paths.version).write_bytes(content)
+    with pytest.raises(SpoolError):
+        store.open()
+    assert Path(spool.paths.version).read_bytes() == content
+
+
+def test_a_readme_and_dotfiles_do_not_make_a_spool(store: SpoolStore, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "README.md").touch()
+    (tmp_path / "spool" / ".gitignore").touch()
+    job = submitted(store.open())
+    assert store.open().get(job.id) == job
+
+
+def test_a_spool_that_vanishes_under_a_worker_is_noticed_and_never_made_again(
+    spool: SpoolQueue, workers: Sessions, tmp_path: Path
+) -> None:
+    session = workers.join()
+    session.renew({})
+    (tmp_path / "spool").rename(tmp_path / "away")
+    with pytest.raises(SessionLostError):
+        session.renew({})
+    with pytest.raises((OSError, BgjobsError)):
+        spool.submit([new_job()])
+    assert not (tmp_path / "spool").exists()
+    (tmp_path / "away").rename(tmp_path / "spool")
+    session.renew({})
+
+
+def test_a_worker_whose_lock_file_was_deleted_stops(spool: SpoolQueue, workers: Sessions) -> None:
+    session = workers.join()
+    Path(spool.paths.worker(session.id, "alive.lock")).unlink()
+    with pytest.raises(SessionLostError):
+        session.renew({})
+    assert list(workers.join().recover()) == []
+
+
+# Strangers in pending/
+
+
+def plant(spool: SpoolQueue, make: Callable[[Path], object], *, name: str | None = None) -> str:
+    """Make something in a bucket of `pending/` under the name of a job, and return the id."""
+    job_id = new_id()
+    ms = milliseconds(now())
+    bucket = Path(spool.paths.bucket(5, layout.bucket(ms, at_once=True)))
+    bucket.mkdir(exist_ok=True)
+    make(bucket / (name or layout.pending_name(ms, job_id)))
+    return job_id
+
+
+def content(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+def of_a_terabyte(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+def hard_link(path: Path) -> None:
+    target = path.parents[3] / "target"
+    target.write_bytes(b"precious")
+    path.hardlink_to(target)
+
+
+def symbolic_link(path: Path) -> None:
+    target = path.parents[3] / "target"
+    target.write_bytes(b"precious")
+    path.symlink_to(target)
+
+
+STRANGERS: list[Callable[[Path], object]] = [
+    content(b""),
+    content(b"\0" * 300),
+    content(b'{"format":1}'),
+    content(b"\xef\xbb\xbf{}"),
+    content(b"[" * 100_000),
+    lambda path: path.write_bytes(record.line_1(new_job())),  # another id inside
+    lambda path: path.mkdir(),
+    of_a_terabyte,
+    *([] if sys.platform == "win32" else [os.mkfifo, hard_link, symbolic_link, lambda path: path.symlink_to(path)]),
+]
+
+
+@quickly
+@pytest.mark.parametrize("number", range(len(STRANGERS)))
+def test_a_stranger_in_the_queue_is_put_aside_and_the_jobs_beside_it_run(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, number: int
+) -> None:
+    first = submitted(spool)
+    job_id = plant(spool, STRANGERS[number])
+    last = submitted(spool)
+    session = workers.join()
+    assert [claim.job.id for claim in claim_all(session, 2)] == [first.id, last.id]
+    assert session.claim(10) == []
+    (name,) = corrupt(spool)
+    assert job_id in name
+    assert spool.counts()[State.CORRUPT] == 1
+    assert reasons(spool)
+    assert job_id in Path(spool.log_dir, STATUS_LOG).read_text(encoding="utf-8")
+    target = Path(spool.paths.root, "target")
+    assert not target.exists() or target.read_bytes() == b"precious"
+    assert store.holders()[first.id] == [State.RUNNING]
+
+
+@quickly
+def test_a_stranger_can_neither_be_seen_nor_cancelled_wrongly(spool: SpoolQueue) -> None:
+    job_id = plant(spool, content(b"garbage"))
+    with pytest.raises(SpoolError) as found:
+        spool.get(job_id)
+    assert "moves faster" not in str(found.value)
+    assert list(spool.jobs(Filter())) == []
+
+
+@pytest.mark.parametrize("names", [["x", "x.reason"], ["x.reason", "x"], ["x", "x.1"], ["..."], ["." * 200]])
+def test_strange_names_are_put_aside_whatever_they_are_and_lose_no_job(
+    spool: SpoolQueue, workers: Sessions, names: list[str]
+) -> None:
+    first = submitted(spool)
+    for name in names:
+        plant(spool, content(name.encode()), name=name)
+    last = submitted(spool)
+    session = workers.join()
+    found: list[str] = []
+    for _ in range(len(names) + 1):
+        found += [claim.job.id for claim in session.claim(10)]
+    assert found == [first.id, last.id]
+    kept = sorted(path.read_bytes() for path in Path(spool.paths.corrupt).iterdir())
+    assert sorted(name.encode() for name in names) == [data for data in kept if b"not a job" not in data]
+
+
+@posix_only
+def test_a_name_that_is_no_text_is_put_aside(spool: SpoolQueue, workers: Sessions) -> None:
+    plant(spool, content(b"strange"), name=os.fsdecode(b"\xff\xfe\n\x1b.json"))
+    assert workers.join().claim(10) == []
+    assert list(corrupt(spool).values()) == [b"strange"]
+    assert all(name.isprintable() for name in corrupt(spool))
+
+
+def test_a_second_file_of_a_job_that_has_ended_is_put_aside(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+) -> None:
+    job = submitted(spool)
+    copy = path_of(spool, job.id).read_bytes()
+    session = workers.join()
+    finish(session, claim_all(session, 1)[0], Succeeded())
+    before = store.ended()
+    path = Path(spool.paths.bucket(5, "now-202611230213"), layout.pending_name(milliseconds(job.not_before), job.id))
+    path.parent.mkdir()
+    path.write_bytes(copy)
+    store.settle()
+    for claim in claim_all(session, 1):
+        finish(session, claim, Succeeded())
+    assert store.ended() == before
+    assert len(corrupt(spool)) == 1
+    assert "duplicate" in reasons(spool)
+
+
+def test_a_job_of_a_newer_format_is_left_for_a_newer_worker(spool: SpoolQueue, workers: Sessions) -> None:
+    newer = msgspec.json.encode({"format": 2, "id": "…", "isolation": "fresh"})
+    job_id = plant(spool, content(newer))
+    session = workers.join()
+    job = submitted(spool)
+    assert [claim.job.id for claim in session.claim(10)] == [job.id]
+    assert path_of(spool, job_id).read_bytes() == newer
+    assert corrupt(spool) == {}
+    assert spool.counts()[State.SCHEDULED] == 1
+
+
+def test_events_from_nowhere_do_not_stop_a_worker(spool: SpoolQueue, workers: Sessions) -> None:
+    jobs = [submitted(spool) for _ in range(3)]
+    for event in (
+        {"event": "end", "at": 10**30, "state": "done"},
+        {"event": "start", "at": 1},
+        {"event": "lost", "at": -9},
+    ):
+        files.append(str(path_of(spool, jobs[1].id)), msgspec.json.encode(event) + b"\n")
+    session = workers.join()
+    assert {claim.job.id for claim in claim_all(session, 3)} == {job.id for job in jobs}
+
+
+def test_an_event_that_names_another_place_leads_nowhere(spool: SpoolQueue, workers: Sessions, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "r0.out").write_text("secret", encoding="utf-8")
+    job = submitted(spool)
+    start = record.Start(
+        at=1, wid=str(tmp_path / "elsewhere"), number=1, worker="w", slot=0, pid=1, birth="1", boot="b"
+    )
+    files.append(str(path_of(spool, job.id)), record.encoded(start))
+    claim_all(workers.join(), 1)
+    assert spool.output(job, 1) is None
+
+
+# Disks that fail
+
+
+def assert_none_is_stranded(spool: SpoolQueue, session: Session, jobs: list[Job], found: list[str]) -> None:
+    """Fail if a job is in the hands of a worker that does not know of it: nobody would ever run it."""
+
+    def each_is_known_or_waits_its_turn() -> bool:
+        found.extend(claim.job.id for claim in session.claim(len(jobs)))
+        return all(job.id in found or got(spool, job.id).state is not State.RUNNING for job in jobs)
+
+    wait_until(each_is_known_or_waits_its_turn)
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_file_that_cannot_be_read_costs_no_other_job(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    jobs = [submitted(spool) for _ in range(3)]
+    session = workers.join()
+    read = files.read
+
+    def failing(path: str, most: int) -> bytes:
+        if jobs[1].id in path:
+            raise BROKEN
+        return read(path, most)
+
+    found: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read", failing)
+        for _ in range(10):
+            try:
+                found += [claim.job.id for claim in session.claim(most)]
+            except OSError:
+                continue
+    assert found == [jobs[0].id, jobs[2].id]
+    assert_none_is_stranded(spool, session, jobs, found)
+
+
+def test_a_full_table_of_descriptors_strands_no_job(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [submitted(spool) for _ in range(3)]
+    session = workers.join()
+
+    def full(path: str, most: int) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read", full)
+        try:
+            assert session.claim(3) == []
+        except OSError:
+            pass
+    assert_none_is_stranded(spool, session, jobs, [])
+
+
+def test_a_move_that_fails_strands_no_job(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [submitted(spool) for _ in range(3)]
+    session = workers.join()
+    move, moved = files.move, 0
+
+    def failing(source: str, target: str) -> None:
+        nonlocal moved
+        moved += 1
+        if moved > 1:
+            raise BROKEN
+        move(source, target)
+
+    found: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "move", failing)
+        try:
+            found += [claim.job.id for claim in session.claim(3)]
+        except OSError:
+            pass
+    assert_none_is_stranded(spool, session, jobs, found)
+
+
+def test_a_job_that_ended_on_a_full_disk_ended_all_the_same(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(spool)
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    running = begin(session, claim)
+
+    def full(path: str, line: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "append", full)
+        finish(session, claim, Succeeded(), running=running)
+    assert got(spool, job.id).state is State.DONE
+    assert store.holders() == {job.id: [State.DONE]}
+
+
+def test_a_decision_that_was_written_but_not_carried_out_can_be_stored_again(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [submitted(spool) for _ in range(2)]
+    session = workers.join()
+    claims = claim_all(session, 2)
+    ended = []
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "move", _broken)
+        outcomes: list[Outcome] = [Succeeded(), RAISED]
+        for claim, outcome in zip(claims, outcomes, strict=True):
+            running = begin(session, claim)
+            job = lifecycle.after(running, outcome, POLICY, now(), 0.5)
+            for _ in range(3):  # as at each tick of the worker
+                with pytest.raises(OSError, match="Input/output"):
+                    session.finish(claim, job)
+            ended.append(job)
+    for claim, job in zip(claims, ended, strict=True):
+        session.finish(claim, job)
+    assert [got(spool, job.id).state for job in jobs] == [State.DONE, State.QUEUED]
+    assert [got(spool, job.id).charged for job in jobs] == [1, 1]
+    assert [len(got(spool, job.id).attempts) for job in jobs] == [1, 1]
+
+
+def _broken(source: str, target: str) -> None:
+    raise BROKEN
+
+
+def test_what_a_recoverer_decided_and_did_not_carry_out_is_carried_out_by_the_next(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(spool)
+    for _ in range(2):
+        workers.dead(claim=1, begin=1)
+        first = workers.join()
+        recovering = first.recover()
+        claim = next(recovering)
+        decided = lifecycle.after(claim.job, LOST, replace(POLICY, retry_delay=FAR, max_retry_delay=FAR), now(), 0.5)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "move", _broken)
+            with pytest.raises(OSError, match="Input/output"):
+                first.finish(claim, decided)
+        recovering.close()  # type: ignore[attr-defined]  # a generator, and this is how one is dropped
+        workers.abandon(first)
+        assert recover_all(spool, workers.join()) == []
+        kept = got(spool, job.id)
+        assert (kept.state, kept.not_before, kept.crashes) == (decided.state, decided.not_before, decided.crashes)
+
+
+# Races at their worst moment
+
+
+def test_a_wish_that_is_granted_before_its_asker_looks_again_is_no_refusal(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(spool)
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    running = begin(session, claim)
+    create = files.create
+
+    def create_and_let_the_worker_act(path: str, data: bytes, *, sync: bool) -> None:
+        create(path, data, sync=sync)
+        if "cancel-" in path:
+            finish(session, claim, RAISED, running=running)
+
+    monkeypatch.setattr(files, "create", create_and_let_the_worker_act)
+    assert spool.cancel(job.id, "ann") in {"cancelled", "requested"}
+    assert got(spool, job.id).state is State.CANCELLED
+    assert store.holders() == {job.id: [State.CANCELLED]}
+
+
+def test_a_wish_that_comes_just_before_a_dead_workers_job_returns_is_honoured(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(spool)
+    workers.dead(claim=1)
+    session = workers.join()
+    other = store.open()
+    to_pending, answers = moves.Mover.to_pending, []
+
+    def asked_in_between(self: moves.Mover, *args: object, **named: object) -> str:
+        answers.append(other.cancel(job.id, "ann"))
+        return to_pending(self, *args, **named)  # type: ignore[arg-type]  # whatever it was called with
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moves.Mover, "to_pending", asked_in_between)
+        recover(session)
+    recover_all(spool, session)
+    assert answers == ["requested"]
+    assert got(spool, job.id).state is State.CANCELLED
+
+
+def test_a_bucket_that_is_removed_while_a_job_goes_there_is_made_again(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = files.move
+    removed: list[Path] = []
+
+    def after_a_removal(source: str, target: str) -> None:
+        bucket = Path(target).parent
+        if "pending" in bucket.parts and len(removed) < 3 and not any(bucket.iterdir()):
+            bucket.rmdir()
+            removed.append(bucket)
+        move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "move", after_a_removal)
+        job = submitted(spool)
+    assert got(spool, job.id) == job
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    with monkeypatch.context() as patch:
+        removed.clear()
+        patch.setattr(files, "move", after_a_removal)
+        session.give_back(claim)
+    assert removed
+    assert got(spool, job.id) == job
+
+
+def test_a_worker_between_its_directory_and_its_lock_is_not_taken_for_dead(
+    spool: SpoolQueue, workers: Sessions
+) -> None:
+    wid = new_id()
+    Path(spool.paths.worker(wid)).mkdir()
+    Path(spool.paths.worker(wid, "alive.lock")).touch()
+    assert list(workers.join().recover()) == []
+    assert Path(spool.paths.worker(wid, "alive.lock")).exists()
+
+
+@pytest.mark.parametrize("names", [[], ["alive.lock"]])
+def test_a_worker_that_died_before_it_was_ready_is_cleared_away_after_a_while(
+    spool: SpoolQueue, workers: Sessions, names: list[str]
+) -> None:
+    wid = new_id()
+    Path(spool.paths.worker(wid)).mkdir()
+    for name in names:
+        Path(spool.paths.worker(wid, name)).touch()
+    os.utime(spool.paths.worker(wid), (0, 0))
+    session = workers.join()
+    assert list(session.recover()) == []
+    assert not Path(spool.paths.worker(wid)).exists()
+
+
+def test_what_is_no_worker_among_the_workers_is_left_alone(spool: SpoolQueue, workers: Sessions) -> None:
+    Path(spool.paths.workers, "README").touch()
+    Path(spool.paths.workers, "..x").mkdir()
+    session = workers.join()
+    assert list(session.recover()) == []
+    assert [worker.id for worker in spool.workers()] == [session.id]
+
+
+def test_claims_without_any_worker_are_recovered(store: SpoolStore, spool: SpoolQueue, workers: Sessions) -> None:
+    job = submitted(spool)
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    lost = Path(spool.paths.claims_of(new_id()))
+    lost.mkdir()
+    Path(claim.place).rename(lost / Path(claim.place).name)
+    with pytest.raises(ClaimLostError):
+        session.give_back(claim)
+    other = workers.join()
+    wait_until(lambda: list(other.recover()) == [] and got(spool, job.id).state is State.QUEUED)
+    assert store.holders() == {job.id: [State.QUEUED]}
+
+
+# Leaving
+
+
+def test_after_all_left_only_jobs_are_left(spool: SpoolQueue, workers: Sessions) -> None:
+    submitted(spool)
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    session.runner_started(0, os.getpid(), "1")
+    Path(session.runner_lock(0)).touch()
+    Path(session.runner_output(0)).touch()
+    spool.cancel(claim.job.id, "ann")
+    finish(session, claim, Succeeded())
+    workers.leave(session)
+    for folder in (spool.paths.workers, spool.paths.claimed, spool.paths.tmp):
+        assert [path.name for path in Path(folder).iterdir() if path.name != "trash"] == []
+
+
+# Finding
+
+
+def test_a_job_is_found_by_a_worker_that_takes_only_its_class_among_strangers(
+    spool: SpoolQueue, workers: Sessions
+) -> None:
+    plant(spool, content(b"garbage"))
+    job = new_job(class_name="Post")
+    spool.submit([job])
+    (claim,) = workers.join(Selection(classes=frozenset({"Post"}))).claim(5)
+    assert claim.job.id == job.id
+    assert corrupt(spool) == {}  # a worker without a selection sorts it out
+
+
+@pytest.mark.parametrize("durability", ["full", "os"])
+def test_both_durabilities_keep_jobs(tmp_path: Path, durability: str) -> None:
+    config = tmp_path / "allowed_jobs.toml"
+    config.write_text(f'[bgjobs]\ndurability = "{durability}"\n', encoding="utf-8")
+    configured = settings.load(config=str(config), environ={})
+    spool = SpoolQueue(configured, Log(configured.log_dir))
+    jobs = [new_job() for _ in range(5)]
+    spool.submit(jobs[:1])
+    spool.submit(jobs[1:])
+    assert [spool.get(job.id) for job in jobs] == jobs
+    assert [path.name for path in Path(spool.paths.tmp).iterdir()] == ["trash"]

@@ -1,0 +1,75 @@
+"""Jobs that end their attempt, and perhaps their process, in every bad way."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+class Fatal:
+    def exit(self, status: int) -> None:
+        sys.exit(status)
+
+    def exit_at_once(self, status: int) -> None:
+        os._exit(status)
+
+    def segfault(self) -> None:
+        ctypes.string_at(0)
+
+    def kill_itself(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def exhaust_memory(self) -> None:
+        bytearray(1 << 62)
+
+    def overflow_stack(self) -> None:
+        self.overflow_stack()
+
+    def raise_unprintable(self) -> None:
+        raise UnprintableError
+
+    def raise_garbled(self) -> None:
+        """Raise an error whose text cannot be written as UTF-8, as one about a file with an old name does."""
+        raise ValueError(os.fsdecode(b"no file caf\xe9"))
+
+    def raise_deep(self) -> None:
+        """Raise an error that was caused by another, a hundred times over."""
+        error: Exception = ValueError("cause 0")
+        for number in range(1, 100):
+            try:
+                raise ValueError(f"cause {number}") from error
+            except ValueError as next_error:
+                error = next_error
+        raise error
+
+    def close_descriptors(self) -> None:
+        os.closerange(0, 256)
+
+    def write_everywhere(self) -> None:
+        """Write rubbish to every descriptor there is."""
+        for descriptor in range(3, 64):
+            try:
+                os.write(descriptor, b"\xff\x00{rubbish}\n")
+            except OSError:
+                continue
+        time.sleep(60)
+
+    def leave_unsaid(self) -> None:
+        """Print without a line end, and die before anybody flushes."""
+        sys.stdout.write("these are my last words")
+        sys.stdout.flush()
+        os._exit(1)
+
+    def fork_and_return(self) -> str:
+        """Come back in two processes."""
+        return "child" if os.fork() == 0 else "parent"

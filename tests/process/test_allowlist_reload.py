@@ -1,0 +1,106 @@
+"""A running worker takes a changed allowlist over by itself, if it is valid, and says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bgjobs import Queue
+from bgjobs.job import State
+from tests.process.conftest import LIMIT, lines, request, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.process.conftest import Project
+
+
+def taken_over(project: Project, old: str, new: str) -> None:
+    """Change the allowlist and wait until the only worker has said that it knows."""
+    worker = project.start().ready()
+    project.allow(old, new)
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+
+
+def test_a_pair_that_was_added_may_run(project: Project) -> None:
+    job = project.put("Honest", "added", "x")
+    addition = '[jobs.Added]\nclass = "added:Added"\nmethods = ["run"]\n'
+    project.rewrite("added.py", "class Added:\n    def run(self):\n        return 'allowed'\n")
+    taken_over(project, "[jobs.Functions]", f"{addition}\n[jobs.Functions]")
+    queue = Queue.open(config=str(project.config))
+    assert queue.wait(queue.submit("Added", "run").id, LIMIT).result == "allowed"
+    assert project.queue.ended(job.id, LIMIT).state is State.FAILED  # this one is still not in it
+
+
+def test_a_pair_that_was_removed_is_refused(project: Project) -> None:
+    taken_over(project, '"echo", ', "")
+    # Our own `Queue` still knows the old file, as a submitter may that was faster than the change.
+    job = project.queue.ended(project.queue.submit("Honest", "echo", retries=5).id, LIMIT)
+    assert (job.state, job.attempts) == (State.FAILED, ())
+    assert job.error is not None
+    assert job.error.type == "not-allowed"
+    assert [record["status"] for record in project.whole_log(job)] == ["QUEUED", "REFUSED"]
+    wait_until(lambda: [record["status"] for record in project.errors(job)] == ["REFUSED"])
+    assert project.queue.wait(project.queue.submit("Honest", "who").id, LIMIT)  # type: ignore[truthy-bool]
+
+
+def test_a_pair_that_was_removed_is_refused_even_if_its_job_is_claimed_already(
+    project: Project, tmp_path: Path
+) -> None:
+    go, begun, signed = tmp_path / "go", tmp_path / "begun", tmp_path / "signed"
+    worker = project.start(concurrency=1).ready()
+    # A gate that is open soon, so that what is claimed behind it is not handed back before.
+    quick = [request("Honest", "echo", n) for n in range(60)]
+    gated = request("Honest", "wait_for", str(go), str(begun))
+    jobs = project.queue.submit_many([*quick, gated, *(request("Honest", "sign", str(signed)) for _ in range(20))])
+    wait_until(lambda: lines(begun))
+    project.allow('"sign", ', "")
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+    go.touch()
+    for job in jobs[61:]:
+        ended = project.queue.ended(job.id, LIMIT)
+        assert (ended.state, ended.attempts) == (State.FAILED, ())
+    assert lines(signed) == []
+    assert project.state(jobs[60]) is State.DONE
+
+
+def test_a_changed_policy_holds_for_the_next_attempt(project: Project) -> None:
+    taken_over(project, "[jobs.Stubborn]\n", "[jobs.Stubborn]\ntimeout = 0.2\n")
+    job = project.queue.ended(project.queue.submit("Stubborn", "sleep", [60]).id, LIMIT)
+    assert [attempt.outcome for attempt in job.attempts] == ["timed_out"]
+
+
+def test_changed_surroundings_hold_for_the_next_job(project: Project) -> None:
+    worker = project.start(environ={"COLOUR": "green", "FLAVOUR": "sour"}).ready()
+    seen = project.queue.wait(project.queue.submit("Curious", "environment").id, LIMIT).result
+    assert (seen.get("COLOUR"), seen.get("FLAVOUR")) == ("green", None)
+    project.allow('pass_env    = ["COLOUR"]', 'pass_env    = ["FLAVOUR"]')
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+    seen = project.queue.wait(project.queue.submit("Curious", "environment").id, LIMIT).result
+    assert (seen.get("COLOUR"), seen.get("FLAVOUR")) == (None, "sour")
+
+
+def test_an_invalid_file_is_reported_and_the_old_one_stays(project: Project) -> None:
+    worker = project.start().ready()
+    good = project.config.read_text("utf-8")
+    for number, (bad, place) in enumerate(
+        [
+            ("not toml at all [", ":1: not valid TOML"),
+            (good.replace("retries     = 0", "retries     = -1"), "bgjobs.retries: must be a whole number"),
+            (good.replace("[jobs.Functions]", "[jobs.Functions]\ncolour = 1"), "jobs.Functions.colour: unknown key"),
+        ]
+    ):
+        project.rewrite("allowed_jobs.toml", bad)
+        wait_until(lambda number=number: worker.says().count("the changed allowlist is not taken over: ") == number + 1)  # type: ignore[misc]
+        assert place in worker.says().splitlines()[-1]
+        assert project.queue.wait(project.queue.submit("Honest", "echo", [number]).id, LIMIT).result == number
+    project.rewrite("allowed_jobs.toml", good.replace('"echo", ', ""))
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+    assert project.queue.ended(project.queue.submit("Honest", "echo").id, LIMIT).state is State.FAILED
+
+
+def test_a_file_that_is_gone_changes_nothing(project: Project) -> None:
+    worker = project.start().ready()
+    project.config.rename(project.root / "away.toml")
+    later = project.queue.submit("Honest", "echo", ["still allowed"], delay=1.5)
+    assert project.queue.wait(later.id, LIMIT).result == "still allowed"
+    assert worker.runs()

@@ -1,0 +1,120 @@
+"""Where a job runs, what it sees of the worker, and that no job sees what another one left."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bgjobs.job import State
+from tests.process.conftest import LIMIT, Project, Worker, gone, lines, numbers, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LEAKS = {
+    "COLOUR": "green",  # in `pass_env`
+    "LC_TIME": "C",
+    "TZ": "UTC",
+    "DATABASE_PASSWORD": "hush",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "LD_LIBRARY_PATH": "/nowhere",
+    "DYLD_LIBRARY_PATH": "/nowhere",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Worker]]:
+    made = Project(tmp_path_factory.mktemp("home") / "project")
+    yield made, made.start(environ=LEAKS).ready()
+    made.close()
+
+
+def result(project: Project, class_name: str, method: str, *args: object) -> Any:
+    return project.queue.wait(project.queue.submit(class_name, method, args).id, LIMIT).result
+
+
+def test_a_job_sees_what_is_harmless_what_is_passed_on_and_what_bgjobs_adds(shared: Project) -> None:
+    job = shared.queue.submit("Curious", "environment")
+    seen = shared.queue.wait(job.id, LIMIT).result
+    assert seen["COLOUR"] == "green"
+    assert (seen["LC_TIME"], seen["TZ"], seen["PATH"]) == ("C", "UTC", os.environ["PATH"])
+    ours = {name: text for name, text in seen.items() if name.startswith("BGJOBS_")}
+    assert ours == {
+        "BGJOBS_ID": job.id,
+        "BGJOBS_ATTEMPT": "1",
+        "BGJOBS_CLASS": "Curious",
+        "BGJOBS_METHOD": "environment",
+        "BGJOBS_CONFIG": str(shared.config),
+        "BGJOBS_SPOOL": str(shared.spool),
+    }
+    assert "DATABASE_PASSWORD" not in seen
+    assert [name for name in seen if name.startswith(("PYTHON", "LD_", "DYLD_"))] == []
+
+
+def test_a_job_runs_in_the_directory_of_the_project(shared: Project) -> None:
+    job = shared.queue.submit("Curious", "place")
+    assert shared.queue.wait(job.id, LIMIT).result == [
+        str(shared.root.resolve()),
+        str(shared.root / "curious.py"),
+        job.id,
+        1,
+    ]
+
+
+def test_a_job_runs_in_the_directory_that_the_settings_name(project: Project) -> None:
+    (project.root / "elsewhere").mkdir()
+    project.allow("[bgjobs]", '[bgjobs]\ncwd = "elsewhere"')
+    project.start()
+    assert result(project, "Curious", "place")[0] == str((project.root / "elsewhere").resolve())
+
+
+def test_standard_input_is_empty(shared: Project) -> None:
+    assert result(shared, "Curious", "read_input") == ["", ""]
+
+
+def test_a_job_can_submit_jobs(shared: Project) -> None:
+    child = result(shared, "Curious", "submit", "from a job")
+    assert shared.queue.wait(child, LIMIT).result == "from a job"
+
+
+def test_jobs_share_a_process_while_they_leave_it_clean(shared: Project) -> None:
+    assert len({result(shared, "Honest", "who") for _ in range(5)}) == 1
+
+
+def test_the_next_job_sees_nothing_of_what_one_changed(shared: Project) -> None:
+    before = result(shared, "Messy", "look")
+    result(shared, "Messy", "change_surroundings")
+    assert result(shared, "Messy", "look") == before
+
+
+def test_an_alarm_that_a_job_has_set_does_not_hit_the_next_one(shared: Project) -> None:
+    result(shared, "Messy", "leave_alarm")
+    assert result(shared, "Honest", "nap", 0.4) == "slept well"
+
+
+@pytest.mark.parametrize("names", [["SIGTERM", "SIGINT"], ["SIGALRM", "SIGUSR1", "SIGCHLD"]])
+def test_the_next_job_sees_no_signal_handler_of_another(shared: Project, names: list[str]) -> None:
+    before = result(shared, "Messy", "look")
+    result(shared, "Messy", "replace_handlers", names)
+    assert result(shared, "Messy", "look") == before
+
+
+def test_a_thread_that_a_job_left_behind_is_gone_for_the_next_one(shared: Project) -> None:
+    before = result(shared, "Messy", "look")
+    process = result(shared, "Honest", "who")
+    result(shared, "Messy", "leave_thread")
+    assert result(shared, "Messy", "look")["threads"] == before["threads"]
+    assert result(shared, "Honest", "who") != process
+
+
+@pytest.mark.parametrize("method", ["leave_child", "leave_daemon"])
+def test_a_process_that_a_job_left_behind_is_killed(shared: Project, tmp_path: Path, method: str) -> None:
+    pids = tmp_path / "pids"
+    job = shared.queue.submit("Messy", method, [str(pids)])
+    assert shared.queue.wait(job.id, LIMIT).state is State.DONE
+    wait_until(lambda: lines(pids))
+    wait_until(lambda: gone(*numbers(pids)))

@@ -1,0 +1,147 @@
+"""The options of a worker: when it ends by itself, what it takes, how often its runners are renewed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from bgjobs.job import State
+from tests.process.conftest import LIMIT, lines, request, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.process.conftest import Project
+
+
+def test_drain_ends_when_nothing_is_left_scheduled_jobs_included(project: Project) -> None:
+    now = project.queue.submit("Honest", "echo")
+    later = project.queue.submit("Honest", "echo", delay=1)
+    again = project.queue.submit("Honest", "fail", retries=1, retry_delay=1)
+    assert project.start(drain=True).ended() == 0
+    assert [project.state(job) for job in (now, later, again)] == [State.DONE, State.DONE, State.FAILED]
+    assert project.traces() == []
+
+
+def test_drain_waits_for_jobs_that_run_in_another_worker(project: Project, tmp_path: Path) -> None:
+    go, notes = tmp_path / "go", tmp_path / "notes"
+    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
+    project.start()
+    wait_until(lambda: lines(notes))
+    second = project.start(drain=True)
+    other = project.queue.submit("Honest", "echo", delay=1)
+    wait_until(lambda: project.state(other) is State.DONE)
+    assert second.runs()
+    go.touch()
+    assert second.ended() == 0
+    assert project.state(job) is State.DONE
+
+
+def test_once_ends_when_nothing_is_due(project: Project) -> None:
+    now = project.queue.submit("Honest", "echo")
+    later = project.queue.submit("Honest", "echo", delay=3600)
+    assert project.start(once=True).ended() == 0
+    assert [project.state(job) for job in (now, later)] == [State.DONE, State.SCHEDULED]
+    assert project.start(once=True).ended() == 0  # also when there is nothing at all to do
+
+
+def test_a_worker_ends_after_so_many_jobs(project: Project) -> None:
+    jobs = project.queue.submit_many([request("Honest", "echo", n) for n in range(100)])
+    assert project.start(max_jobs=60, concurrency=2).ended() == 0
+    assert Counter(project.state(job) for job in jobs) == {State.DONE: 60, State.QUEUED: 40}
+    assert project.traces() == []
+
+
+def test_not_one_job_more_even_if_some_overtake(project: Project, tmp_path: Path) -> None:
+    go, begun, signed = tmp_path / "go", tmp_path / "begun", tmp_path / "signed"
+    quick = [request("Honest", "echo", n) for n in range(60)]  # so short that the worker begins to work ahead
+    gated = request("Honest", "wait_for", str(go), str(begun))
+    rest = [request("Honest", "sign", str(signed)) for _ in range(30)]
+    project.queue.submit_many([*quick, gated, *rest])
+    worker = project.start(max_jobs=70)
+    wait_until(lambda: lines(begun))
+    urgent = project.queue.submit_many([request("Honest", "sign", str(signed), priority=9) for _ in range(5)])
+    go.touch()
+    assert worker.ended() == 0
+    assert len(lines(signed)) == 9
+    assert lines(signed)[:5] == [job.id for job in urgent]
+
+
+def test_a_worker_ends_after_its_time_and_lets_the_running_job_finish(project: Project, tmp_path: Path) -> None:
+    go, notes = tmp_path / "go", tmp_path / "notes"
+    worker = project.start(max_time=1)
+    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
+    wait_until(lambda: lines(notes))
+    # Another worker runs this one when the time of the first is over.
+    later = project.queue.submit("Honest", "echo", delay=2)
+    project.start()
+    assert project.queue.wait(later.id, LIMIT).worker != worker.name
+    assert worker.runs()
+    go.touch()
+    assert worker.ended() == 0
+    assert project.state(job) is State.DONE
+
+
+def test_a_worker_takes_only_the_classes_that_it_is_told_to(project: Project) -> None:
+    jobs = project.queue.submit_many(
+        [
+            request("Honest", "echo", priority=9),
+            request("Functions", "twice", "a", priority=8),
+            request("Modern", "add", 1, 2, priority=7),
+            request("Functions", "twice", "b", priority=1),
+        ]
+    )
+    assert project.start(drain=True, only=["Functions", "Modern"]).ended() == 0
+    assert [project.state(job) for job in jobs] == [State.QUEUED, State.DONE, State.DONE, State.DONE]
+    assert project.start(drain=True).ended() == 0
+    assert project.state(jobs[0]) is State.DONE
+
+
+def test_a_worker_takes_only_priorities_from_the_one_that_it_is_told(project: Project) -> None:
+    jobs = project.queue.submit_many([request("Honest", "echo", priority=priority) for priority in range(10)])
+    assert project.start(drain=True, min_priority="high").ended() == 0
+    assert [project.state(job) for job in jobs] == [State.QUEUED] * 8 + [State.DONE] * 2
+
+
+def test_a_runner_is_renewed_after_so_many_jobs(project: Project) -> None:
+    jobs = project.queue.submit_many([request("Honest", "who") for _ in range(10)])
+    assert project.start(drain=True, recycle=3).ended() == 0
+    served = Counter(project.queue.get(job.id).result for job in jobs)
+    assert sorted(served.values()) == [1, 3, 3, 3]
+
+
+def test_short_jobs_are_counted_too(project: Project) -> None:
+    jobs = project.queue.submit_many([request("Honest", "who") for _ in range(200)])
+    assert project.start(drain=True, recycle=60).ended() == 0
+    served = Counter(project.queue.get(job.id).result for job in jobs)
+    # What was sent ahead before the last of them ended may still run there.
+    assert max(served.values()) <= 60 + 16
+    assert len(served) >= 3
+
+
+def test_so_many_jobs_run_at_a_time(project: Project, tmp_path: Path) -> None:
+    go, notes = tmp_path / "go", tmp_path / "notes"
+    jobs = [project.queue.submit("Honest", "wait_for", [str(go), str(notes)]) for _ in range(5)]
+    project.start(concurrency=3)
+    wait_until(lambda: len(lines(notes)) == 3)
+    go.touch()
+    for job in jobs:
+        assert project.queue.wait(job.id, LIMIT).state is State.DONE
+
+
+def test_changed_code_is_taken_over_where_that_is_wanted(project: Project) -> None:
+    worker = project.start(reload=True).ready()
+    assert project.queue.wait(project.queue.submit("Functions", "twice", ["a"]).id, LIMIT).result == "aa"
+    text = (project.root / "honest.py").read_text("utf-8")
+    project.rewrite("honest.py", text.replace("return text * 2", "return text * 3"))
+    wait_until(lambda: "job modules changed" in worker.says())
+    assert project.queue.wait(project.queue.submit("Functions", "twice", ["a"]).id, LIMIT).result == "aaa"
+
+
+def test_code_stays_as_it_was_where_it_is_not(project: Project) -> None:
+    project.start()
+    assert project.queue.wait(project.queue.submit("Functions", "twice", ["a"]).id, LIMIT).result == "aa"
+    text = (project.root / "honest.py").read_text("utf-8")
+    project.rewrite("honest.py", text.replace("return text * 2", "return text * 3"))
+    later = project.queue.submit("Functions", "twice", ["a"], delay=1.5)
+    assert project.queue.wait(later.id, LIMIT).result == "aa"

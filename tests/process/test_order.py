@@ -1,0 +1,116 @@
+"""Which job is next: the one of the highest priority, then the oldest; none before its time."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from bgjobs.job import State
+from tests.process.conftest import LIMIT, lines, request, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bgjobs.job import Job
+    from tests.process.conftest import Project
+
+
+def started(project: Project, jobs: list[Job]) -> list[Job]:
+    return [project.queue.get(job.id) for job in jobs]
+
+
+def test_a_backlog_runs_by_priority_and_then_by_age(project: Project, tmp_path: Path) -> None:
+    signed = tmp_path / "signed"
+    dice = random.Random(7)
+    priorities = [dice.randrange(10) for _ in range(300)]
+    requests = [request("Honest", "sign", str(signed), priority=priority) for priority in priorities]
+    jobs = project.queue.submit_many(requests[:250])
+    jobs += [project.queue.submit_many([each])[0] for each in requests[250:]]  # in buckets of others' making
+    assert project.start(drain=True).ended() == 0
+    expected = sorted(jobs, key=lambda job: (-job.priority, job.not_before, job.id))
+    assert lines(signed) == [job.id for job in expected]
+    moments = [job.attempts[0].started_at for job in started(project, expected)]
+    assert moments == sorted(moments)
+
+
+def test_delays_are_respected_and_then_priorities(project: Project, tmp_path: Path) -> None:
+    signed = tmp_path / "signed"
+    dice = random.Random(11)
+    jobs = project.queue.submit_many(
+        request("Honest", "sign", str(signed), priority=dice.randrange(10), delay=dice.choice([0, 1, 2, 3]))
+        for _ in range(80)
+    )
+    assert project.start(drain=True).ended() == 0
+    done = started(project, jobs)
+    assert {job.state for job in done} == {State.DONE}
+    for job in done:
+        assert job.attempts[0].started_at >= job.not_before
+    # Nothing of a lower priority went first, among those that were due at the same time.
+    order = {job_id: place for place, job_id in enumerate(lines(signed))}
+    for job in done:
+        for other in done:
+            if job.not_before == other.not_before and job.priority > other.priority:
+                assert order[job.id] < order[other.id]
+
+
+def test_a_delayed_job_starts_soon_after_its_moment(project: Project) -> None:
+    project.start().ready()
+    delays = [0.31, 0.62, 0.93, 1.24, 1.55, 1.86]
+    jobs = project.queue.submit_many(request("Honest", "echo", delay=delay) for delay in delays)
+    late = []
+    for job in jobs:
+        done = project.queue.wait(job.id, LIMIT)
+        late.append(done.attempts[0].started_at - job.not_before)
+    assert min(late) >= timedelta(0)
+    # Of several, one at least: each alone may have met a machine that was busy with other things.
+    assert min(late) < timedelta(milliseconds=50)
+
+
+def test_a_job_of_high_priority_overtakes_those_that_were_claimed_ahead(project: Project, tmp_path: Path) -> None:
+    signed = tmp_path / "signed"
+    project.queue.submit_many([request("Honest", "sign", str(signed), 0.002) for _ in range(300)])
+    project.start()
+    wait_until(lambda: len(lines(signed)) > 100, pause=0)
+    urgent = project.queue.submit("Honest", "sign", [str(signed)], priority="high")
+    before = len(lines(signed))
+    wait_until(lambda: len(lines(signed)) == 301)
+    # The one that ran, and some that began while the news was on its way, on a machine that may be slow.
+    assert lines(signed).index(urgent.id) <= before + 60
+
+
+def test_a_job_overtakes_what_waits_even_behind_something_more_urgent(project: Project, tmp_path: Path) -> None:
+    signed, go, begun = tmp_path / "signed", tmp_path / "go", tmp_path / "begun"
+    quick = [request("Honest", "echo", n, priority=9) for n in range(60)]  # so short that the worker works ahead
+    gated = request("Honest", "wait_for", str(go), str(begun), priority=9)
+    first = request("Honest", "sign", str(signed), priority=8)
+    last = [request("Honest", "sign", str(signed), priority=5) for _ in range(30)]
+    jobs = project.queue.submit_many([*quick, gated, first, *last])
+    project.start()
+    wait_until(lambda: lines(begun))
+    between = project.queue.submit("Honest", "sign", [str(signed)], priority=7)
+    go.touch()
+    wait_until(lambda: len(lines(signed)) == 32)
+    assert lines(signed) == [jobs[61].id, between.id, *(job.id for job in jobs[62:])]
+
+
+def test_jobs_that_have_come_back_keep_their_age(project: Project, tmp_path: Path) -> None:
+    signed, go = tmp_path / "signed", tmp_path / "go"
+    old = project.queue.submit("Honest", "wait_for", [str(go), str(signed)])
+    others = project.queue.submit_many([request("Honest", "sign", str(signed)) for _ in range(50)])
+    worker = project.start(grace=0)
+    wait_until(lambda: lines(signed))
+    assert worker.stop() == 0
+    go.touch()
+    assert project.start(drain=True).ended() == 0
+    assert lines(signed) == [old.id, old.id, *(job.id for job in others)]
+
+
+def test_waiting_makes_a_job_more_urgent_where_that_is_wanted(project: Project, tmp_path: Path) -> None:
+    project.allow("[bgjobs]\n", "[bgjobs]\nage_boost = 0.5\n")
+    signed = tmp_path / "signed"
+    old = project.queue.submit("Honest", "sign", [str(signed)], priority=4)
+    other = project.queue.submit("Honest", "sign", [str(signed)], priority=6, delay=2)
+    wait_until(lambda: project.state(other) is State.QUEUED)
+    assert project.start(drain=True).ended() == 0
+    assert lines(signed) == [old.id, other.id]

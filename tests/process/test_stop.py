@@ -1,0 +1,181 @@
+"""A worker that is asked to stop claims nothing more, waits a while for what runs, and puts the rest back."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bgjobs.job import State
+from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bgjobs.job import Job
+    from tests.process.conftest import Project
+
+
+def outcomes(job: Job) -> list[str]:
+    return [attempt.outcome for attempt in job.attempts]
+
+
+def messages(project: Project, job: Job) -> list[str]:
+    return [f"{record['status']}: {record['message']}" for record in project.log(job)][1:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_running_job_may_finish_within_the_grace(project: Project, tmp_path: Path, number: int) -> None:
+    go, notes = tmp_path / "go", tmp_path / "notes"
+    worker = project.start(grace=LIMIT)
+    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
+    wait_until(lambda: lines(notes))
+    worker.send(number)
+    wait_until(lambda: "stopping: waiting up to 30 s for running jobs" in worker.says())
+    late = project.queue.submit("Honest", "echo")
+    go.touch()
+    assert worker.ended() == 0
+    done = project.queue.get(job.id)
+    assert (done.state, done.result, outcomes(done)) == (State.DONE, "it came", ["succeeded"])
+    assert project.state(late) is State.QUEUED
+    assert project.traces() == []
+
+
+def test_after_the_grace_a_running_job_is_interrupted_and_put_back_uncharged(project: Project, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    worker = project.start(grace="0.3s")
+    job = project.queue.submit("Stubborn", "back_away", [str(notes)])
+    wait_until(lambda: lines(notes))
+    assert worker.stop() == 0
+    assert lines(notes) == ["begun", "left"]  # it was asked, and could clean up
+    back = project.queue.get(job.id)
+    assert (back.state, back.attempt, back.crashes) == (State.QUEUED, 0, 0)
+    assert outcomes(back) == ["interrupted"]
+    assert messages(project, job)[1:] == ["QUEUED: handed back: the worker stops"]
+    assert project.errors(job) == []
+    assert project.traces() == []
+
+
+def test_a_job_that_was_interrupted_runs_again_with_all_its_attempts(project: Project, tmp_path: Path) -> None:
+    go, notes = tmp_path / "go", tmp_path / "notes"
+    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retries=0)
+    for count in (1, 2):
+        worker = project.start(grace=0)
+        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]
+        assert worker.stop() == 0
+    go.touch()
+    assert project.start(drain=True).ended() == 0
+    done = project.queue.get(job.id)
+    assert (done.state, done.attempt) == (State.DONE, 1)
+    assert outcomes(done) == ["interrupted", "interrupted", "succeeded"]
+
+
+def test_a_method_that_cleans_up_and_returns_when_interrupted_has_not_done_its_job(
+    project: Project, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    worker = project.start(grace=0)
+    job = project.queue.submit("Stubborn", "clean_up", [str(notes)])
+    wait_until(lambda: lines(notes))
+    assert worker.stop() == 0
+    assert lines(notes) == ["begun", "JobCancelled: the worker stops"]
+    assert project.state(job) is State.QUEUED
+    assert outcomes(project.queue.get(job.id)) == ["interrupted"]
+
+
+def test_a_second_request_interrupts_at_once(project: Project, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    worker = project.start(grace="1h")
+    job = project.queue.submit("Stubborn", "back_away", [str(notes)])
+    wait_until(lambda: lines(notes))
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: "stopping" in worker.says())
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert outcomes(project.queue.get(job.id)) == ["interrupted"]
+    assert project.traces() == []
+
+
+def test_a_job_that_ignores_the_interruption_is_killed_with_its_family_and_put_back(
+    project: Project, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    worker = project.start(grace=0)
+    job = project.queue.submit("Stubborn", "ignore_all", [str(pids)])
+    wait_until(lambda: len(lines(pids)) == 4)
+    assert worker.stop() == 0
+    assert gone(*numbers(pids))
+    back = project.queue.get(job.id)
+    assert (back.state, back.attempt, outcomes(back)) == (State.QUEUED, 0, ["interrupted"])
+    assert project.traces() == []
+
+
+def test_a_third_request_kills_at_once(project: Project, tmp_path: Path) -> None:
+    project.allow("[jobs.Stubborn]\n", "[jobs.Stubborn]\n#")  # comments out a line: `class` must stay the first
+    project.allow("#class", "class")
+    project.allow("kill_after = 0.5\n\n[jobs.Noisy]", 'kill_after = "1h"\n\n[jobs.Noisy]')
+    pids = tmp_path / "pids"
+    worker = project.start(grace="1h")
+    job = project.queue.submit("Stubborn", "spin", [str(pids)])
+    wait_until(lambda: lines(pids))
+    for _ in range(3):
+        worker.send(signal.SIGTERM)
+        wait_until(lambda: not worker.runs() or "stopping" in worker.says())
+    assert worker.ended() == 0
+    assert gone(*numbers(pids))
+    assert outcomes(project.queue.get(job.id)) == ["interrupted"]
+
+
+def test_jobs_that_were_not_begun_are_handed_back_uncharged(project: Project, tmp_path: Path) -> None:
+    go, notes = tmp_path / "go", tmp_path / "notes"
+    quick = [request("Honest", "echo", n) for n in range(60)]  # so short that the worker begins to work ahead
+    gated = request("Honest", "wait_for", str(go), str(notes))
+    jobs = project.queue.submit_many([*quick, gated, *quick])
+    worker = project.start(grace=LIMIT)
+    wait_until(lambda: lines(notes))
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: "stopping" in worker.says())
+    go.touch()
+    assert worker.ended() == 0
+    for job in jobs[61:]:
+        back = project.queue.get(job.id)
+        assert (back.state, back.attempts) == (State.QUEUED, ())
+    assert project.traces() == []
+    assert project.start(drain=True).ended() == 0
+    assert project.queue.counts()[State.DONE] == len(jobs)
+    assert project.queue.get(jobs[-1].id).attempt == 1
+
+
+def test_an_idle_worker_stops_at_once(project: Project) -> None:
+    worker = project.start(concurrency=3, grace="1h").ready()
+    runners = worker.runners()
+    assert worker.stop() == 0
+    assert gone(*runners)
+    assert project.traces() == []
+
+
+def test_a_worker_that_is_asked_before_it_is_ready_stops(project: Project) -> None:
+    worker = project.start()
+    wait_until(lambda: list(project.spool.glob("workers/*/alive.lock")))
+    assert worker.stop() in {0, -signal.SIGTERM}
+    assert project.start(drain=True).ended() == 0
+    assert project.traces() == []
+
+
+def test_the_grace_is_counted_from_the_request_even_if_the_time_is_over_already(
+    project: Project, tmp_path: Path
+) -> None:
+    go, notes = tmp_path / "go", tmp_path / "notes"
+    worker = project.start(max_time="0.5s", grace="2s")
+    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
+    wait_until(lambda: lines(notes))
+    # Another worker lets some time pass: more than the grace, and after the time of the first one is over.
+    project.queue.submit("Honest", "nap", [3])
+    assert project.start(once=True).ended() == 0
+    assert worker.runs()
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: "stopping" in worker.says() or not worker.runs())
+    go.touch()
+    assert worker.ended() == 0
+    assert outcomes(project.queue.get(job.id)) == ["succeeded"]

@@ -1,0 +1,247 @@
+"""Names in a spool: each is built from parts that match their grammar, and is a name on every system."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bgjobs import ids
+from bgjobs.backend import Selection, WorkerInfo
+from bgjobs.events import Log
+from bgjobs.ids import new_id
+from bgjobs.job import LATEST_MS, Cancelled, Interrupted, Job, JobError, Progress, Raised, State, Succeeded, moment
+from bgjobs.lifecycle import Policy, after, started
+from bgjobs.settings import load
+from bgjobs.spool import layout
+from bgjobs.spool.layout import Layout
+from bgjobs.spool.spool_queue import SpoolQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.job import Outcome
+
+MILLISECONDS = st.integers(0, LATEST_MS)
+IDS = st.integers(0, 2**128 - 1).map(ids._encode)
+PRIORITIES = st.integers(0, 9)
+MOST_PATH = 100
+PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_-])?", re.ASCII)
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\..*)?", re.ASCII)
+VERSION = "VERSION"  # the one name in capitals: it is no job's, and was chosen to be seen
+
+
+def is_safe(path: str) -> bool:
+    """Tell whether a path inside the spool is a name on Linux, macOS and Windows, and short enough for all."""
+    path = path.removeprefix(f"spool{os.sep}")
+    parts = Path(path).parts
+    return len(path) <= MOST_PATH and all(PART.fullmatch(part) and not RESERVED.fullmatch(part) for part in parts)
+
+
+# Names, there and back
+
+
+@given(MILLISECONDS, IDS)
+def test_the_name_of_a_pending_job_tells_its_moment_and_id(ms: int, job_id: str) -> None:
+    assert layout.parse_pending(layout.pending_name(ms, job_id)) == (ms, job_id)
+
+
+@given(PRIORITIES, MILLISECONDS, IDS)
+def test_the_name_of_a_claimed_job_tells_its_priority_too(priority: int, ms: int, job_id: str) -> None:
+    name = layout.claimed_name(priority, layout.pending_name(ms, job_id))
+    assert layout.parse_claimed(name) == (priority, ms, job_id)
+
+
+@given(st.lists(st.tuples(MILLISECONDS, IDS), unique=True))
+def test_names_of_pending_jobs_sort_by_moment_and_then_by_id(jobs: list[tuple[int, str]]) -> None:
+    names = sorted(layout.pending_name(ms, job_id) for ms, job_id in jobs)
+    assert [layout.parse_pending(name) for name in names] == sorted(jobs)
+
+
+@given(MILLISECONDS, st.booleans())
+def test_the_name_of_a_bucket_tells_its_minute(ms: int, at_once: bool) -> None:
+    name = layout.bucket(ms, at_once=at_once)
+    start = layout.bucket_start_ms(name)
+    assert start is not None
+    assert start <= ms < start + layout.MINUTE_MS
+    assert name.startswith("now-" if at_once else "at-")
+    assert layout.bucket_start_ms(f"{name}.{new_id()}") == start
+
+
+def test_names_are_those_of_the_documentation() -> None:
+    ms, job_id = 1_795_400_000_123, "01k5q3v9zdf4gahbjcmkdnpeqf"
+    assert layout.pending_name(ms, job_id) == "1795400000123-01k5q3v9zdf4gahbjcmkdnpeqf.json"
+    assert layout.claimed_name(8, layout.pending_name(ms, job_id)).startswith("8.1795400000123-")
+    assert layout.bucket(ms, at_once=True) == "now-202611230213"
+    assert layout.bucket(ms, at_once=False) == "at-202611230213"
+    assert layout.hour(moment(ms)) == "2026112302"
+    assert [Layout("s").priority(n).rpartition(os.sep)[2] for n in range(9, -1, -1)] == [
+        *("9", "8-high", "7", "6", "5-normal", "4", "3", "2-low", "1", "0")
+    ]
+
+
+GOOD = "1795400000123-01k5q3v9zdf4gahbjcmkdnpeqf.json"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".json",
+        f".{GOOD}",
+        f"{GOOD}\n",
+        f"{GOOD}.dup1",
+        f" {GOOD}",
+        f"../{GOOD}",
+        f"a/{GOOD}",
+        GOOD.upper(),
+        GOOD.removesuffix("json") + "JSON",
+        GOOD.removesuffix(".json"),
+        GOOD.replace("-", "_"),
+        GOOD[1:],
+        "0" + GOOD,
+        GOOD.replace("1795", "\u0661795"),
+        GOOD.replace("01k5", "81k5"),
+        GOOD.replace("qf.json", "q\u0435.json"),
+        GOOD.replace("qf.json", "q/.json"),
+        GOOD.replace("qf.json", "q\0.json"),
+        "\udcff" + GOOD,
+        "x" * 300,
+    ],
+)
+def test_a_strange_name_is_no_jobs(name: str) -> None:
+    assert layout.parse_pending(name) is None
+    assert layout.parse_claimed(f"5.{name}") is None
+    assert layout.ENDED_NAME.fullmatch(name) is None
+
+
+@pytest.mark.parametrize("priority", ["", "-1", "10", "x", "\u0665"])
+def test_a_claimed_name_has_one_digit_of_priority(priority: str) -> None:
+    assert layout.parse_claimed(f"{priority}.{GOOD}") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "now-",
+        "now-2026112302",
+        "now-20261123021",
+        "now-2026112302130",
+        "now-202613230213",
+        "now-202611320213",
+        "now-202611232513",
+        "now-000000000000",
+        "later-202611230213",
+        "NOW-202611230213",
+        "now-202611230213.",
+        "now-202611230213.UP",
+        "now-202611230213./..",
+        "now-202611230213\n",
+        "at-\u0662026112302113",
+        ".now-202611230213",
+    ],
+)
+def test_a_strange_bucket_is_none(name: str) -> None:
+    assert layout.bucket_start_ms(name) is None
+
+
+# Names that every system takes
+
+PATHS = Layout("spool")
+
+
+@given(PRIORITIES, MILLISECONDS, IDS, IDS, st.booleans())
+def test_every_name_can_be_one_on_every_system(priority: int, ms: int, job_id: str, wid: str, at_once: bool) -> None:
+    bucket = layout.bucket(ms, at_once=at_once)
+    name = layout.pending_name(ms, job_id)
+    hour = layout.hour(moment(ms))
+    paths = [
+        f"{PATHS.bucket(priority, bucket)}{os.sep}{name}",
+        f"{PATHS.claims_of(wid)}{os.sep}{layout.claimed_name(priority, name)}",
+        *(PATHS.ended_path(state, hour, job_id) for state in layout.ENDED_DIRECTORIES),
+        PATHS.output(hour, job_id, 1_000_001),
+        f"{PATHS.tmp}{os.sep}{name}",
+        *(
+            PATHS.worker(wid, name)
+            for name in ("alive.lock", "info", "ready", f"cancel-{job_id}", f"progress-{job_id}.new")
+        ),
+    ]
+    assert [path for path in paths if not is_safe(path)] == []
+
+
+def test_the_directories_of_a_spool_can_be_made_on_every_system() -> None:
+    assert [path for path in PATHS.directories() if not is_safe(path)] == []
+
+
+def job(priority: int, ahead: timedelta = timedelta(0)) -> Job:
+    now = moment(int(datetime.now(UTC).timestamp() * 1000))
+    return Job(
+        id=new_id(),
+        class_name="Mail",
+        method="send",
+        priority=priority,
+        not_before=now + ahead,
+        submitted_at=now,
+        retries=3,
+    )
+
+
+def lead_a_full_life(spool: SpoolQueue) -> None:
+    """Do in a spool, once, all that makes a name in it: submit one and many, fail, give back, cancel, print, end."""
+    spool.submit([job(5), job(5)])
+    spool.submit([job(8) for _ in range(8)])
+    spool.submit([job(5, timedelta(days=1)), job(5, timedelta(days=1))])
+    about = WorkerInfo(host="h", pid=1, concurrency=1, started_at=datetime.now(UTC), version="0")
+    session = spool.join(about, Selection())
+    other = spool.join(about, Selection())
+    wrong = JobError(type="OSError")
+    outcomes: list[Outcome] = [
+        Succeeded(),
+        Raised(wrong, ("OSError",)),
+        Raised(wrong, asked=True, retry_in=timedelta(0)),
+        Raised(wrong, final=True),
+        Interrupted(),
+        Cancelled(),
+    ]
+    claims = session.claim(10)
+    for claim, outcome in zip(claims, outcomes, strict=False):
+        begun = started(claim.job, worker="h:1", at=datetime.now(UTC))
+        session.finish(claim, after(begun, outcome, Policy(retry_delay=timedelta(hours=1)), datetime.now(UTC), 0.5))
+    session.give_back(claims[6])
+    spool.cancel(claims[6].job.id, "me")
+    spool.cancel(claims[7].job.id, "me")
+    session.renew({claims[7].job.id: Progress(done=1)})
+    session.runner_started(0, os.getpid(), "1")
+    Path(session.runner_output(0)).write_text("printed", encoding="utf-8")
+    session.keep_output(0, session.output_path(claims[8]))
+    bucket = Path(spool.paths.bucket(5, layout.bucket(0, at_once=True)))
+    bucket.mkdir()
+    Path(bucket, "S" * 200 + " strange?.json").write_text("x", encoding="utf-8")
+    Path(bucket, layout.pending_name(0, new_id())).write_text("x", encoding="utf-8")
+    other.claim(100)
+
+
+def all_names(root: Path) -> Iterator[str]:
+    for path in root.rglob("*"):
+        yield str(path.relative_to(root))
+
+
+def test_every_name_that_comes_to_be_in_a_spool_can_be_one_on_every_system(tmp_path: Path) -> None:
+    config = tmp_path / "allowed_jobs.toml"
+    config.write_text('[bgjobs]\ndurability = "os"\n', encoding="utf-8")
+    configured = load(config=str(config), environ={})
+    spool = SpoolQueue(configured, Log(configured.log_dir))
+    lead_a_full_life(spool)
+    names = list(all_names(Path(configured.spool)))
+    assert {Path(name).parts[0] for name in names} >= {"pending", "claimed", "done", "failed", "cancelled", "corrupt"}
+    assert spool.counts()[State.CORRUPT] == 2
+    assert [name for name in names if name != VERSION and not is_safe(name)] == []
