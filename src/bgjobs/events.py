@@ -88,15 +88,19 @@ class Log:
 
     def refused_at_submit(self, class_name: str, method: str, code: str, reason: str, now: datetime) -> None:
         """A submission was refused; there is no job."""
-        line = _line(now, f"{class_name}.{method}", "REFUSED", f"{code}: {reason}")
+        line = _line(now, (class_name, method), "REFUSED", f"{code}: {reason}")
         self._add(STATUS_LOG, line)
         self._add(ERROR_LOG, line)
 
     def corrupt(self, name: str, reason: str, now: datetime) -> None:
         """A file in the spool is not a valid job file."""
-        line = _line(now, "-.-", "REFUSED", f"moved to corrupt/: {name}: {reason}")
+        line = _line(now, ("-", "-"), "REFUSED", f"moved to corrupt/: {name}: {reason}")
         self._add(STATUS_LOG, line)
         self._add(ERROR_LOG, line)
+
+    def left_alone(self, name: str, reason: str, now: datetime) -> None:
+        """A file in the spool was left where it is."""
+        self._add(ERROR_LOG, _line(now, ("-", "-"), "REFUSED", f"left alone: {name}: {reason}"))
 
     def _refused(self, job: Job, error: JobError, now: datetime) -> None:
         message = f"{error.type}: {error.message}"
@@ -134,7 +138,7 @@ class Log:
             _append(path, data)
         except OSError as error:
             if not self.dropped:
-                sys.stderr.write(f"bgjobs: cannot write {path}: {error.strerror}: jobs go on without it\n")
+                _complain(f"bgjobs: cannot write {path}: {error.strerror}: jobs go on without it\n")
             self.dropped += len(lines)
 
 
@@ -149,9 +153,19 @@ def _append(path: str, data: bytes) -> None:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = system.open_create_append(path)
     try:
-        os.write(descriptor, data)
+        while data:
+            data = data[os.write(descriptor, data) :]
     finally:
         os.close(descriptor)
+
+
+def _complain(text: str) -> None:
+    """Say it on stderr, if there is somebody to hear it."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+    except (OSError, ValueError):
+        pass
 
 
 def rotate(directory: str) -> None:
@@ -171,12 +185,14 @@ def rotate(directory: str) -> None:
 
 def _job_line(job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = 1000) -> str:
     attempt = f"{job.charged}/{job.retries + 1}" if number else None
-    return _line(now, job.name, status, message[:cut], priority=job.priority, job_id=job.id, attempt=attempt)
+    return _line(
+        now, (job.class_name, job.method), status, message[:cut], priority=job.priority, job_id=job.id, attempt=attempt
+    )
 
 
 def _line(
     now: datetime,
-    name: str,
+    pair: tuple[str, str],
     status: str,
     message: str,
     *,
@@ -184,15 +200,14 @@ def _line(
     job_id: str | None = None,
     attempt: str | None = None,
 ) -> str:
-    class_name, _, method = name.partition(".")
     parts = [
-        f"Class: {sanitized(class_name[:100])}",
-        f"Method: {sanitized(method[:100])}",
+        f"Class: {sanitized(pair[0][:100])}",
+        f"Method: {sanitized(pair[1][:100])}",
         f"Priority: {level(priority).upper()}" if priority is not None else "",
         f"Status: {status}",
         f"Job: {job_id}" if job_id else "",
         f"Attempt: {attempt}" if attempt else "",
-        f"Message: {sanitized(message)}",
+        f"Message: {sanitized(message[:MOST_MESSAGE])}",
     ]
     return f"[{_stamp(now)}] {', '.join(part for part in parts if part)}\n"
 

@@ -146,8 +146,8 @@ def _after_loss(job: Job, policy: Policy, now: datetime, luck: float) -> Job:
     if lost.crashes >= policy.max_crashes:
         return failed(lost, error, now)
     if lost.crashes == 1:
-        # Its own moment, which lies behind it: the job is not younger for having been lost.
-        return _again(lost, error, job.not_before, now)
+        # Its own moment, if that is not ahead (a clock was set back): the job is not younger for having been lost.
+        return _again(lost, error, min(job.not_before, now), now)
     return _again(lost, error, now + backoff(policy, lost.crashes - 1, luck), now)
 
 

@@ -132,6 +132,8 @@ def _tags(tags: Sequence[str]) -> tuple[str, ...]:
 def check_size(target: Target, request: Request) -> None:
     """Refuse what JSON cannot hold, or what is too large or too deep to be an argument."""
     name = f"{target.class_name}.{target.method}"
+    if isinstance(request.args, str | bytes) or not isinstance(request.kwargs, Mapping):
+        raise BadArgumentsError(f"the arguments of {name} are not in a list", hint='write ["Tony"], not "Tony"')
     try:
         size = len(msgspec.json.encode([list(request.args), dict(request.kwargs)], enc_hook=_no_json))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:

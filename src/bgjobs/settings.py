@@ -169,15 +169,23 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
 
 def _line(text: str, table: tuple[str, ...], key: str | None) -> int:
     """Return the line of a key in its table, else of the table, else 1. A good guess is all that a message needs."""
-    header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(rf"[\"']?{re.escape(part)}[\"']?" for part in table) + r"\s*\]")
-    best, inside = 1, not table
+    wanted, best, header = [*table, *([key] if key else [])], (0, 1), []
     for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("["):
-            inside = bool(table and header.match(line))
-            best = number if inside else best
-        elif inside and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
-            return number
-    return best
+        found = re.match(r"\s*\[+\s*([^]#]+?)\s*\]", line)
+        name = None if found else re.match(r"\s*([^=#]+?)\s*=", line)
+        if found:
+            header = _keys(found[1])
+        place = header if found else [*header, *_keys(name[1])] if name else []
+        shared = len(place) if place == wanted[: len(place)] else 0
+        if shared > best[0]:
+            best = shared, number
+        elif not best[0] and place[: len(wanted)] == wanted:
+            best = len(wanted), number
+    return best[1]
+
+
+def _keys(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -186,7 +194,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         value = environ.get(f"BGJOBS_{key.upper()}")
         if not value or key == "spool":
             continue
-        raw = [part.strip() for part in value.split(",")] if check in {_names, _strings} else value
+        raw: Any = [part.strip() for part in value.split(",")] if check in {_names, _strings} else value
+        if check is _count and re.fullmatch(r"[0-9]{1,9}", value):
+            raw = int(value)
         try:
             found[key] = check(raw)
         except (ValueError, UsageError) as error:
@@ -201,7 +211,11 @@ def _text(value: object) -> str:
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(part, str) and part for part in value):
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(part, str) and part and "\0" not in part for part in value)
+    ):
         raise ValueError("must be a list of texts")
     return tuple(value)
 
@@ -229,8 +243,6 @@ def _positive_duration(value: object) -> timedelta:
 
 
 def _count(value: object) -> int:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
         raise ValueError(f"must be a whole number from 0 to {MOST_RETRIES}")
     return value

@@ -133,7 +133,8 @@ def _arguments(options: dict[str, Any]) -> list[str]:
     found = []
     for name, value in options.items():
         for each in value if isinstance(value, list) else [value]:
-            found += [f"--{name.replace('_', '-')}", *([] if each is True else [str(each)])]
+            if each is not False:
+                found += [f"--{name.replace('_', '-')}", *([] if each is True else [str(each)])]
     return found
 
 
@@ -152,6 +153,12 @@ class Project:
         """Start a worker with one runner and these options; `errors` is where it writes what it has to say."""
         worker = Worker(self, errors or self.root / f"worker-{len(self._workers)}.err", options, environ or {})
         self._workers.append(worker)
+        return worker
+
+    def drain(self, **options: Any) -> Worker:
+        """Run a worker until nothing is left to do."""
+        worker = self.start(**({"drain": True} | options))
+        assert worker.ended() == 0, worker.says()
         return worker
 
     def rewrite(self, name: str, text: str) -> None:
@@ -198,9 +205,9 @@ class Project:
         text = path.read_bytes().decode() if path.exists() else ""
         found = []
         for line in text.split("\n")[:-1]:
-            record = LINE.fullmatch(line)
-            assert record, f"a line of another shape in {name}: {line!r}"
-            if job is None or record["job"] == job.id:
+            if job is None or job.id in line:
+                record = LINE.fullmatch(line)
+                assert record, f"a line of another shape in {name}: {line!r}"
                 found.append(record.groupdict())
         return found
 

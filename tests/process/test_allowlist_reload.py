@@ -53,7 +53,7 @@ def test_a_pair_that_was_removed_is_refused_even_if_its_job_is_claimed_already(
     gated = request("Honest", "wait_for", str(go), str(begun))
     jobs = project.queue.submit_many([*quick, gated, *(request("Honest", "sign", str(signed)) for _ in range(20))])
     wait_until(lambda: lines(begun))
-    project.allow('"sign", ', "")
+    project.allow('"sign",', "")
     wait_until(lambda: "took over the changed allowlist" in worker.says())
     go.touch()
     for job in jobs[61:]:

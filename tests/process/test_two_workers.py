@@ -38,7 +38,7 @@ def test_workers_and_submitters_come_and_go(project: Project, tmp_path: Path) ->
         jobs.append(project.queue.submit("Honest", "sign", [str(signed)], priority=number % 10))
         if number in {60, 120}:
             workers.append(project.start(grace=0))
-            assert workers.pop(0).stop() == 0
+            assert workers.pop(0).ready().stop() == 0
     wait_until(lambda: project.queue.counts()[State.DONE] == 200, pause=0.05)
     assert sorted(lines(signed)) == sorted(job.id for job in jobs)
     assert {project.queue.get(job.id).crashes for job in jobs} == {0}

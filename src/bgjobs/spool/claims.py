@@ -51,7 +51,7 @@ class SpoolSession:
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
         self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
         self._mover = moves.Mover(self._paths, self.id)
-        self._recovery = Recovery(self._paths, self._log, me=self.id)
+        self._recovery = Recovery(self._paths, self._log, me=self.id, cancel=spool.cancel)
         self._taken: list[str] = []  # claimed, but not looked into yet
         self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
@@ -65,7 +65,11 @@ class SpoolSession:
         files.make_directory(directory)
         lock = locks.hold_for_life(os.path.join(directory, "alive.lock"))
         self._alive_inode = os.stat(os.path.join(directory, "alive.lock")).st_ino
-        about = {"boot": system.boot_id(), "worker": msgspec.to_builtins(self._info)}
+        about = {
+            "boot": system.boot_id(),
+            "birth": system.birth(self._info.pid),
+            "worker": msgspec.to_builtins(self._info),
+        }
         files.create(os.path.join(directory, "info"), msgspec.json.encode(about), sync=False)
         files.make_directory(self._paths.claims_of(self.id))
         files.create(os.path.join(directory, "ready"), b"", sync=False)
@@ -172,10 +176,10 @@ class SpoolSession:
     def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
         later = milliseconds(datetime.now(UTC)) + layout.MINUTE_MS
-        self._mover.to_pending(path, priority, max(later, not_before_ms), job_id, now=datetime.now(UTC))
+        self._mover.to_pending(path, priority, max(later, not_before_ms), job_id, at_once=False)
         if job_id not in self._noted:
             self._noted.add(job_id)
-            self._log.corrupt(job_id, "left alone: written by a newer bgjobs", datetime.now(UTC))
+            self._log.left_alone(job_id, "written by a newer bgjobs", datetime.now(UTC))
 
     # Running
 
@@ -253,13 +257,13 @@ class SpoolSession:
     def give_back(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged."""
         job = claim.job
-        self._mover.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, now=datetime.now(UTC))
+        self._mover.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, at_once=True)
         self._after_return(job.id)
 
     def _after_return(self, job_id: str) -> None:
         """Honour a cancel that came while the job was on its way back to the queue, where nobody looks for it."""
         wish = self._paths.worker(self.id, f"cancel-{job_id}")
-        by = read_wish(wish)
+        by = files.read_note(wish)
         if by is not None:
             files.remove(wish)
             self._spool.cancel(job_id, by)
@@ -276,7 +280,7 @@ class SpoolSession:
         wishes = {}
         for name in files.names(self._paths.worker(self.id)):
             if name.startswith("cancel-"):
-                by = read_wish(self._paths.worker(self.id, name))
+                by = files.read_note(self._paths.worker(self.id, name))
                 if by is not None:
                     wishes[name.removeprefix("cancel-")] = by
         self._drop_late(self._wished.intersection(wishes))
@@ -331,11 +335,3 @@ def read_job(path: str, state: State, priority: int, job_id: str, not_before_ms:
     """Read a job file. Raises OSError, StrangeFileError, CorruptError or NewerFormatError."""
     data = files.read(path, record.MOST_BYTES)
     return record.decode(data, job_id=job_id, state=state, priority=priority, not_before_ms=not_before_ms)
-
-
-def read_wish(path: str) -> str | None:
-    """Return who asked for the cancel that this file holds, or None when nobody did."""
-    try:
-        return files.read(path, 1024).decode("utf-8", "replace")
-    except (OSError, files.StrangeFileError):
-        return None

@@ -189,7 +189,8 @@ class Cursor:
         """Return, once, the paths in buckets that no job can have."""
         found = []
         for shelf in self._shelves:
-            for place in (shelf, *shelf.buckets.values()):
+            places: list[Shelf | Bucket] = [shelf, *shelf.buckets.values()]
+            for place in places:
                 found += place.strange
                 place.strange = []
         return found

@@ -107,6 +107,14 @@ def read(path: str, most: int) -> bytes:
         os.close(descriptor)
 
 
+def read_note(path: str) -> str | None:
+    """Return the text of a small file of ours, or None when there is none."""
+    try:
+        return read(path, 65_536).decode("utf-8", "replace")
+    except (OSError, StrangeFileError):
+        return None
+
+
 def _read_all(descriptor: int, size: int) -> bytes:
     data = os.read(descriptor, size + 1)
     while len(data) < size:

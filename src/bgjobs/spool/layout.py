@@ -33,7 +33,8 @@ DIRECTORIES = (
     "locks",
     "output",
 )
-OWN_NAMES = frozenset({"VERSION", "doorbell", "pending", "claimed", "workers"})
+# In a spool that was ever used there is something in one of these.
+IN_USE = (*(f"pending/{name}" for name in PRIORITY_NAMES), "claimed", "workers", "done", "failed", "cancelled")
 ENDED_DIRECTORIES = {State.DONE: "done", State.FAILED: "failed", State.CANCELLED: "cancelled"}
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result should not be lost for it
+PLAIN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 FEW = 8  # so many attempts cannot fill a file
 KEPT_FREE = 4 * 1024 * 1024  # for a last result, and for many more attempts without tracebacks
 
@@ -52,7 +53,8 @@ class Mover:
             if isinstance(event, record.End):
                 target = self.to_ended(path, job.id, event.state, moment(event.at))
             else:
-                target = self.to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=moment(event.at))
+                ms, at_once = milliseconds(job.not_before), job.state is State.QUEUED
+                target = self.to_pending(path, job.priority, ms, job.id, at_once=at_once)
         except ClaimLostError:
             self._told.discard(path)
             raise
@@ -88,9 +90,9 @@ class Mover:
             raise ClaimLostError(f"job {job_id} is no longer ours") from None
         return target
 
-    def to_pending(self, path: str, priority: int, not_before_ms: int, job_id: str, *, now: datetime) -> str:
-        """Move a claimed job back to the queue, to start at this moment."""
-        name = layout.bucket(not_before_ms, at_once=not_before_ms <= milliseconds(now))
+    def to_pending(self, path: str, priority: int, not_before_ms: int, job_id: str, *, at_once: bool) -> str:
+        """Move a claimed job back to the queue, to start at this moment, or `at_once` whatever the clock says."""
+        name = layout.bucket(not_before_ms, at_once=at_once)
         # A bucket of our own, because the others' cursors do not look again at a bucket of which they still know
         # names: they would meet this job only after all of those, though it is older.
         directory = self._paths.bucket(priority, f"{name}.{self._wid}")
@@ -151,15 +153,21 @@ def _fitting(path: str, event: Ending) -> bytes:
 
 def quarantine(paths: Layout, path: str, reason: str) -> str:
     """Move what is not a valid job file to `corrupt/`, untouched, and put the reason beside it."""
-    name = os.path.basename(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    safe = "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)[:120].lstrip(".") or "_"
-    target, number = os.path.join(paths.corrupt, safe), 0
-    while files.exists(target):
+    base = _plain(os.path.basename(path))
+    target, number = os.path.join(paths.corrupt, base), 0
+    while files.exists(target) or files.exists(f"{target}.reason"):
         number += 1
-        target = os.path.join(paths.corrupt, f"{safe}.{number}")
+        target = os.path.join(paths.corrupt, f"{base}.{number}")
     files.move(path, target)
     files.create(f"{target}.reason", f"{reason}\n".encode(), sync=False)
     return target
+
+
+def _plain(name: str) -> str:
+    """Return a name that every system can have, and that shows what the strange one was."""
+    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").lower()
+    safe = "".join(letter if letter in PLAIN_LETTERS else "_" for letter in shown)[:60]
+    return f"strange-{safe}-x" if safe != shown or not safe[0].isdigit() or safe.endswith(".reason") else safe
 
 
 def keep_output(source: str, target: str) -> bool:

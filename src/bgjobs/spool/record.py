@@ -6,11 +6,13 @@ A torn or zero-filled line, which a power cut can leave, counts as not written.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from bgjobs.job import (
+    LATEST_MS,
     Attempt,
     Job,
     JobError,
@@ -27,10 +29,14 @@ MOST_TRACEBACK = 64 * 1024
 MOST_MESSAGE = 4 * 1024
 
 
+Moment = Annotated[int, Meta(ge=0, le=LATEST_MS)]
+Slot = Annotated[int, Meta(ge=0, le=65_535)]
+
+
 class Event(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="event"):
     """Something that happened to the job at a moment, in ms since 1970 (UTC)."""
 
-    at: int
+    at: Moment
     wid: str = ""
 
 
@@ -39,7 +45,7 @@ class Start(Event, tag="start", frozen=True, omit_defaults=True, kw_only=True):
 
     number: int
     worker: str
-    slot: int
+    slot: Slot
     pid: int
     birth: str
     boot: str
@@ -57,13 +63,13 @@ class Ending(Event, frozen=True, omit_defaults=True, kw_only=True):
 class Try(Ending, tag="try", frozen=True, omit_defaults=True, kw_only=True):
     """An attempt ended and another one follows."""
 
-    not_before: int
+    not_before: Moment
 
 
 class Lost(Ending, tag="lost", frozen=True, omit_defaults=True, kw_only=True):
     """An attempt was lost with its worker and another one follows."""
 
-    not_before: int
+    not_before: Moment
 
 
 class Back(Event, tag="back", frozen=True, omit_defaults=True, kw_only=True):
@@ -184,7 +190,9 @@ def _told(job: Job, recorded: list[AnyEvent]) -> Job:
             case Back():
                 charged -= _close(attempts, event.at, "interrupted")
             case Try() | Lost() | End():
-                closed = _close(attempts, event.at, event.outcome, event.error, event.exit)
+                # A cancelled attempt has no error of its own: the job has.
+                error = None if event.outcome == "cancelled" else event.error
+                closed = _close(attempts, event.at, event.outcome, error, event.exit)
                 if isinstance(event, Lost) or (isinstance(event, End) and event.lost):
                     charged, crashes = charged - closed, crashes + 1
                 last = event
@@ -197,9 +205,20 @@ def _told(job: Job, recorded: list[AnyEvent]) -> Job:
         error=last.error if last else None,
         worker=attempts[-1].worker if attempts and (end or not attempts[-1].outcome) else "",
         finished_at=moment(end.at) if end else None,
-        result_json=end.result if end and end.result is not UNSET else None,
+        result_json=_checked(end.result) if end else None,
         progress=last.progress if last else None,
     )
+
+
+def _checked(result: Raw | UnsetType) -> Raw | None:
+    """Return a result if it is a JSON value: a raw one is not looked at when its line is."""
+    if result is UNSET:
+        return None
+    try:
+        msgspec.json.decode(result)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return result
 
 
 def _close(

@@ -23,7 +23,7 @@ from bgjobs.spool import files, layout, locks, moves, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bgjobs.events import Log
     from bgjobs.job import Job
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 UNREADY_S = 600
 LEFTOVER_PATIENCE_S = 0.5
+LOST_PLACE_S = 5.0
 
 
 class RunnerNote(Struct, frozen=True):
@@ -44,9 +45,11 @@ class RunnerNote(Struct, frozen=True):
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, paths: Layout, log: Log, me: str) -> None:
-        """Know no other worker yet."""
+    def __init__(self, paths: Layout, log: Log, me: str, cancel: Callable[[str, str], object]) -> None:
+        """Know no other worker yet. `cancel` cancels a job wherever it is."""
         self._paths = paths
+        self._cancel = cancel
+        self._lacking_since: dict[str, float] = {}
         self._log = log
         self._me = me
         self._probes: dict[str, locks.Probe] = {}
@@ -55,7 +58,7 @@ class Recovery:
 
     def run(self) -> Iterator[Claim]:
         """Look at every other worker; give out the attempts that were lost with a dead one."""
-        others = set(files.names(self._paths.workers)) - {self._me}
+        others = {*files.names(self._paths.workers), *files.names(self._paths.claimed)} - {self._me}
         for gone in self._probes.keys() - others:
             self._probes.pop(gone).close()
         for wid in sorted(others):
@@ -69,6 +72,18 @@ class Recovery:
         """Store what became of a claim that `run` gave out."""
         wid = os.path.basename(os.path.dirname(claim.place))
         self._mover(wid).finish(claim.place, claim.job, job)
+        if not job.state.ended:
+            self._after_return(wid, job.id)
+
+    def _return(self, wid: str, path: str, job: Job, not_before_ms: int, *, at_once: bool) -> None:
+        self._mover(wid).to_pending(path, job.priority, not_before_ms, job.id, at_once=at_once)
+        self._after_return(wid, job.id)
+
+    def _after_return(self, wid: str, job_id: str) -> None:
+        """Honour a cancel that was asked of the dead worker, also one that came while the job was on its way back."""
+        by = self._wish(wid, job_id)
+        if by is not None:
+            self._cancel(job_id, by)
 
     def _mover(self, wid: str) -> moves.Mover:
         """Return a mover in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
@@ -83,7 +98,7 @@ class Recovery:
     def _is_dead(self, wid: str) -> bool:
         """Tell whether the worker is dead; if so its lock is now ours."""
         if wid not in self._probes:
-            if not self._was_ready(wid):
+            if not self._has_a_lock(wid):
                 return False
             try:
                 self._probes[wid] = locks.Probe(self._paths.worker(wid, "alive.lock"))
@@ -91,12 +106,33 @@ class Recovery:
                 return False
         return self._probes[wid].take()
 
-    def _was_ready(self, wid: str) -> bool:
-        """Ignore a worker between making its directory and taking its lock, but not for ever."""
-        if files.exists(self._paths.worker(wid, "ready")):
+    def _has_a_lock(self, wid: str) -> bool:
+        """Tell whether the worker's lock can say if it lives; make one for a worker that left none and is gone."""
+        lock = self._paths.worker(wid, "alive.lock")
+        if files.exists(lock) and files.exists(self._paths.worker(wid, "ready")):
             return True
+        # It has just begun, or died while it did, or somebody deleted its files. A process that lives keeps its claims.
+        since = self._lacking_since.setdefault(wid, time.monotonic())
         changed = files.changed_ns(self._paths.worker(wid))
-        return changed is not None and time.time_ns() - changed > UNREADY_S * 1_000_000_000
+        is_old = changed is not None and time.time_ns() - changed > UNREADY_S * 1_000_000_000
+        if self._process_lives(wid) or not (is_old or time.monotonic() - since > self._unready_s(wid)):
+            return False
+        files.make_directory(self._paths.worker(wid))
+        if not files.exists(lock):
+            os.close(system.open_create_append(lock))
+        return True
+
+    def _unready_s(self, wid: str) -> float:
+        """Return how long to wait: a worker takes its place within moments, and claims nothing before."""
+        return LOST_PLACE_S if files.names(self._paths.claims_of(wid)) else UNREADY_S
+
+    def _process_lives(self, wid: str) -> bool:
+        about = self._about(wid)
+        worker = about.get("worker")
+        pid = worker.get("pid") if isinstance(worker, dict) else None
+        if not isinstance(pid, int) or about.get("boot") != system.boot_id():
+            return False
+        return system.birth(pid) == about.get("birth")
 
     def _take_over(self, wid: str) -> Iterator[Claim]:
         blocked = not self._end_runners(wid)
@@ -153,7 +189,7 @@ class Recovery:
             self._quarantine(path, str(error))
             return
         except NewerFormatError:
-            self._mover(wid).to_pending(path, priority, not_before_ms, job_id, now=datetime.now(UTC))
+            self._mover(wid).to_pending(path, priority, not_before_ms, job_id, at_once=True)
             return
         last = next(reversed(record.events(data)), None)
         yield from self._decide(wid, path, job, last, blocked=blocked)
@@ -167,10 +203,12 @@ class Recovery:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
                 self._mover(wid).to_ended(path, job.id, state, moment(at))
             case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours:
-                self._mover(wid).to_pending(path, job.priority, ms, job.id, now=now)
+                self._return(wid, path, job, ms, at_once=ms <= milliseconds(now))
             case _ if blocked:
                 yield None
             case record.Start() if ours:
+                if last.boot == system.boot_id():
+                    system.kill_leftover(last.pid, last.birth)
                 self._save_output(wid, job, last)
                 yield self._cancelled_or_lost(wid, path, job, now)
             case _:
@@ -186,7 +224,7 @@ class Recovery:
             begun = msgspec.structs.replace(job, attempts=(*job.attempts, attempt), charged=job.charged + 1)
             yield Claim(begun, path, leftover=True)
         else:
-            self._mover(wid).to_pending(path, job.priority, milliseconds(job.not_before), job.id, now=now)
+            self._return(wid, path, job, milliseconds(job.not_before), at_once=True)
 
     def _cancelled_or_lost(self, wid: str, path: str, job: Job, now: datetime) -> Claim | None:
         if self._wish(wid, job.id) is None:
@@ -203,17 +241,19 @@ class Recovery:
         self._log.cancelled(job, now, by)
 
     def _wish(self, wid: str, job_id: str) -> str | None:
-        try:
-            return files.read(self._paths.worker(wid, f"cancel-{job_id}"), 1024).decode("utf-8", "replace")
-        except (OSError, files.StrangeFileError):
-            return None
+        return files.read_note(self._paths.worker(wid, f"cancel-{job_id}"))
 
     def _rebooted(self, wid: str) -> bool:
+        about = self._about(wid)
+        return "boot" in about and about["boot"] != system.boot_id()
+
+    def _about(self, wid: str) -> dict[str, object]:
+        """Return what the worker said of itself when it came."""
         try:
-            about = msgspec.json.decode(files.read(self._paths.worker(wid, "info"), 65_536))
-        except (OSError, files.StrangeFileError, msgspec.DecodeError):
-            return False
-        return isinstance(about, dict) and about.get("boot") != system.boot_id()
+            about = msgspec.json.decode(files.read_note(self._paths.worker(wid, "info")) or "{}")
+        except msgspec.DecodeError:
+            return {}
+        return about if isinstance(about, dict) else {}
 
     def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
         hour = layout.hour(moment(id_ms(job.id)))

@@ -68,7 +68,7 @@ class SpoolQueue:
 
     def _set_up(self) -> None:
         root = self.paths.root
-        if any(name in layout.OWN_NAMES for name in files.names(root)) and not files.exists(self.paths.claim_lock):
+        if any(files.names(os.path.join(root, *name.split("/"))) for name in layout.IN_USE):
             raise SpoolError(f"the spool {root} has lost its VERSION file", hint="restore it, or use another --spool")
         os.makedirs(root, exist_ok=True)
         network = system.network_filesystem(root)
@@ -79,7 +79,6 @@ class SpoolQueue:
             )
         from bgjobs.spool import locks  # noqa: PLC0415 - slow to import, and a spool is set up once
 
-        # The lock file first: a spool with other names of ours but without it is not half made, it has lost something.
         files.make_directory(os.path.dirname(self.paths.claim_lock))
         setting_up = locks.ClaimLock(self.paths.claim_lock)
         with setting_up.held():
@@ -120,6 +119,9 @@ class SpoolQueue:
             job = self._read(place)
             if job is not None:
                 return job
+            reason = self._unreadable(place)
+            if reason:
+                raise SpoolError(f"the file of job {job_id} is no valid job file: {reason}", hint=f"see {place.path}")
         raise SpoolError(f"job {job_id} moves faster than it can be read", hint="try again")
 
     def _read(self, place: Place) -> Job | None:
@@ -136,6 +138,24 @@ class SpoolQueue:
         except (FileNotFoundError, files.StrangeFileError, CorruptError, NewerFormatError):
             return None
         return self._with_progress(job, place) if place.holder else job
+
+    def _unreadable(self, place: Place) -> str:
+        """Return why the file that lies there cannot be a job, or nothing if it has only moved."""
+        try:
+            record.decode(
+                files.read(place.path, record.MOST_BYTES),
+                job_id=place.job_id,
+                state=place.state,
+                priority=place.priority,
+                not_before_ms=place.not_before_ms,
+            )
+        except FileNotFoundError:
+            return ""
+        except (files.StrangeFileError, CorruptError) as error:
+            return str(error)
+        except NewerFormatError:
+            return "it was written by a newer bgjobs"
+        return ""
 
     def _with_progress(self, job: Job, place: Place) -> Job:
         try:
@@ -211,7 +231,7 @@ class SpoolQueue:
         except (OSError, files.StrangeFileError):
             return None
         last = next(reversed(recorded), None)
-        if not isinstance(last, record.Start) or last.number != attempt:
+        if not isinstance(last, record.Start) or last.number != attempt or last.wid != place.holder:
             return None
         path = Path(self.paths.worker(last.wid, f"r{last.slot}.out"))
         return path if path.exists() else None

@@ -57,7 +57,7 @@ class Capture:
         self._redirect()
         sys.stdout = self._stream(OUT)
         sys.stderr = self._stream(ERR)
-        self._logging = logging.StreamHandler(sys.stderr)
+        self._logging: logging.StreamHandler[TextIO] = logging.StreamHandler(sys.stderr)
         logging.basicConfig(
             handlers=[self._logging], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
@@ -135,4 +135,4 @@ class Capture:
             raw = getattr(getattr(stream, "buffer", None), "raw", None)
             if not isinstance(raw, _Quota) or stream.closed:
                 setattr(sys, name, self._stream(descriptor))
-        self._logging.stream = sys.stderr
+        self._logging.setStream(sys.stderr)

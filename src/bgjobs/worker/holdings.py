@@ -31,7 +31,7 @@ class Holdings:
         self._say = say
         self._claims: dict[str, Claim] = {}
         self._owed: list[tuple[Claim, Job]] = []
-        self._added_at = 0.0
+        self._since: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Count all of them."""
@@ -43,9 +43,10 @@ class Holdings:
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Take in new claims; those that the allowlist refuses fail at once."""
-        self._added_at = time.monotonic()
+        now = time.monotonic()
         for claim in claims:
             self._claims[claim.job.id] = claim
+            self._since[claim.job.id] = now
             if self.admits(claim):
                 self.waiting.append(claim)
         self.waiting.sort(key=_rank)
@@ -73,13 +74,13 @@ class Holdings:
             self._session.finish(claim, job)
         except ClaimLostError as error:
             self._say(str(error))
-            self._claims.pop(job.id, None)
+            self.forget(claim)
             return False
         except OSError as error:
             self._say(f"cannot store how job {job.id} ended: {error}")
             self._owed.append((claim, job))
             return True
-        self._claims.pop(job.id, None)
+        self.forget(claim)
         return True
 
     def pay(self) -> None:
@@ -91,6 +92,7 @@ class Holdings:
     def forget(self, claim: Claim) -> None:
         """Drop a claim that is not ours any more."""
         self._claims.pop(claim.job.id, None)
+        self._since.pop(claim.job.id, None)
 
     def give_back(self, claim: Claim, reason: str) -> None:
         """Put a job that was not begun back into the queue, uncharged."""
@@ -102,16 +104,18 @@ class Holdings:
             self._queue.log.handed_back(claim.job, datetime.now(UTC), reason)
         self.forget(claim)
 
-    def give_back_waiting(self, reason: str, *, keep: int = 0) -> None:
-        """Put back all that wait for a runner, but for the first few."""
-        back, self.waiting = self.waiting[keep:], self.waiting[:keep]
+    def give_back_waiting(self, reason: str) -> None:
+        """Put back all that wait for a runner."""
+        back, self.waiting = self.waiting, []
         for claim in back:
             self.give_back(claim, reason)
 
     def give_back_overdue(self, room: int) -> None:
         """Put back what was claimed ahead some time ago and will not begin at once: others may be idle."""
-        if time.monotonic() - self._added_at > PREFETCH_S:
-            self.give_back_waiting("claimed ahead, but not begun", keep=room)
+        overdue = time.monotonic() - PREFETCH_S
+        for claim in [claim for claim in self.waiting[room:] if self._since[claim.job.id] < overdue]:
+            self.waiting.remove(claim)
+            self.give_back(claim, "claimed ahead, but not begun")
 
     def cancel_waiting(self, job_id: str, by: str) -> None:
         """Cancel a job that waits for a runner, if it does."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 POLL_S = 1.0
 TROUBLE_PAUSE_S = 1.0
-OVERDUE_S = 0.1  # a job that runs longer must not hold up what was sent after it
 
 
 def run(queue: Queue, options: WorkerOptions) -> int:
@@ -67,6 +66,8 @@ class Worker:
         self._rang = False
         self._ended = 0
         self._stops = 0
+        self._asked_at: float | None = None
+        self._announced = False
         self._stopping_since: float | None = None
         self._interrupted = False
         self._tick_at = self._look_at = self._claim_at = 0.0
@@ -75,6 +76,7 @@ class Worker:
     def asked_to_stop(self) -> None:
         """Stop soon. Called by the signal handler, perhaps more than once."""
         self._stops += 1
+        self._asked_at = self._asked_at or time.monotonic()
         self._poller.wake()
 
     def run(self) -> int:
@@ -117,11 +119,12 @@ class Worker:
 
     def _let_overtake(self) -> None:
         """See new jobs of a higher priority before one that was claimed or sent ahead starts."""
-        ahead = [*self._pool.sent_ahead(), *(claim.job for claim in self._holdings.waiting)]
+        sent = self._pool.sent_ahead()
+        ahead = [*sent, *(claim.job for claim in self._holdings.waiting)]
         if ahead:
-            best = max(job.priority for job in ahead)
-            self._take(self._limited(len(ahead)), above=best)
-            if self._holdings.waiting and self._holdings.waiting[0].job.priority > best:
+            self._take(self._limited(len(ahead)), above=min(job.priority for job in ahead))
+            waiting = self._holdings.waiting
+            if sent and waiting and waiting[0].job.priority > min(job.priority for job in sent):
                 self._pool.recall()
 
     def _take(self, most: int, *, above: int) -> None:
@@ -239,7 +242,7 @@ class Worker:
     def _keep_house(self) -> None:
         housekeeping.recover(self._session, self._queue)
         self._tidying.check(self._session, self._queue.settings)
-        self._pool.recall(behind=OVERDUE_S)
+        self._pool.recall(overdue_only=True)
         self._holdings.give_back_overdue(self._pool.room(1))
         if self._watch.changed():
             self._pool.renew()
@@ -297,14 +300,16 @@ class Worker:
         self._stopping_since = time.monotonic()
         self._holdings.give_back_waiting(Why.WORKER_STOPS.value)
         self._pool.recall()
-        if self._pool.busy() and self._stops:
-            self._say(f"stopping: waiting up to {self._options.grace.total_seconds():g} s for running jobs")
 
     def _hurry(self) -> None:
         """After the grace, or at the second request, interrupt what still runs; it goes back uncharged."""
-        assert self._stopping_since is not None  # noqa: S101 - only a stopping worker hurries
-        patience = self._options.grace.total_seconds() if self._stops else float("inf")
-        over = time.monotonic() - self._stopping_since > patience
+        if self._asked_at is None:
+            return  # nobody asked: it stops because there is nothing left that it should begin
+        grace = self._options.grace.total_seconds()
+        if self._pool.busy() and not self._announced:
+            self._announced = True
+            self._say(f"stopping: waiting up to {grace:g} s for running jobs")
+        over = time.monotonic() - self._asked_at > grace
         if (over or self._stops > 1) and not self._interrupted:
             self._interrupted = True
             self._pool.interrupt()

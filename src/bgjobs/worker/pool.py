@@ -85,12 +85,10 @@ class Pool:
                 return True
         return False
 
-    def recall(self, *, behind: float = 0.0) -> None:
-        """Ask back what was sent ahead, from runners whose running job has taken longer than so many seconds."""
-        now = time.monotonic()
+    def recall(self, *, overdue_only: bool = False) -> None:
+        """Ask back what was sent ahead, from all runners or only from those whose running job takes long."""
         for runner in self.busy():
-            head = runner.head
-            if head is not None and head.head_since is not None and now - head.head_since >= behind:
+            if runner.is_overdue() or not overdue_only:
                 runner.recall()
 
     def interrupt(self) -> None:

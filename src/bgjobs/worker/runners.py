@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.worker.child")
 STOP_AT_MOST_S = 5.0
 DYING_S = 1.0
+OVERDUE_S = 0.1
 
 
 class Why(Enum):
@@ -128,8 +129,15 @@ class Runner:
         return self.held[0] if self.held else None
 
     def room(self, depth: int) -> int:
-        """Return how many more jobs it can take, if so many may be in its hands."""
-        return 0 if self.ready is None or self.worn else min(depth - len(self.held), self.lifespan - self.served)
+        """Return how many more jobs it can take, if so many may be in its hands. Nothing waits behind a long job."""
+        if self.ready is None or self.worn:
+            return 0
+        return min((1 if self.is_overdue() else depth) - len(self.held), self.lifespan - self.served)
+
+    def is_overdue(self) -> bool:
+        """Tell whether the job that it runs takes so long that nothing should wait behind it."""
+        head = self.head
+        return head is not None and head.head_since is not None and time.monotonic() - head.head_since > OVERDUE_S
 
     @property
     def worn(self) -> bool:
@@ -150,8 +158,8 @@ class Runner:
             self._write(outbox)
 
     def recall(self) -> None:
-        """Ask back what was sent ahead and is not begun."""
-        for held in list(self.held)[1:]:
+        """Ask back what was sent ahead and is not begun, the last one first: it may go on with the next meanwhile."""
+        for held in reversed(list(self.held)[1:]):
             if not held.recalled:
                 held.recalled = True
                 self._send(Recall(held.job.id))
@@ -235,6 +243,7 @@ class Runner:
 
     def bury(self) -> list[Report]:
         """Clear away the dead process and what it left; return what became of the jobs that it held."""
+        self.spent = True  # no job may be given to it any more, while what becomes of the last ones is stored
         status = self._child.wait(DYING_S)
         self._child.kill_tree()
         self._child.wait(DYING_S)
@@ -278,7 +287,8 @@ def outcome_of(message: Ended, held: Assignment) -> Outcome:
             finished_first = isinstance(outcome, Succeeded) and not message.stopped
             return outcome if finished_first else Cancelled(held.asked_by)
         case Why.WORKER_STOPS:
-            return outcome if isinstance(outcome, Succeeded) else Interrupted()
+            # Whatever a method returns that was told to stop, it has not done its job.
+            return Interrupted() if message.stopped else outcome
 
 
 def _outcome_of_death(held: Assignment, status: int | None) -> Outcome:
