@@ -387,6 +387,22 @@ def test_a_job_that_is_given_back_is_no_younger_for_it(store: Store, backend: Ba
     assert [claim.job.id for claim in claim_all(other, 3)] == [jobs[0].id, jobs[1].id, jobs[3].id]
 
 
+def test_jobs_that_are_given_back_one_after_the_other_are_claimed_by_age(
+    store: Store, backend: Backend, workers: Sessions
+) -> None:
+    a, b, c, d = submit(backend, *(new_job() for _ in range(4)))
+    session, other = workers.join(), workers.join()
+    claims = {claim.job.id: claim for claim in claim_all(session, 4)}
+    session.give_back(claims[b])
+    session.give_back(claims[d])
+    store.settle()
+    assert ids(other, 1) == [b]
+    session.give_back(claims[c])
+    session.give_back(claims[a])
+    store.settle()
+    assert ids(other, 3) == [a, c, d]
+
+
 def of_a_clock_ahead() -> Job:
     """Return a job that was submitted, to run at once, by a process whose clock goes an hour ahead of ours."""
     job = new_job()

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from bgjobs.backend import Claim, Session
 
 MOST_JOBS, MOST_WORKERS = 10, 3
+ACTIVE = {State.QUEUED, State.RUNNING}
 WRONG = JobError(type="OSError", message="no answer", traceback="Traceback …")
 REFUSAL = JobError(type="not-allowed", message="Mail.send")
 PICK = st.integers(0, 1000)
@@ -112,7 +113,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     # Producers
 
-    @precondition(lambda self: sum(not job.state.ended for job in self.jobs.values()) < MOST_JOBS)
+    @precondition(lambda self: sum(job.state in ACTIVE for job in self.jobs.values()) < MOST_JOBS)
     @rule(
         count=st.integers(1, 3),
         priority=st.integers(0, 9),

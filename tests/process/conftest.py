@@ -194,7 +194,9 @@ class Project:
         the submission may come behind those of a quick worker.
         """
         wait_until(lambda: FINAL.intersection(record["status"] for record in self.log(job)))
-        return sorted(self.log(job), key=lambda record: (not record["message"].startswith("submitted by"), record["at"]))
+        return sorted(
+            self.log(job), key=lambda record: (not record["message"].startswith("submitted by"), record["at"])
+        )
 
     def errors(self, job: Job | None = None) -> list[dict[str, str]]:
         """Return the records of the error log, all or those of one job."""

@@ -40,7 +40,7 @@ def test_a_pair_that_was_removed_is_refused(project: Project) -> None:
     assert job.error.type == "not-allowed"
     assert [record["status"] for record in project.whole_log(job)] == ["QUEUED", "REFUSED"]
     wait_until(lambda: [record["status"] for record in project.errors(job)] == ["REFUSED"])
-    assert project.queue.wait(project.queue.submit("Honest", "who").id, LIMIT)  # type: ignore[truthy-bool]
+    assert project.queue.wait(project.queue.submit("Honest", "who").id, LIMIT)  # type: ignore[truthy-bool]  # it raises otherwise
 
 
 def test_a_pair_that_was_removed_is_refused_even_if_its_job_is_claimed_already(
@@ -90,7 +90,7 @@ def test_an_invalid_file_is_reported_and_the_old_one_stays(project: Project) -> 
         ]
     ):
         project.rewrite("allowed_jobs.toml", bad)
-        wait_until(lambda number=number: worker.says().count("the changed allowlist is not taken over: ") == number + 1)  # type: ignore[misc]
+        wait_until(lambda number=number: worker.says().count("the changed allowlist is not taken over: ") == number + 1)  # type: ignore[misc]  # a default binds the loop variable
         assert place in worker.says().splitlines()[-1]
         assert project.queue.wait(project.queue.submit("Honest", "echo", [number]).id, LIMIT).result == number
     project.rewrite("allowed_jobs.toml", good.replace('"echo", ', ""))

@@ -30,7 +30,7 @@ def test_a_job_is_done_with_what_its_method_returned(queue: Queue) -> None:
     done = queue.wait(job.id, LIMIT)
     assert (done.state, done.result) == (State.DONE, {"a": [1, None, "ü"]})
     assert (done.attempt, done.crashes, outcomes(done), done.error) == (1, 0, ["succeeded"], None)
-    assert done.submitted_at <= done.attempts[0].started_at <= done.attempts[0].finished_at == done.finished_at  # type: ignore[operator]
+    assert done.submitted_at <= done.attempts[0].started_at <= done.attempts[0].finished_at == done.finished_at  # type: ignore[operator]  # both are there once it has ended
 
 
 def test_a_function_of_a_module_is_a_job_too(queue: Queue) -> None:

@@ -105,7 +105,7 @@ def test_a_cancellation_that_races_the_end_leaves_one_of_the_two_states(shared: 
     for number in range(25):
         notes = tmp_path / f"notes-{number}"
         job = shared.queue.submit("Stubborn", "finish_nearly", [str(notes), number % 20 / 2000], retries=3)
-        wait_until(lambda notes=notes: lines(notes), pause=0)  # type: ignore[misc]
+        wait_until(lambda notes=notes: lines(notes), pause=0)  # type: ignore[misc]  # a default binds the loop variable
         answer = shared.queue.cancel(job.id)
         ended = end(shared.queue, job)
         assert (answer, ended.state) in {
@@ -116,7 +116,7 @@ def test_a_cancellation_that_races_the_end_leaves_one_of_the_two_states(shared: 
         }
         assert ended.result == ("just in time" if ended.state is State.DONE else None)
         assert [record["status"] for record in shared.whole_log(job)][2:] in (["SUCCESS"], ["CANCELLED"])
-        wait_until(lambda job=job: len(list(shared.spool.rglob(f"*{job.id}*"))) == 1)  # type: ignore[misc]
+        wait_until(lambda job=job: len(list(shared.spool.rglob(f"*{job.id}*"))) == 1)  # type: ignore[misc]  # a default binds the loop variable
         found.add(ended.state)
     assert State.CANCELLED in found
 
@@ -131,7 +131,7 @@ def test_a_cancellation_that_races_the_start_leaves_one_of_the_two_states(shared
         else:
             assert (answer, ended.state) in {("cancelled", State.CANCELLED), ("requested", State.CANCELLED)}
         assert len(shared.whole_log(job)) in {2, 3}
-        wait_until(lambda job=job: len(list(shared.spool.rglob(f"*{job.id}*"))) == 1)  # type: ignore[misc]
+        wait_until(lambda job=job: len(list(shared.spool.rglob(f"*{job.id}*"))) == 1)  # type: ignore[misc]  # a default binds the loop variable
 
 
 def test_a_job_that_was_claimed_ahead_is_cancelled_and_the_others_run(project: Project, tmp_path: Path) -> None:

@@ -118,12 +118,12 @@ def test_jobs_that_a_killed_worker_had_not_begun_come_back_uncharged(project: Pr
 
 
 def test_a_job_that_is_lost_too_often_fails(project: Project, tmp_path: Path) -> None:
-    project.allow('[jobs.Honest]\n', '[jobs.Honest]\nmax_crashes = 2\n')
+    project.allow("[jobs.Honest]\n", "[jobs.Honest]\nmax_crashes = 2\n")
     notes = tmp_path / "notes"
     job = project.queue.submit("Honest", "wait_for", [str(tmp_path / "never"), str(notes)], retries=5)
     for count in (1, 2):
         worker = project.start()
-        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]
+        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]  # a default binds the loop variable
         worker.kill()
     project.drain()
     lost = project.queue.get(job.id)
@@ -146,7 +146,7 @@ def test_a_second_loss_is_followed_by_a_wait(project: Project, tmp_path: Path) -
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retry_delay=1)
     for count in (1, 2):
         worker = project.start()
-        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]
+        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]  # a default binds the loop variable
         worker.kill()
     go.touch()
     project.drain()
@@ -226,7 +226,7 @@ def test_a_job_is_run_again_and_again_while_workers_die(project: Project, tmp_pa
     jobs = project.queue.submit_many([request("Honest", "sign", str(signed), 0.002) for _ in range(200)])
     for count in (20, 80, 150):
         worker = project.start(concurrency=2)
-        wait_until(lambda count=count: len(lines(signed)) >= count, pause=0)  # type: ignore[misc]
+        wait_until(lambda count=count: len(lines(signed)) >= count, pause=0)  # type: ignore[misc]  # a default binds the loop variable
         worker.kill()
     project.drain(concurrency=2)
     runs = lines(signed)
@@ -432,7 +432,15 @@ def test_strange_files_among_the_jobs_are_put_aside_and_block_none(project: Proj
 
 def test_strange_names_among_the_jobs_are_put_aside_and_block_none(project: Project) -> None:
     job = project.queue.submit("Honest", "echo", ["fine"])
-    names = ["README.txt", ".hidden", "x" * 250, "new\nline", os.fsdecode(b"\xff\xfe"), a_name().upper(), f"{a_name()}.new"]
+    names = [
+        "README.txt",
+        ".hidden",
+        "x" * 250,
+        "new\nline",
+        os.fsdecode(b"\xff\xfe"),
+        a_name().upper(),
+        f"{a_name()}.new",
+    ]
     for name in names:
         (bucket(project) / name).write_text("whatever", "utf-8")
         (project.spool / "pending" / name).write_text("left alone", "utf-8")

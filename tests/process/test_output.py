@@ -24,7 +24,7 @@ LITTLE = 16 * 1024  # as the allowlist says for `Terse`
 
 
 def run(project: Project, class_name: str, method: str, *args: object, **options: object) -> Job:
-    job = project.queue.submit(class_name, method, args, **options)  # type: ignore[arg-type]
+    job = project.queue.submit(class_name, method, args, **options)  # type: ignore[arg-type]  # options as they come
     return project.queue.ended(job.id, LIMIT)
 
 
@@ -184,7 +184,7 @@ FAILURES = {
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_failed_attempt_is_told_in_both_logs(shared: Project, kind: str) -> None:
     class_name, method, args, options, why = FAILURES[kind]
-    job = run(shared, class_name, method, *args, retries=1, priority=2, **options)  # type: ignore[arg-type]
+    job = run(shared, class_name, method, *args, retries=1, priority=2, **options)  # type: ignore[arg-type]  # options as they come
     records = shared.whole_log(job)
     assert status(shared, job) == [
         ("QUEUED", None),

@@ -63,7 +63,7 @@ def test_a_job_that_was_interrupted_runs_again_with_all_its_attempts(project: Pr
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retries=0)
     for count in (1, 2):
         worker = project.start(grace=0)
-        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]
+        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]  # a default binds the loop variable
         assert worker.stop() == 0
     go.touch()
     project.drain()

@@ -144,7 +144,7 @@ def test_a_ring_ends_the_wait_and_is_left_for_the_caller(
 ) -> None:
     poller.watch_bell(bell)
     for moment in range(10, 13):
-        soon(lambda moment=moment: os.utime(file, (moment, moment)))  # type: ignore[misc]
+        soon(lambda moment=moment: os.utime(file, (moment, moment)))  # type: ignore[misc]  # a default binds the loop variable
         assert poller.wait(LONG) == []
         assert bell.rang()
     assert poller.wait(0.2) == []

@@ -156,4 +156,4 @@ def test_importing_it_loads_nothing_that_submitting_a_job_does_not_need() -> Non
 def test_everything_it_promises_is_there() -> None:
     assert all(getattr(system, name) is not None for name in system.__all__)
     with pytest.raises(AttributeError, match="no attribute 'missing'"):
-        _ = system.missing  # type: ignore[attr-defined]
+        _ = system.missing  # type: ignore[attr-defined]  # that is the point

@@ -107,6 +107,8 @@ def _worker(worker: WorkerView, now: datetime) -> Line:
 
 
 def _running(job: Job, now: datetime) -> Line:
+    if job.started_at is None or not job.worker:
+        return [(f"  {job.id}  ", ""), (job.name, "bold"), ("  claimed, about to begin", "")]
     since = moments.shown(job.started_at, now)
     progress = f", {details.progress(job.progress)}" if job.progress else ""
     text = f"attempt {job.charged}/{job.retries + 1} since {since} on {job.worker}{progress}"

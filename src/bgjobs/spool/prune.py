@@ -41,15 +41,16 @@ def _throw_away(paths: Layout, directory: str) -> None:
 def _empty_trash(paths: Layout) -> int:
     count = 0
     for name in files.names(paths.trash):
-        ids = []
-        try:
-            for path in files.remove_tree(os.path.join(paths.trash, name)):
-                found = layout.ENDED_NAME.fullmatch(os.path.basename(path))
-                if found:
-                    ids.append(found[1])
-        except FileNotFoundError:
-            pass  # another worker empties it too
+        directory = os.path.join(paths.trash, name)
+        found = [layout.ENDED_NAME.fullmatch(file) for file in files.names(directory)]
+        ids = [match[1] for match in found if match]
+        # What they printed first: the files here are the only list of what there is to remove.
         _remove_outputs(paths, ids)
+        try:
+            for _ in files.remove_tree(directory):
+                pass
+        except FileNotFoundError:
+            continue  # another worker empties it too
         count += len(ids)
     return count
 

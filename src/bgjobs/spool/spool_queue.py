@@ -94,6 +94,7 @@ class SpoolQueue:
         about = msgspec.json.encode({"format": FORMAT, "uuid": new_id()})
         fresh = os.path.join(self.paths.tmp, f"VERSION.{new_id()}")
         files.create(fresh, about + b"\n", sync=True)
+        files.sync_directory(self.paths.pending)
         files.move(fresh, self.paths.version)
         files.sync_directory(self.paths.root)
 

@@ -16,6 +16,8 @@ from bgjobs import system
 from bgjobs.spool import files
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from typing_extensions import Buffer
 
 OUT, ERR = 1, 2

@@ -327,10 +327,10 @@ class Worker:
     def _greet(self) -> None:
         if system.is_elevated():
             self._say("running as root: so do all jobs")
-        count = len(list(self._queue.allowlist))
+        count, runners = len(list(self._queue.allowlist)), self._options.concurrency
         self._say(
-            f"worker {self._info.name}: {self._options.concurrency} runners, {count} methods may run, "
-            f"spool {self._queue.settings.spool}"
+            f"worker {self._info.name}: {runners} runner{'s'[: runners != 1]}, "
+            f"{count} method{'s'[: count != 1]} may run, spool {self._queue.settings.spool}"
         )
 
     def _say(self, text: str) -> None:

@@ -141,7 +141,9 @@ class Honest:
         if not lines(pids):
             note(pids, str(os.getpid()))
             descriptor = os.open(pids, os.O_WRONLY | os.O_APPEND)
-            subprocess.Popen([sys.executable, "-c", f"import os; os.dup2({descriptor}, 3)\n{FAMILY}"], pass_fds=[descriptor])
+            subprocess.Popen(
+                [sys.executable, "-c", f"import os; os.dup2({descriptor}, 3)\n{FAMILY}"], pass_fds=[descriptor]
+            )
         self.wait_for(go)
         note(path, f"end {os.getpid()} {time.time()}")
         return left

@@ -55,7 +55,10 @@ class Messy:
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
-                Path(path).write_text(f"{os.getpid()}\n", "utf-8")
+                Path(f"{path}.new").write_text(f"{os.getpid()}\n", "utf-8")
+                Path(f"{path}.new").rename(path)
                 time.sleep(600)
             os._exit(0)
         os.wait()
+        while not os.path.exists(path):  # the process is ours to kill: let it say first who it is
+            time.sleep(0.005)
