@@ -17,15 +17,14 @@ import psutil
 import pytest
 
 from bgjobs import Queue, Request
-from bgjobs.job import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.job import Job
+    from bgjobs.job import Job, State
 
 if sys.platform == "win32":  # signals and sessions are POSIX; Windows has tests of its own
-    collect_ignore_glob = ["test_[!s]*.py"]
+    collect_ignore_glob = ["test_[!s]*.py", "test_stop.py"]
 
 FINAL = frozenset({"SUCCESS", "FAILED", "CANCELLED", "REFUSED"})
 LIMIT = 30.0  # s; only a failure waits that long
@@ -52,6 +51,11 @@ def wait_until(condition: Callable[[], object], limit: float = LIMIT, pause: flo
 def lines(path: Path) -> list[str]:
     """Return the complete lines in a file; none if there is none."""
     return path.read_text("utf-8").rpartition("\n")[0].splitlines() if path.exists() else []
+
+
+def wait_for_lines(path: Path, count: int = 1) -> None:
+    """Wait until a file has so many complete lines: jobs write one each when they begin."""
+    wait_until(lambda: len(lines(path)) >= count, pause=0.002)
 
 
 def numbers(path: Path) -> list[int]:
@@ -183,11 +187,11 @@ class Project:
     def state(self, job: Job) -> State:
         return self.queue.get(job.id).state
 
-    def log(self, job: Job | None = None) -> list[dict[str, str]]:
+    def log(self, job: Job | None = None) -> list[dict[str, Any]]:
         """Return the records of the status log, all or those of one job."""
         return self._records("background_jobs.log", job)
 
-    def whole_log(self, job: Job) -> list[dict[str, str]]:
+    def whole_log(self, job: Job) -> list[dict[str, Any]]:
         """Return the records of a job that has ended, in order.
 
         Every process writes its records after the file was moved: the last one may have to be waited for, and that of
@@ -198,11 +202,11 @@ class Project:
             self.log(job), key=lambda record: (not record["message"].startswith("submitted by"), record["at"])
         )
 
-    def errors(self, job: Job | None = None) -> list[dict[str, str]]:
+    def errors(self, job: Job | None = None) -> list[dict[str, Any]]:
         """Return the records of the error log, all or those of one job."""
         return self._records("background_jobs_errors.log", job)
 
-    def _records(self, name: str, job: Job | None) -> list[dict[str, str]]:
+    def _records(self, name: str, job: Job | None) -> list[dict[str, Any]]:
         path = self.spool / "logs" / name
         text = path.read_bytes().decode() if path.exists() else ""
         found = []

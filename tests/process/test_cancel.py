@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_until
+from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,17 @@ SLACK = 10.0  # s; for a machine that is busy with other things
 
 def end(queue: Queue, job: Job) -> Job:
     return queue.ended(job.id, LIMIT)
+
+
+def assert_one_file_each(project: Project, jobs: list[Job]) -> None:
+    """Each job lies in one place; a request that came too late goes away, too, if not at once."""
+    ids = [job.id for job in jobs]
+    wait_until(
+        lambda: (
+            len([path for path in project.spool.rglob("*") if path.name[-31:-5] in ids or path.name[-26:] in ids])
+            == len(ids)
+        )
+    )
 
 
 @pytest.mark.parametrize("delay", [0, 3600])
@@ -51,7 +62,7 @@ def test_a_job_that_waits_for_another_attempt_is_cancelled(queue: Queue) -> None
 def test_a_running_method_sees_the_cancellation_and_can_clean_up(shared: Project, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     job = shared.queue.submit("Stubborn", "clean_up", [str(notes)], retries=5)
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     assert shared.queue.cancel(job.id) == "requested"
     cancelled = end(shared.queue, job)
     assert (cancelled.state, cancelled.result) == (State.CANCELLED, None)
@@ -65,7 +76,7 @@ def test_a_running_method_sees_the_cancellation_and_can_clean_up(shared: Project
 def test_however_a_method_ends_after_that_the_job_is_cancelled(queue: Queue, tmp_path: Path, method: str) -> None:
     notes = tmp_path / "notes"
     job = queue.submit("Stubborn", method, [str(notes)], retries=5)
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     queue.cancel(job.id)
     assert [attempt.outcome for attempt in end(queue, job).attempts] == ["cancelled"]
     assert queue.get(job.id).state is State.CANCELLED
@@ -74,7 +85,7 @@ def test_however_a_method_ends_after_that_the_job_is_cancelled(queue: Queue, tmp
 def test_a_method_that_ignores_everything_is_killed_with_its_family(queue: Queue, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     job = queue.submit("Stubborn", "ignore_all", [str(pids)], retries=5)
-    wait_until(lambda: len(lines(pids)) == 4)
+    wait_for_lines(pids, 4)
     asked = time.monotonic()
     assert queue.cancel(job.id) == "requested"
     wait_until(lambda: gone(*numbers(pids)), limit=KILL_AFTER + 1 + SLACK)
@@ -86,7 +97,7 @@ def test_a_method_that_ignores_everything_is_killed_with_its_family(queue: Queue
 def test_a_second_cancellation_changes_nothing(queue: Queue, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     job = queue.submit("Stubborn", "spin", [str(pids)])
-    wait_until(lambda: lines(pids))
+    wait_for_lines(pids)
     assert [queue.cancel(job.id), queue.cancel(job.id)] == ["requested", "requested"]
     cancelled = end(queue, job)
     assert cancelled.state is State.CANCELLED
@@ -101,11 +112,11 @@ def test_a_job_that_has_ended_cannot_be_cancelled(queue: Queue) -> None:
 
 
 def test_a_cancellation_that_races_the_end_leaves_one_of_the_two_states(shared: Project, tmp_path: Path) -> None:
-    found = set()
+    found, jobs = set(), []
     for number in range(25):
         notes = tmp_path / f"notes-{number}"
         job = shared.queue.submit("Stubborn", "finish_nearly", [str(notes), number % 20 / 2000], retries=3)
-        wait_until(lambda notes=notes: lines(notes), pause=0)  # type: ignore[misc]  # a default binds the loop variable
+        wait_for_lines(notes)  # a default binds the loop variable
         answer = shared.queue.cancel(job.id)
         ended = end(shared.queue, job)
         assert (answer, ended.state) in {
@@ -116,12 +127,14 @@ def test_a_cancellation_that_races_the_end_leaves_one_of_the_two_states(shared: 
         }
         assert ended.result == ("just in time" if ended.state is State.DONE else None)
         assert [record["status"] for record in shared.whole_log(job)][2:] in (["SUCCESS"], ["CANCELLED"])
-        wait_until(lambda job=job: len(list(shared.spool.rglob(f"*{job.id}*"))) == 1)  # type: ignore[misc]  # a default binds the loop variable
+        jobs.append(job)
         found.add(ended.state)
     assert State.CANCELLED in found
+    assert_one_file_each(shared, jobs)
 
 
 def test_a_cancellation_that_races_the_start_leaves_one_of_the_two_states(shared: Project) -> None:
+    jobs = []
     for number in range(25):
         job = shared.queue.submit("Honest", "echo", [number])
         answer = shared.queue.cancel(job.id)
@@ -131,7 +144,8 @@ def test_a_cancellation_that_races_the_start_leaves_one_of_the_two_states(shared
         else:
             assert (answer, ended.state) in {("cancelled", State.CANCELLED), ("requested", State.CANCELLED)}
         assert len(shared.whole_log(job)) in {2, 3}
-        wait_until(lambda job=job: len(list(shared.spool.rglob(f"*{job.id}*"))) == 1)  # type: ignore[misc]  # a default binds the loop variable
+        jobs.append(job)
+    assert_one_file_each(shared, jobs)
 
 
 def test_a_job_that_was_claimed_ahead_is_cancelled_and_the_others_run(project: Project, tmp_path: Path) -> None:
@@ -155,7 +169,7 @@ def test_a_job_whose_worker_died_is_cancelled_by_the_next_worker(project: Projec
     notes = tmp_path / "notes"
     job = project.queue.submit("Stubborn", "back_away", [str(notes)])
     first = project.start()
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     first.kill()
     assert project.queue.cancel(job.id) == "requested"
     project.start()

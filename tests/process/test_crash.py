@@ -16,13 +16,21 @@ import pytest
 
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, alive, gone, lines, numbers, request, wait_until
+from tests.process.conftest import LIMIT, alive, gone, lines, numbers, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bgjobs.job import Job
     from tests.process.conftest import Project
+
+
+FULL = Path("/dev/full")
+
+
+def sparse(path: Path, size: int) -> None:
+    path.touch()
+    os.truncate(path, size)
 
 
 def end(project: Project, job: Job) -> Job:
@@ -41,11 +49,11 @@ def test_another_worker_runs_the_job_of_a_killed_one_again_within_a_second(proje
     first = project.start()
     job = project.queue.submit("Honest", "interval", [str(notes), str(pids), str(go)], retries=0)
     # The job, a child of it, and a grandchild in a process group of its own; all of them ignore polite signals.
-    wait_until(lambda: len(lines(pids)) == 3)
+    wait_for_lines(pids, 3)
     second = project.start().ready()
     killed = datetime.now(UTC)
     first.kill()
-    wait_until(lambda: len(lines(notes)) == 2)
+    wait_for_lines(notes, 2)
     go.touch()
     done = end(project, job)
     assert (done.state, outcomes(done)) == (State.DONE, ["crashed", "succeeded"])
@@ -74,7 +82,7 @@ def test_a_method_that_holds_the_interpreter_dies_with_its_worker(project: Proje
     pids = tmp_path / "pids"
     worker = project.start()
     job = project.queue.submit("Stubborn", "match", [str(pids)])
-    wait_until(lambda: numbers(pids))
+    wait_for_lines(pids)
     worker.kill()
     wait_until(lambda: gone(*numbers(pids)), limit=10)
     project.queue.cancel(job.id)
@@ -84,7 +92,7 @@ def test_the_next_worker_runs_the_job_of_a_killed_one(project: Project, tmp_path
     notes = tmp_path / "notes"
     first = project.start()
     job = project.queue.submit("Honest", "wait_for", [str(tmp_path / "go"), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     first.kill()
     assert project.state(job) is State.RUNNING
     assert [worker.alive for worker in project.queue.workers()] == [False]
@@ -123,7 +131,7 @@ def test_a_job_that_is_lost_too_often_fails(project: Project, tmp_path: Path) ->
     job = project.queue.submit("Honest", "wait_for", [str(tmp_path / "never"), str(notes)], retries=5)
     for count in (1, 2):
         worker = project.start()
-        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]  # a default binds the loop variable
+        wait_for_lines(notes, count)  # a default binds the loop variable
         worker.kill()
     project.drain()
     lost = project.queue.get(job.id)
@@ -143,27 +151,27 @@ def test_a_job_that_is_lost_too_often_fails(project: Project, tmp_path: Path) ->
 
 def test_a_second_loss_is_followed_by_a_wait(project: Project, tmp_path: Path) -> None:
     notes, go = tmp_path / "notes", tmp_path / "go"
-    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retry_delay=1)
+    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retry_delay=0.5)
     for count in (1, 2):
         worker = project.start()
-        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]  # a default binds the loop variable
+        wait_for_lines(notes, count)  # a default binds the loop variable
         worker.kill()
     go.touch()
     project.drain()
     _, second, third = project.queue.get(job.id).attempts
     assert second.finished_at is not None
-    assert (third.started_at - second.finished_at).total_seconds() >= 0.75 - 0.002
+    assert (third.started_at - second.finished_at).total_seconds() >= 0.375 - 0.002
 
 
 def test_a_stopped_worker_loses_nothing(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
     frozen = project.start()
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     frozen.send(signal.SIGSTOP)
     project.start()
     # The other worker has looked at it several times, by the time that this job is due.
-    later = end(project, project.queue.submit("Honest", "echo", ["later"], delay=2))
+    later = end(project, project.queue.submit("Honest", "echo", ["later"], delay=1.5))
     assert later.state is State.DONE
     assert project.state(job) is State.RUNNING
     frozen.send(signal.SIGCONT)
@@ -178,7 +186,7 @@ def test_a_killed_runner_is_an_ordinary_failed_attempt(project: Project, tmp_pat
     notes, go = tmp_path / "notes", tmp_path / "go"
     worker = project.start()
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retries=1)
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     (runner,) = worker.runners()
     os.kill(runner, signal.SIGKILL)
     go.touch()
@@ -207,7 +215,7 @@ def test_everything_killed_at_once_is_run_again_after_the_restart(project: Proje
     notes, go = tmp_path / "notes", tmp_path / "go"
     workers = [project.start(concurrency=2) for _ in range(2)]
     jobs = [project.queue.submit("Honest", "wait_for", [str(go), str(notes)]) for _ in range(6)]
-    wait_until(lambda: len(lines(notes)) == 4)
+    wait_for_lines(notes, 4)
     everything = [pid for worker in workers for pid in worker.family()]
     for pid in everything:
         os.kill(pid, signal.SIGKILL)
@@ -226,7 +234,7 @@ def test_a_job_is_run_again_and_again_while_workers_die(project: Project, tmp_pa
     jobs = project.queue.submit_many([request("Honest", "sign", str(signed), 0.002) for _ in range(200)])
     for count in (20, 80, 150):
         worker = project.start(concurrency=2)
-        wait_until(lambda count=count: len(lines(signed)) >= count, pause=0)  # type: ignore[misc]  # a default binds the loop variable
+        wait_for_lines(signed, count)  # a default binds the loop variable
         worker.kill()
     project.drain(concurrency=2)
     runs = lines(signed)
@@ -282,19 +290,19 @@ def test_a_worker_on_a_full_disk_runs_its_jobs_all_the_same(project: Project, tm
     assert "Traceback" not in words
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a file that is always full")
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a file that is always full")
 def test_a_worker_that_cannot_say_anything_works_all_the_same(project: Project) -> None:
     job = project.queue.submit("Honest", "echo", ["silent"])
-    assert project.start(drain=True, errors=Path("/dev/full")).ended() == 0
+    assert project.start(drain=True, errors=FULL).ended() == 0
     assert project.queue.get(job.id).result == "silent"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a file that is always full")
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a file that is always full")
 def test_a_worker_that_can_neither_log_nor_say_anything_works_all_the_same(project: Project) -> None:
     job = project.queue.submit("Honest", "echo", ["silent"])
     shutil.rmtree(project.spool / "logs")
     (project.spool / "logs").touch()
-    assert project.start(drain=True, errors=Path("/dev/full")).ended() == 0
+    assert project.start(drain=True, errors=FULL).ended() == 0
     assert project.queue.get(job.id).result == "silent"
 
 
@@ -302,7 +310,7 @@ def test_what_could_not_be_stored_is_stored_as_soon_as_that_is_possible(project:
     go, notes = tmp_path / "go", tmp_path / "notes"
     worker = project.start().ready()
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     (project.spool / "done").rename(project.spool / "tmp" / "done")
     (project.spool / "done").write_text("in the way", "utf-8")
     go.touch()
@@ -322,7 +330,7 @@ def test_what_could_not_be_stored_before_the_worker_stopped_is_stored_by_the_nex
     go, notes = tmp_path / "go", tmp_path / "notes"
     worker = project.start().ready()
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     (project.spool / "done").rename(project.spool / "tmp" / "done")
     (project.spool / "done").write_text("in the way", "utf-8")
     go.touch()
@@ -347,7 +355,7 @@ def test_a_worker_whose_spool_vanished_stops_and_does_not_make_it_again(
         signed = tmp_path / "signed"
         project.queue.submit_many([request("Noisy", "say", "hello") for _ in range(50)])
         project.queue.submit_many([request("Honest", "sign", str(signed), 0.002) for _ in range(200)])
-        wait_until(lambda: lines(signed))
+        wait_for_lines(signed)
     away = project.root / "away"
     project.spool.rename(away)
     assert worker.ended() == 1
@@ -375,7 +383,7 @@ def test_a_worker_whose_place_was_taken_away_stops(project: Project, tmp_path: P
     notes = tmp_path / "notes"
     worker = project.start()
     job = project.queue.submit("Honest", "wait_for", [str(tmp_path / "go"), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     (runner,) = worker.runners()
     (lock,) = project.spool.glob("workers/*/alive.lock")
     lock.unlink()
@@ -396,7 +404,7 @@ STRANGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.touch(),
     "garbage": lambda path: path.write_bytes(os.urandom(3000)),
     "NUL bytes": lambda path: path.write_bytes(bytes(300)),
-    "1 TB of nothing": lambda path: (path.touch(), os.truncate(path, 1 << 40)),
+    "1 TB of nothing": lambda path: sparse(path, 1 << 40),
     "deep": lambda path: path.write_bytes(b"[" * 500_000),
     "another's id": lambda path: path.write_bytes(min(path.parent.glob("*.json")).read_bytes()),
     "not a job": lambda path: path.write_text('{"format":1}\n', "utf-8"),
@@ -518,7 +526,7 @@ def test_no_process_of_a_killed_worker_outlives_it(project: Project, tmp_path: P
     notes = tmp_path / "notes"
     worker = project.start(concurrency=3)
     jobs = [project.queue.submit("Honest", "wait_for", [str(tmp_path / "never"), str(notes)]) for _ in range(2)]
-    wait_until(lambda: len(lines(notes)) == 2)
+    wait_for_lines(notes, 2)
     wait_until(lambda: len(worker.runners()) == 3)
     family = [pid for pid in worker.family() if pid != worker.pid]
     assert all(alive(pid) for pid in family)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, Project, Worker, gone, lines, numbers, wait_until
+from tests.process.conftest import LIMIT, Project, Worker, gone, numbers, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,5 +123,5 @@ def test_a_process_that_a_job_left_behind_is_killed(shared: Project, tmp_path: P
     pids = tmp_path / "pids"
     job = shared.queue.submit("Messy", method, [str(pids)])
     assert shared.queue.wait(job.id, LIMIT).state is State.DONE
-    wait_until(lambda: lines(pids))
+    wait_for_lines(pids)
     wait_until(lambda: gone(*numbers(pids)))

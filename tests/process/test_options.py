@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, lines, request, wait_until
+from tests.process.conftest import LIMIT, lines, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_drain_waits_for_jobs_that_run_in_another_worker(project: Project, tmp_p
     go, notes = tmp_path / "go", tmp_path / "notes"
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
     project.start()
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     second = project.start(drain=True)
     other = project.queue.submit("Honest", "echo", delay=1)
     wait_until(lambda: project.state(other) is State.DONE)
@@ -59,7 +59,7 @@ def test_not_one_job_more_even_if_urgent_ones_come(project: Project, tmp_path: P
     rest = [request("Honest", "sign", str(signed)) for _ in range(30)]
     project.queue.submit_many([*quick, gated, *rest])
     worker = project.start(max_jobs=70)
-    wait_until(lambda: lines(begun))
+    wait_for_lines(begun)
     project.queue.submit_many([request("Honest", "sign", str(signed), priority=9) for _ in range(5)])
     go.touch()
     assert worker.ended() == 0
@@ -70,7 +70,7 @@ def test_a_worker_ends_after_its_time_and_lets_the_running_job_finish(project: P
     go, notes = tmp_path / "go", tmp_path / "notes"
     worker = project.start(max_time=0.5)
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     # Another worker runs this one when the time of the first is over.
     later = project.queue.submit("Honest", "echo", delay=1)
     project.start()
@@ -122,7 +122,7 @@ def test_so_many_jobs_run_at_a_time(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
     jobs = [project.queue.submit("Honest", "wait_for", [str(go), str(notes)]) for _ in range(5)]
     project.start(concurrency=3)
-    wait_until(lambda: len(lines(notes)) == 3)
+    wait_for_lines(notes, 3)
     go.touch()
     for job in jobs:
         assert project.queue.wait(job.id, LIMIT).state is State.DONE

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, lines, request, wait_until
+from tests.process.conftest import LIMIT, lines, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_job_of_high_priority_overtakes_those_that_were_claimed_ahead(project:
     wait_until(lambda: len(lines(signed)) > 100, pause=0)
     urgent = project.queue.submit("Honest", "sign", [str(signed)], priority="high")
     before = len(lines(signed))
-    wait_until(lambda: len(lines(signed)) == 301)
+    wait_for_lines(signed, 301)
     # The one that ran, and some that began while the news was on its way, on a machine that may be slow.
     assert lines(signed).index(urgent.id) <= before + 60
 
@@ -87,10 +87,11 @@ def test_a_job_overtakes_what_waits_even_behind_something_more_urgent(project: P
     last = [request("Honest", "sign", str(signed), priority=5) for _ in range(30)]
     jobs = project.queue.submit_many([*quick, gated, first, *last])
     project.start()
-    wait_until(lambda: lines(begun))
+    wait_for_lines(begun)
     between = project.queue.submit("Honest", "sign", [str(signed)], priority=7)
+    wait_until(lambda: project.state(between) is State.RUNNING)  # which says that the worker has seen it
     go.touch()
-    wait_until(lambda: len(lines(signed)) == 32)
+    wait_for_lines(signed, 32)
     assert lines(signed) == [jobs[61].id, between.id, *(job.id for job in jobs[62:])]
 
 
@@ -99,7 +100,7 @@ def test_jobs_that_have_come_back_keep_their_age(project: Project, tmp_path: Pat
     old = project.queue.submit("Honest", "wait_for", [str(go), str(signed)])
     others = project.queue.submit_many([request("Honest", "sign", str(signed)) for _ in range(50)])
     worker = project.start(grace=0)
-    wait_until(lambda: lines(signed))
+    wait_for_lines(signed)
     assert worker.stop() == 0
     go.touch()
     project.drain()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from bgjobs import RefusedError
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, lines, wait_until
+from tests.process.conftest import LIMIT, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +23,8 @@ MOST = 8 * MIB  # as it is by default
 LITTLE = 16 * 1024  # as the allowlist says for `Terse`
 
 
-def run(project: Project, class_name: str, method: str, *args: object, **options: object) -> Job:
-    job = project.queue.submit(class_name, method, args, **options)  # type: ignore[arg-type]  # options as they come
+def run(project: Project, class_name: str, method: str, *args: Any, **options: Any) -> Job:
+    job = project.queue.submit(class_name, method, args, **options)
     return project.queue.ended(job.id, LIMIT)
 
 
@@ -76,7 +76,7 @@ def test_output_can_be_read_while_the_job_runs(shared: Project, tmp_path: Path) 
     job = shared.queue.submit("Noisy", "write_raw_and_wait", [65_536, str(gate)])
     wait_until(lambda: len(shared.output(job)) == 65_536)
     gate.touch()
-    assert shared.queue.wait(job.id, LIMIT)
+    shared.queue.wait(job.id, LIMIT)
     assert len(shared.output(job)) == 65_536
 
 
@@ -120,7 +120,7 @@ def test_output_past_python_is_bounded_while_the_job_still_runs(shared: Project,
     job = shared.queue.submit("Terse", "write_raw_and_wait", [20 * MIB, str(gate)])
     wait_until(lambda: 0 < len(shared.output(job)) <= 2 * LITTLE)
     gate.touch()
-    assert shared.queue.wait(job.id, LIMIT)
+    shared.queue.wait(job.id, LIMIT)
     assert shared.output(job) == b"y" * LITTLE + marker(LITTLE)
 
 
@@ -174,7 +174,7 @@ def test_a_delay_is_told(shared: Project) -> None:
     shared.queue.cancel(job.id)
 
 
-FAILURES = {
+FAILURES: dict[str, tuple[str, str, list[Any], dict[str, Any], str]] = {
     "FAILED": ("Honest", "fail", ["no luck"], {}, "ValueError: no luck"),
     "TIMEOUT": ("Stubborn", "sleep", [60], {"timeout": 0.1}, "JobTimeout: ran longer than 0.1 s"),
     "CRASHED": ("Fatal", "segfault", [], {}, "Crashed: its process was killed by SIGSEGV (11)"),
@@ -184,7 +184,7 @@ FAILURES = {
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_failed_attempt_is_told_in_both_logs(shared: Project, kind: str) -> None:
     class_name, method, args, options, why = FAILURES[kind]
-    job = run(shared, class_name, method, *args, retries=1, priority=2, **options)  # type: ignore[arg-type]  # options as they come
+    job = run(shared, class_name, method, *args, retries=1, priority=2, **options)
     records = shared.whole_log(job)
     assert status(shared, job) == [
         ("QUEUED", None),
@@ -210,9 +210,9 @@ def test_another_attempt_after_a_wait_is_told_with_the_wait(shared: Project) -> 
 
 def test_a_cancellation_is_told(shared: Project, tmp_path: Path) -> None:
     job = shared.queue.submit("Stubborn", "back_away", [str(tmp_path / "notes")])
-    wait_until(lambda: lines(tmp_path / "notes"))
+    wait_for_lines(tmp_path / "notes")
     shared.queue.cancel(job.id)
-    assert shared.queue.ended(job.id, LIMIT)
+    shared.queue.ended(job.id, LIMIT)
     assert status(shared, job) == [("QUEUED", None), ("RUNNING", "1/1"), ("CANCELLED", "1/1")]
     assert re.fullmatch(r"cancelled by \S+@\S+", shared.whole_log(job)[-1]["message"])
     assert shared.errors(job) == []

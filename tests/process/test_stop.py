@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_until
+from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def test_a_running_job_may_finish_within_the_grace(project: Project, tmp_path: P
     go, notes = tmp_path / "go", tmp_path / "notes"
     worker = project.start(grace=LIMIT)
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     worker.send(number)
     wait_until(lambda: "stopping: waiting up to 30 s for running jobs" in worker.says())
     late = project.queue.submit("Honest", "echo")
@@ -47,7 +47,7 @@ def test_after_the_grace_a_running_job_is_interrupted_and_put_back_uncharged(pro
     notes = tmp_path / "notes"
     worker = project.start(grace="0.3s")
     job = project.queue.submit("Stubborn", "back_away", [str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     assert worker.stop() == 0
     assert lines(notes) == ["begun", "left"]  # it was asked, and could clean up
     back = project.queue.get(job.id)
@@ -63,7 +63,7 @@ def test_a_job_that_was_interrupted_runs_again_with_all_its_attempts(project: Pr
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retries=0)
     for count in (1, 2):
         worker = project.start(grace=0)
-        wait_until(lambda count=count: len(lines(notes)) == count)  # type: ignore[misc]  # a default binds the loop variable
+        wait_for_lines(notes, count)  # a default binds the loop variable
         assert worker.stop() == 0
     go.touch()
     project.drain()
@@ -78,7 +78,7 @@ def test_a_method_that_cleans_up_and_returns_when_interrupted_has_not_done_its_j
     notes = tmp_path / "notes"
     worker = project.start(grace=0)
     job = project.queue.submit("Stubborn", "clean_up", [str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     assert worker.stop() == 0
     assert lines(notes) == ["begun", "JobCancelled: the worker stops"]
     assert project.state(job) is State.QUEUED
@@ -89,7 +89,7 @@ def test_a_second_request_interrupts_at_once(project: Project, tmp_path: Path) -
     notes = tmp_path / "notes"
     worker = project.start(grace="1h")
     job = project.queue.submit("Stubborn", "back_away", [str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     worker.send(signal.SIGTERM)
     wait_until(lambda: "stopping" in worker.says())
     worker.send(signal.SIGTERM)
@@ -104,7 +104,7 @@ def test_a_job_that_ignores_the_interruption_is_killed_with_its_family_and_put_b
     pids = tmp_path / "pids"
     worker = project.start(grace=0)
     job = project.queue.submit("Stubborn", "ignore_all", [str(pids)])
-    wait_until(lambda: len(lines(pids)) == 4)
+    wait_for_lines(pids, 4)
     assert worker.stop() == 0
     assert gone(*numbers(pids))
     back = project.queue.get(job.id)
@@ -117,9 +117,14 @@ def test_a_third_request_kills_at_once(project: Project, tmp_path: Path) -> None
     pids = tmp_path / "pids"
     worker = project.start(grace="1h")
     job = project.queue.submit("Stubborn", "spin", [str(pids)])
-    wait_until(lambda: lines(pids))
+    wait_for_lines(pids)
     asked = time.monotonic()
-    wait_until(lambda: not worker.runs() or worker.send(signal.SIGTERM), pause=0.02)  # two at once may count as one
+
+    def asked_again() -> bool:  # and again, because two at once may count as one
+        worker.send(signal.SIGTERM)
+        return gone(*numbers(pids))
+
+    wait_until(asked_again, pause=0.02)
     assert worker.ended() == 0
     assert time.monotonic() - asked < 4  # the second request alone would have waited for 5 seconds
     assert gone(*numbers(pids))
@@ -132,7 +137,7 @@ def test_jobs_that_were_not_begun_are_handed_back_uncharged(project: Project, tm
     gated = request("Honest", "wait_for", str(go), str(notes))
     jobs = project.queue.submit_many([*quick, gated, *quick])
     worker = project.start(grace=LIMIT)
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     worker.send(signal.SIGTERM)
     wait_until(lambda: "stopping" in worker.says())
     go.touch()
@@ -167,11 +172,11 @@ def test_the_grace_is_counted_from_the_request_even_if_the_time_is_over_already(
     project: Project, tmp_path: Path
 ) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
-    worker = project.start(max_time="0.5s", grace="1s")
+    worker = project.start(max_time="0.2s", grace="0.5s")
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
-    wait_until(lambda: lines(notes))
+    wait_for_lines(notes)
     # Another worker lets some time pass: more than the grace, and after the time of the first one is over.
-    project.queue.submit("Honest", "nap", [2])
+    project.queue.submit("Honest", "nap", [1])
     project.drain(drain=False, once=True)
     assert worker.runs()
     worker.send(signal.SIGTERM)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_until
+from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_for_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_method_that_ignores_everything_is_killed_with_its_family(queue: Queue
     pids = tmp_path / "pids"
     # Time enough for all five to have left their number; two of them are in a session of their own, without parents.
     job = queue.submit("Stubborn", "ignore_all", [str(pids)], timeout=2)
-    wait_until(lambda: len(lines(pids)) == 4)
+    wait_for_lines(pids, 4)
     ended = end(queue, job)
     attempt = only_attempt(ended)
     assert (ended.state, attempt.outcome, attempt.exit) == (State.FAILED, "timed_out", -9)

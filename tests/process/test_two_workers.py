@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import lines, request, wait_until
+from tests.process.conftest import lines, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def test_what_a_busy_worker_claimed_ahead_is_run_by_an_idle_one(project: Project
     behind = [request("Honest", "sign", str(signed)) for _ in range(30)]
     jobs = project.queue.submit_many([*quick, gated, *behind])
     project.start()
-    wait_until(lambda: lines(begun))
+    wait_for_lines(begun)
     project.start()
     # New jobs all the time are no reason to keep the old ones.
     while len(lines(signed)) < 30:

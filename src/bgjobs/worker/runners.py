@@ -113,6 +113,7 @@ class Runner:
         self.ready: Ready | None = None
         self.served = 0
         self.spent = False
+        self._recalling = False
         self._outbox = b""
         self._lines = messages.Lines()
         self._child = system.start_child([sys.executable, *COMMAND], env=environment, cwd=None)
@@ -130,9 +131,14 @@ class Runner:
 
     def room(self, depth: int) -> int:
         """Return how many more jobs it can take, if so many may be in its hands. Nothing waits behind a long job."""
-        if self.ready is None or self.worn:
+        if self.ready is None or self.worn or self._awaits_recalled():
             return 0
         return min((1 if self.is_overdue() else depth) - len(self.held), self.lifespan - self.served)
+
+    def _awaits_recalled(self) -> bool:
+        """Tell whether jobs are on their way back: what is sent now would run before better ones among them."""
+        self._recalling = self._recalling and any(held.recalled for held in list(self.held)[1:])
+        return self._recalling
 
     def is_overdue(self) -> bool:
         """Tell whether the job that it runs takes so long that nothing should wait behind it."""
@@ -161,7 +167,7 @@ class Runner:
         """Ask back what was sent ahead and is not begun, the last one first: it may go on with the next meanwhile."""
         for held in reversed(list(self.held)[1:]):
             if not held.recalled:
-                held.recalled = True
+                held.recalled = self._recalling = True
                 self._send(Recall(held.job.id))
 
     def stop(self, job_id: str, why: Why, by: str = "") -> None:

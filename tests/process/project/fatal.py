@@ -46,10 +46,9 @@ class Fatal:
         """Raise an error that was caused by another, a hundred times over."""
         error: Exception = ValueError("cause 0")
         for number in range(1, 100):
-            try:
-                raise ValueError(f"cause {number}") from error
-            except ValueError as next_error:
-                error = next_error
+            later = ValueError(f"cause {number}")
+            later.__cause__ = error
+            error = later
         raise error
 
     def close_descriptors(self) -> None:

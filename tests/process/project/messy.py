@@ -24,7 +24,7 @@ class Messy:
             "cwd": os.getcwd(),
             "umask": mask,
             "path": sys.path,
-            "environment": {name: text for name, text in os.environ.items() if name not in {"BGJOBS_ID"}},
+            "environment": {name: text for name, text in os.environ.items() if name != "BGJOBS_ID"},
             "threads": sorted(thread.name for thread in threading.enumerate()),
             "handlers": {name: str(signal.getsignal(getattr(signal, name))) for name in HANDLED},
         }
