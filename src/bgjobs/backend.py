@@ -149,6 +149,9 @@ class Session(Protocol):
     def finish(self, claim: Claim, job: Job) -> None:
         """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
 
+    def put_aside(self, claim: Claim, reason: str) -> None:
+        """Put a claimed file that cannot be a job of its own where a person looks for it."""
+
     def give_back(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,9 @@ class CurrentJob:
         """Say how far the job is: `done` of `total` in any unit, and a short message. Cheap enough for a tight loop."""
         from bgjobs.job import Progress  # noqa: PLC0415 - keeps `import bgjobs` small
 
+        for number in (done, total):
+            if number is not None and not -math.inf < number < math.inf:
+                raise ValueError(f"progress is not a finite number: {number}")
         self._report(Progress(done=done, total=total, message=str(message)[:200]))
 
 

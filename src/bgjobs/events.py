@@ -24,6 +24,7 @@ MOST_BYTES = 10 * 1024 * 1024
 KEPT = 5
 MOST_RESULT = 200
 MOST_MESSAGE = 1000
+WORD = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 PLAIN = re.compile(r"[ -~]*", re.ASCII)
 
 
@@ -201,8 +202,8 @@ def _line(
     attempt: str | None = None,
 ) -> str:
     parts = [
-        f"Class: {sanitized(pair[0][:100])}",
-        f"Method: {sanitized(pair[1][:100])}",
+        f"Class: {_word(pair[0])}",
+        f"Method: {_word(pair[1])}",
         f"Priority: {level(priority).upper()}" if priority is not None else "",
         f"Status: {status}",
         f"Job: {job_id}" if job_id else "",
@@ -210,6 +211,11 @@ def _line(
         f"Message: {sanitized(message[:MOST_MESSAGE])}",
     ]
     return f"[{_stamp(now)}] {', '.join(part for part in parts if part)}\n"
+
+
+def _word(name: str) -> str:
+    """Return a name as one word; what is none, as somebody submitted it, in quotes: it must not look like a field."""
+    return name if WORD.fullmatch(name) else ascii(name[:100])
 
 
 def _stamp(at: datetime) -> str:

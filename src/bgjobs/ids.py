@@ -7,7 +7,8 @@ import re
 import time
 from threading import Lock
 
-ID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+ID_PATTERN = r"0[0-9a-f][0-9a-hjkmnp-tv-z]{24}"  # of a moment before the year 2527: all that a file name can hold
+ID = re.compile(ID_PATTERN, re.ASCII)
 SUFFIX = re.compile(r"[0-9a-hjkmnp-tv-z]{8,26}", re.ASCII)
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_BITS, COUNTER_BITS, RANDOM_BITS = 48, 16, 64

@@ -233,6 +233,8 @@ class Project:
             if worker.runs():
                 worker.send(signal.SIGCONT)
                 worker.kill()
+            if worker.errors.is_file():
+                print(f"worker {worker.pid} said:\n{worker.says()}")  # noqa: T201 - shown if the test failed
         try:
             wait_until(lambda: not self._processes(), limit=10, pause=0.02)
         finally:

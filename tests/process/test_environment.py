@@ -91,19 +91,12 @@ def test_the_next_job_sees_nothing_of_what_one_changed(shared: Project) -> None:
     assert result(shared, "Messy", "look") == before
 
 
-# The fix belongs into bgjobs.system.handlers: remember the handlers of all signals, and stop the alarm.
-ONLY_TWO = pytest.mark.xfail(reason="only the handlers of SIGTERM and SIGINT are restored, and no alarm is stopped")
-
-
-@ONLY_TWO
 def test_an_alarm_that_a_job_has_set_does_not_hit_the_next_one(shared: Project) -> None:
     result(shared, "Messy", "leave_alarm")
     assert result(shared, "Honest", "nap", 0.4) == "slept well"
 
 
-@pytest.mark.parametrize(
-    "names", [["SIGTERM", "SIGINT"], pytest.param(["SIGALRM", "SIGUSR1", "SIGCHLD"], marks=ONLY_TWO)]
-)
+@pytest.mark.parametrize("names", [["SIGTERM", "SIGINT"], ["SIGALRM", "SIGUSR1", "SIGCHLD"]])
 def test_the_next_job_sees_no_signal_handler_of_another(shared: Project, names: list[str]) -> None:
     before = result(shared, "Messy", "look")
     result(shared, "Messy", "replace_handlers", names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.spool_queue import SpoolQueue
 
 ROTATE_EVERY = 64
+SOON_S = 0.1
 MOST_PASSED_OVER = 100_000
 
 
@@ -46,7 +48,8 @@ class SpoolSession:
         self._boot = system.boot_id()
         self._selection = selection
         self._version = os.stat(self._paths.version).st_ino
-        prune.sweep_tmp(self._paths)
+        with suppress(OSError):
+            prune.sweep_tmp(self._paths)
         self._alive = self._enter()
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
         self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
@@ -97,9 +100,9 @@ class SpoolSession:
 
     def _take(self, most: int, above: int) -> bool:
         """Move so many jobs into our hands; return whether there were as many."""
-        with self._claim_lock.held():
+        with self._claim_lock.held(SOON_S) as is_ours:
             self._rounds += 1
-            if self._rounds % ROTATE_EVERY == 1:
+            if is_ours and self._rounds % ROTATE_EVERY == 1:
                 events.rotate(self._spool.log_dir)
             claims, count = self._paths.claims_of(self.id), 0
             for candidate in self._cursor.candidates(milliseconds(datetime.now(UTC)), above=above):
@@ -111,6 +114,8 @@ class SpoolSession:
                     files.move(source, target)
                 except FileNotFoundError:
                     continue  # another worker was faster, or somebody cancelled it
+                if target in self._taken:
+                    continue  # a copy of a job that we just took, from another bucket
                 self._taken.append(target)
                 count += 1
                 if count == most:
@@ -170,6 +175,12 @@ class SpoolSession:
         try:
             moves.quarantine(self._paths, path, reason)
         except FileNotFoundError:
+            return
+        except OSError as error:
+            # It stays where it is. Nothing else may suffer from that.
+            if path not in self._noted:
+                self._noted.add(path)
+                self._log.left_alone(os.path.basename(path), f"{reason}; {error.strerror}", datetime.now(UTC))
             return
         self._log.corrupt(os.path.basename(path), reason, datetime.now(UTC))
 
@@ -254,6 +265,10 @@ class SpoolSession:
             self._wished.discard(job.id)
             files.remove(self._paths.worker(self.id, f"cancel-{job.id}"))
 
+    def put_aside(self, claim: Claim, reason: str) -> None:
+        """Put a claimed file that cannot be a job of its own into `corrupt/`."""
+        self._quarantine(claim.place, reason)
+
     def give_back(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged."""
         job = claim.job
@@ -276,7 +291,8 @@ class SpoolSession:
         self._check_place()
         for job_id, state in progress.items():
             self._progressing.add(job_id)
-            files.replace_content(self._paths.worker(self.id, f"progress-{job_id}"), msgspec.json.encode(state))
+            with suppress(OSError):  # a full disk
+                files.replace_content(self._paths.worker(self.id, f"progress-{job_id}"), msgspec.json.encode(state))
         wishes = {}
         for name in files.names(self._paths.worker(self.id)):
             if name.startswith("cancel-"):

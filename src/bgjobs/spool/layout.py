@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from bgjobs.ids import ID
+from bgjobs.ids import ID, ID_PATTERN
 from bgjobs.job import State, milliseconds, moment
 
 PRIORITY_NAMES = ("0", "1", "2-low", "3", "4", "5-normal", "6", "7", "8-high", "9")
 PRIORITY_OF = {name: number for number, name in enumerate(PRIORITY_NAMES)}
-PENDING_NAME = re.compile(r"([0-9]{13})-([0-7][0-9a-hjkmnp-tv-z]{25})\.json", re.ASCII)
-CLAIMED_NAME = re.compile(r"([0-9])\.([0-9]{13})-([0-7][0-9a-hjkmnp-tv-z]{25})\.json", re.ASCII)
-ENDED_NAME = re.compile(r"([0-7][0-9a-hjkmnp-tv-z]{25})\.json", re.ASCII)
+PENDING_NAME = re.compile(rf"([0-9]{{13}})-({ID_PATTERN})\.json", re.ASCII)
+CLAIMED_NAME = re.compile(rf"([0-9])\.([0-9]{{13}})-({ID_PATTERN})\.json", re.ASCII)
+ENDED_NAME = re.compile(rf"({ID_PATTERN})\.json", re.ASCII)
 BUCKET_NAME = re.compile(r"(now|at)-([0-9]{12})(?:\.[0-9a-z]{1,26})?", re.ASCII)
 HOUR_NAME = re.compile(r"[0-9]{10}", re.ASCII)
 WORKER_NAME = ID

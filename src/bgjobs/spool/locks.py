@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.0002
 LONGEST_PAUSE = 0.002
-PATIENCE = 30.0
 
 
 def life_lock(path: str) -> FileLock:
@@ -52,14 +51,18 @@ class ClaimLock:
         self._descriptor: int | None = None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock for the block. Raises SpoolError when it cannot be had for a long time."""
+    def held(self, patience_s: float) -> Iterator[bool]:
+        """Hold the lock for the block; tell whether we do. After so many seconds the block runs without it.
+
+        Whoever holds it may have been stopped in the middle, and must not stop everybody else.
+        """
         descriptor = self._opened()
-        _acquire(descriptor, self._path)
+        is_ours = _acquired(descriptor, patience_s)
         try:
-            yield
+            yield is_ours
         finally:
-            unlock_descriptor(descriptor)
+            if is_ours:
+                unlock_descriptor(descriptor)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -76,13 +79,14 @@ class ClaimLock:
         return self._descriptor
 
 
-def _acquire(descriptor: int, path: str) -> None:
-    pause, deadline = FIRST_PAUSE, time.monotonic() + PATIENCE
+def _acquired(descriptor: int, patience_s: float) -> bool:
+    pause, deadline = FIRST_PAUSE, time.monotonic() + patience_s
     while not lock_descriptor(descriptor, blocking=False):
         if time.monotonic() > deadline:
-            raise SpoolError(f"{path} has been locked for {PATIENCE:g} s", hint="is a worker stopped in a debugger?")
+            return False
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
+    return True
 
 
 def is_at(descriptor: int, path: str) -> bool:

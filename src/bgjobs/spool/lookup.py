@@ -161,12 +161,28 @@ def _due(bucket: str, names: list[str], now_ms: int) -> int:
 
 def unfinished(paths: Layout, now_ms: int) -> tuple[bool, bool, bool]:
     """Tell whether jobs may start now, will start later, and are claimed; stop looking as soon as that is known."""
+    due, later = _in_pending(paths, now_ms)
+    is_claimed = any(
+        layout.CLAIMED_NAME.fullmatch(name)
+        for holder in files.names(paths.claimed)
+        for name in files.names(paths.claims_of(holder))
+    )
+    if not (due or later or is_claimed):
+        # A job may have gone back from claimed to pending between the two looks.
+        due, later = _in_pending(paths, now_ms)
+    waiting = any(files.names(os.path.join(paths.waiting, parent)) for parent in files.names(paths.waiting))
+    return due, later or waiting, is_claimed
+
+
+def _in_pending(paths: Layout, now_ms: int) -> tuple[bool, bool]:
     due = later = False
     for priority in range(10):
         for bucket in files.names(paths.priority(priority)):
-            names = files.names(paths.bucket(priority, bucket)) if not (due and later) else []
+            if (due and later) or not layout.BUCKET_NAME.fullmatch(bucket):
+                continue
+            names = [
+                name for name in files.names(paths.bucket(priority, bucket)) if layout.PENDING_NAME.fullmatch(name)
+            ]
             ready = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
             due, later = due or ready > 0, later or len(names) > ready
-    waiting = any(files.names(os.path.join(paths.waiting, parent)) for parent in files.names(paths.waiting))
-    is_claimed = any(files.names(paths.claims_of(holder)) for holder in files.names(paths.claimed))
-    return due, later or waiting, is_claimed
+    return due, later

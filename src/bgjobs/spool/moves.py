@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bgjobs import system
 from bgjobs.errors import ClaimLostError
+from bgjobs.ids import new_id
 from bgjobs.job import ENDED, State, milliseconds, moment
 from bgjobs.spool import files, layout, record
 
@@ -154,10 +155,9 @@ def _fitting(path: str, event: Ending) -> bytes:
 def quarantine(paths: Layout, path: str, reason: str) -> str:
     """Move what is not a valid job file to `corrupt/`, untouched, and put the reason beside it."""
     base = _plain(os.path.basename(path))
-    target, number = os.path.join(paths.corrupt, base), 0
-    while files.exists(target) or files.exists(f"{target}.reason"):
-        number += 1
-        target = os.path.join(paths.corrupt, f"{base}.{number}")
+    target = os.path.join(paths.corrupt, base)
+    if files.exists(target) or files.exists(f"{target}.reason"):
+        target = f"{target}.{new_id()}"
     files.move(path, target)
     files.create(f"{target}.reason", f"{reason}\n".encode(), sync=False)
     return target

@@ -50,6 +50,7 @@ class Recovery:
         self._paths = paths
         self._cancel = cancel
         self._lacking_since: dict[str, float] = {}
+        self._told: set[str] = set()
         self._log = log
         self._me = me
         self._probes: dict[str, locks.Probe] = {}
@@ -139,11 +140,16 @@ class Recovery:
         complete = True
         for name in sorted(files.names(self._paths.claims_of(wid))):
             path = os.path.join(self._paths.claims_of(wid), name)
-            for claim in self._resolve(wid, path, blocked=blocked):
-                if claim is None:
-                    complete = False
-                else:
-                    yield claim
+            try:
+                for claim in self._resolve(wid, path, blocked=blocked):
+                    if claim is None:
+                        complete = False
+                    else:
+                        yield claim
+            except OSError as error:
+                # This one stays, and with it the dead worker's place. The others must not suffer from that.
+                complete = False
+                self._tell_once(path, error)
         self._movers.pop(wid, None)
         if complete and not blocked and dissolve(self._paths, wid):
             self.orphans.discard(wid)
@@ -258,6 +264,12 @@ class Recovery:
     def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
         hour = layout.hour(moment(id_ms(job.id)))
         moves.keep_output(self._paths.worker(wid, f"r{start.slot}.out"), self._paths.output(hour, job.id, start.number))
+
+    def _tell_once(self, path: str, error: OSError) -> None:
+        if path not in self._told:
+            self._told.add(path)
+            reason = f"cannot be recovered: {error.strerror}"
+            self._log.left_alone(os.path.basename(path), reason, datetime.now(UTC))
 
     def _quarantine(self, path: str, reason: str) -> None:
         moves.quarantine(self._paths, path, reason)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.lookup import Place
 
 TRIES = 100
+SET_UP_S = 10.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -81,7 +82,7 @@ class SpoolQueue:
 
         files.make_directory(os.path.dirname(self.paths.claim_lock))
         setting_up = locks.ClaimLock(self.paths.claim_lock)
-        with setting_up.held():
+        with setting_up.held(SET_UP_S):
             for directory in self.paths.directories():
                 files.make_directory(directory)
             if not files.exists(self.paths.version):

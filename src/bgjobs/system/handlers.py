@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from bgjobs.system import stop_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+OFTEN_CHANGED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGBREAK")
 
 
 @contextmanager
@@ -32,13 +35,19 @@ def signal_name(number: int) -> str:
 
 
 class SignalHandlers:
-    """Remembers the handlers of the signals that jobs are most likely to change."""
+    """Remembers how signals are handled, and clears what a job left: handlers, a blocked signal, an alarm."""
 
     def __init__(self) -> None:
-        self._before = {number: signal.getsignal(number) for number in stop_signals()}
+        numbers = [getattr(signal, name) for name in OFTEN_CHANGED if hasattr(signal, name)]
+        self._before = {number: signal.getsignal(number) for number in numbers}
+        if sys.platform != "win32":
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
     def restore(self) -> None:
-        """Bring the remembered handlers back."""
+        """Bring back what was remembered."""
+        if sys.platform != "win32":
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._before.items():
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -27,6 +31,7 @@ class Child:
         self.pid = process.pid
         self.input_fd = process.stdin.fileno()
         self.output_fd = process.stdout.fileno()
+        os.set_blocking(self.input_fd, False)  # a child that does not read must not hold us up
 
     def poll(self) -> int | None:
         """Return the exit status, negative for the signal that ended it, or None while it runs."""
@@ -42,6 +47,17 @@ class Child:
     def kill_tree(self) -> None:
         """Kill the process and all that descends from it; if it ended before, what it left in its session."""
         kill_leftover(self.pid, self._birth)
+
+    def rest(self) -> Iterator[bytes]:
+        """Go through what the child said and nobody has read yet, if its output does not block."""
+        while not os.get_blocking(self.output_fd):
+            try:
+                data = os.read(self.output_fd, 65_536)
+            except OSError:
+                return
+            if not data:
+                return
+            yield data
 
     def close(self) -> None:
         """Close the pipes. If the child still runs, the end of the death pipe kills it with its process group."""

@@ -21,7 +21,9 @@ else:
 
 def stop_signals() -> tuple[int, ...]:
     """Return the signals that ask a worker to stop."""
-    return (signal.SIGINT, signal.SIGTERM)
+    # Whoever started us with nohup does not want the end of the terminal to be the end of us.
+    hung_up = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hung_up)
 
 
 def install_interrupt(handler: Callable[[], None]) -> Callable[[], None]:

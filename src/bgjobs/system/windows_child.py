@@ -40,6 +40,10 @@ class Child:
         """Kill the process and all that descends from it, however it was started."""
         self._job.terminate()
 
+    def rest(self) -> list[bytes]:
+        """Return nothing: the poller's thread reads what the child said, to the end."""
+        return []
+
     def close(self) -> None:
         """Kill what still runs, and close the pipes."""
         # In this order: closing a pipe waits for the thread that reads it, and that one for the pipe's writers.

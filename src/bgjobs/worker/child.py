@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -37,6 +38,7 @@ class Runner:
 
     def __init__(self, source: int, target: int) -> None:
         """Read messages from one descriptor and write answers to the other."""
+        self._pid = os.getpid()
         self._source = source
         self._target = target
         self._write_lock = Lock()
@@ -94,10 +96,13 @@ class Runner:
         return data
 
     def _listen(self, lines: messages.Lines, waiting: list[bytes]) -> None:
-        while True:
-            for line in waiting:
-                self._heard(messages.to_runner.decode(line))
-            waiting = list(lines.feed(self._read()))
+        try:
+            while True:
+                for line in waiting:
+                    self._heard(messages.to_runner.decode(line))
+                waiting = list(lines.feed(self._read()))
+        finally:
+            os._exit(LOST_CONTACT)  # a method closed our descriptor: nothing can be heard from the worker any more
 
     def _heard(self, message: messages.ToRunner) -> None:
         match message:
@@ -161,7 +166,7 @@ class Runner:
         if refusal is not None:
             self._running = None
             self._say(refusal)
-            return True
+            return refusal.clean
         began, start = time.time_ns() // 1_000_000, time.perf_counter()
         if self._capture is not None:
             self._capture.begin(job.max_output)
@@ -184,7 +189,9 @@ class Runner:
         except FileNotFoundError:
             return Unbegun(job.id, "its file is gone", gone=True)
         except OSError as error:
-            return Unbegun(job.id, f"cannot write to its file: {error.strerror}", trouble=True)
+            # Without a free descriptor, which earlier jobs may have used up, no other job will begin here either.
+            clean = error.errno not in {errno.EMFILE, errno.EBADF}
+            return Unbegun(job.id, f"cannot write to its file: {error.strerror}", trouble=True, clean=clean)
         return None
 
     def _attempt(self, job: Run) -> Outcome:
@@ -202,6 +209,8 @@ class Runner:
             # A Stop that arrives in the inner `finally` ends up here too: it raises only once, and only in there.
             return ending(error)
         finally:
+            if os.getpid() != self._pid:
+                os._exit(1)  # the method forked, and this is the child: it must not go on as if it were the runner
             self._running = None
             set_current(None)
 
@@ -281,9 +290,9 @@ def _described(error: BaseException) -> JobError:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"the method called sys.exit({error.code!r})"[:4096]
     try:
+        if isinstance(error, SystemExit):
+            return _utf8(f"the method called sys.exit({error.code!r})"[:4096])
         return _utf8(str(error)[:4096])
     except BaseException:  # noqa: BLE001 - __str__ is user code too
         return "(its message cannot be shown)"

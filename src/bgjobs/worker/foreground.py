@@ -100,6 +100,7 @@ class _Foreground:
         runner.assign(assignment)
         runner.flush()
         while True:
+            runner.flush()
             for finished in self._reports(runner):
                 return finished.outcome
             runner.check(time.monotonic())
@@ -135,7 +136,9 @@ class _Foreground:
         return self._runner
 
     def _reports(self, runner: Runner) -> Iterator[Finished]:
-        for _, data in self._poller.wait(max(0.0, min(SLICE_S, runner.deadline() - time.monotonic()))):
+        for _, data in self._poller.wait(
+            max(0.0, min(0.01 if runner.behind else SLICE_S, runner.deadline() - time.monotonic()))
+        ):
             if data:
                 yield from (report for report in runner.hear(data) if isinstance(report, Finished))
             else:

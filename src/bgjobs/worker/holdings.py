@@ -31,20 +31,25 @@ class Holdings:
         self._say = say
         self._claims: dict[str, Claim] = {}
         self._owed: list[tuple[Claim, Job]] = []
+        self._to_return: list[tuple[Claim, str]] = []
         self._since: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Count all of them."""
         return len(self._claims)
 
-    def claim_of(self, job_id: str) -> Claim:
-        """Return the claim on a job that we hold."""
-        return self._claims[job_id]
+    def claim_of(self, job_id: str) -> Claim | None:
+        """Return the claim on a job that we hold, or None when it is not ours any more."""
+        return self._claims.get(job_id)
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Take in new claims; those that the allowlist refuses fail at once."""
         now = time.monotonic()
         for claim in claims:
+            if claim.job.id in self._claims:
+                # Somebody copied its file: run it twice at a time we must not, and under one name we cannot.
+                self._session.put_aside(claim, "duplicate: a job of this id is being run")
+                continue
             self._claims[claim.job.id] = claim
             self._since[claim.job.id] = now
             if self.admits(claim):
@@ -88,6 +93,9 @@ class Holdings:
         owed, self._owed = self._owed, []
         for claim, job in owed:
             self.store(claim, job)
+        to_return, self._to_return = self._to_return, []
+        for claim, reason in to_return:
+            self.give_back(claim, reason)
 
     def forget(self, claim: Claim) -> None:
         """Drop a claim that is not ours any more."""
@@ -100,6 +108,10 @@ class Holdings:
             self._session.give_back(claim)
         except ClaimLostError:
             pass  # it is somebody else's by now
+        except OSError as error:
+            self._say(f"cannot put back job {claim.job.id}: {error}")
+            self._to_return.append((claim, reason))
+            return
         else:
             self._queue.log.handed_back(claim.job, datetime.now(UTC), reason)
         self.forget(claim)

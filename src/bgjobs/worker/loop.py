@@ -30,13 +30,24 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 POLL_S = 1.0
 TROUBLE_PAUSE_S = 1.0
+BEHIND_S = 0.01
 
 
 def run(queue: Queue, options: WorkerOptions) -> int:
     """Be a worker until asked to stop, or until there is nothing left to do; return the exit status."""
+    _open_standard_descriptors()
     worker = Worker(queue, options)
     with system.stop_requests(worker.asked_to_stop):
         return worker.run()
+
+
+def _open_standard_descriptors() -> None:
+    """Open what a strange parent left closed: a runner's own pipes must not come to lie on 0, 1 or 2."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 class Worker:
@@ -57,7 +68,7 @@ class Worker:
         self._session = queue.backend.join(self._info, selection)
         self._poller = system.Poller()
         self._poller.watch_bell(self._session.bell)
-        self._pool = Pool(queue, self._session, self._poller, options)
+        self._pool = Pool(queue, self._session, self._poller, options, self._say)
         self._watch = housekeeping.Watch(queue, code=options.reload, say=self._say)
         self._tidying = housekeeping.Tidying()
         self._pace = Pace()
@@ -177,6 +188,8 @@ class Worker:
 
     def _take_report(self, report: Report) -> None:
         claim = self._holdings.claim_of(report.assignment.job.id)
+        if claim is None:
+            return  # it is not ours any more
         match report:
             case Began(assignment=held):
                 self._queue.log.started(held.job, datetime.now(UTC))
@@ -227,9 +240,9 @@ class Worker:
         if now < self._tick_at and not self._rang:
             return
         self._tick_at = now + TICK_S
-        for report in self._pool.look_after():
-            self._take_report(report)
         try:
+            for report in self._pool.look_after():
+                self._take_report(report)
             self._obey(self._session.renew(self._pool.progress()))
             self._holdings.pay()
             if self._stopping_since is None:
@@ -240,12 +253,12 @@ class Worker:
             self._tick_at = now + TROUBLE_PAUSE_S
 
     def _keep_house(self) -> None:
-        housekeeping.recover(self._session, self._queue)
-        self._tidying.check(self._session, self._queue.settings)
         self._pool.recall(overdue_only=True)
         self._holdings.give_back_overdue(self._pool.room(1))
         if self._watch.changed():
             self._pool.renew()
+        housekeeping.recover(self._session, self._queue)
+        self._tidying.check(self._session, self._queue.settings)
 
     def _obey(self, wishes: Mapping[str, str]) -> None:
         """Stop the jobs that somebody asked to cancel."""
@@ -259,14 +272,12 @@ class Worker:
         moments = [self._tick_at, self._pool.deadline()]
         if self._stopping_since is None and self._pool.room(1) > len(self._holdings.waiting):
             moments.append(max(self._look_at, self._claim_at))
-        return max(0.0, min(moments) - now)
+        return max(0.0, min(BEHIND_S if self._pool.behind() else TICK_S, min(moments) - now))
 
     # End
 
     def _is_over(self) -> bool:
         """Tell whether to leave: asked to, with nothing running any more, or nothing left to do."""
-        if self._pool.broken:
-            return True
         if self._stopping_since is None:
             if not self._should_stop():
                 return False
@@ -276,7 +287,7 @@ class Worker:
 
     def _should_stop(self) -> bool:
         options = self._options
-        if self._stops or (self._end_at is not None and time.monotonic() >= self._end_at):
+        if self._stops or self._pool.broken or (self._end_at is not None and time.monotonic() >= self._end_at):
             return True
         if options.max_jobs is not None and self._ended >= options.max_jobs:
             return True
@@ -334,7 +345,7 @@ class Worker:
         )
 
     def _say(self, text: str) -> None:
-        if self._options.quiet:
+        if self._options.quiet or sys.stderr is None:
             return
         try:
             print(f"bgjobs: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+LONGEST = 16 * 1024 * 1024
 LOST_CONTACT = 70  # the exit status of a runner that cannot speak to its worker
 
 
@@ -99,6 +100,7 @@ class Unbegun(Struct, frozen=True, tag=True):
     reason: str = ""
     gone: bool = False
     trouble: bool = False
+    clean: bool = True
 
 
 ToRunner = Setup | Run | Stop | Recall
@@ -119,13 +121,18 @@ class Lines:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._rest: list[bytes] = []
+        self._held = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take a piece; go through the lines that it completes."""
+        """Take a piece; go through the lines that it completes. Raises ValueError for a line without end."""
         head, newline, tail = data.rpartition(b"\n")
         if not newline:
             self._rest.append(data)
+            self._held += len(data)
+            if self._held > LONGEST:
+                raise ValueError("a message without end")
             return
+        self._held = len(tail)
         complete = b"".join([*self._rest, head])
         self._rest = [tail] if tail else []
         yield from complete.split(b"\n")

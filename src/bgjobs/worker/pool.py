@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs.worker import assignments
 from bgjobs.worker.runners import Finished, Report, Runner, Why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bgjobs.backend import Session
     from bgjobs.job import Job, Progress
@@ -23,13 +24,17 @@ MOST_FAILED_STARTS = 5
 class Pool:
     """Starts runners, hears them, and buries them."""
 
-    def __init__(self, queue: Queue, session: Session, poller: Poller, options: WorkerOptions) -> None:
+    def __init__(
+        self, queue: Queue, session: Session, poller: Poller, options: WorkerOptions, say: Callable[[str], None]
+    ) -> None:
         """Start all runners; they get ready by themselves."""
         self._queue = queue
         self._session = session
         self._poller = poller
         self._recycle = options.recycle
         self._failed_starts = 0
+        self._vacant: set[int] = set()
+        self._say = say
         self._closing = False
         self._runners: dict[int, Runner] = {}
         for slot in range(options.concurrency):
@@ -49,6 +54,10 @@ class Pool:
         """Return the runner that can take the most jobs, or None when there is no room."""
         best = max(self._runners.values(), key=lambda runner: runner.room(depth), default=None)
         return best if best is not None and best.room(depth) > 0 else None
+
+    def behind(self) -> bool:
+        """Tell whether something is still to be sent to a runner."""
+        return any(runner.behind for runner in self._runners.values())
 
     def flush(self) -> None:
         """Send the runners what was assigned to them."""
@@ -109,11 +118,14 @@ class Pool:
         yield from runner.hear(data)
         if runner.ready is not None and not was_ready:
             self._failed_starts = 0
-            self._session.runner_started(runner.slot, runner.ready.pid, runner.ready.birth)
+            # Without the note a recoverer has to rely on the death pipe alone.
+            with suppress(OSError):
+                self._session.runner_started(runner.slot, runner.ready.pid, runner.ready.birth)
         self._replace_if_worn(runner)
 
     def look_after(self) -> Iterator[Report]:
         """Notice dead runners whose pipe a child of theirs still holds open, and output that has grown too long."""
+        self._fill_vacant()
         for runner in list(self._runners.values()):
             if runner.is_dead():
                 self._poller.forget(runner)
@@ -144,10 +156,21 @@ class Pool:
     def _start(self, slot: int, lifespan: int | None = None) -> None:
         configured = self._queue.settings
         environment = assignments.environment(configured)
+        self._vacant.discard(slot)
         setup = assignments.setup(configured, self._session, slot)
-        runner = Runner(slot, setup, environment, self._recycle if lifespan is None else lifespan)
+        try:
+            runner = Runner(slot, setup, environment, self._recycle if lifespan is None else lifespan)
+        except OSError as error:
+            # No process or no descriptor to be had right now: the other runners go on.
+            self._say(f"cannot start a runner: {error}")
+            self._vacant.add(slot)
+            return
         self._runners[slot] = runner
         self._poller.watch(runner, runner.output_fd)
+
+    def _fill_vacant(self) -> None:
+        for slot in list(self._vacant):
+            self._start(slot)
 
     def _replace_if_worn(self, runner: Runner) -> None:
         """Replace a runner that has served long enough or is not clean, once it holds no job."""

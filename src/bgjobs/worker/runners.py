@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.worker.child")
 STOP_AT_MOST_S = 5.0
 DYING_S = 1.0
+SPENT_S = 2.0
 OVERDUE_S = 0.1
 
 
@@ -113,6 +114,8 @@ class Runner:
         self.ready: Ready | None = None
         self.served = 0
         self.spent = False
+        self._spent_since: float | None = None
+        self._killed = False
         self._recalling = False
         self._outbox = b""
         self._lines = messages.Lines()
@@ -157,6 +160,11 @@ class Runner:
         self._outbox += messages.encoded(assignment.message)
         return self._turn()
 
+    @property
+    def behind(self) -> bool:
+        """Whether something is still to be sent."""
+        return bool(self._outbox)
+
     def flush(self) -> None:
         """Send what was assigned, all in one write: each wakes the runner."""
         if self._outbox:
@@ -183,21 +191,29 @@ class Runner:
 
     def kill(self) -> None:
         """Kill it with its whole process tree."""
-        self.spent = True
+        self.spent = self._killed = True
         self._child.kill_tree()
 
     def deadline(self) -> float:
         """Return the monotonic moment at which `check` has something to do."""
         head = self.head
-        return float("inf") if head is None or self.spent else min(head.stop_at, head.kill_at)
+        if head is None or self._killed:
+            return float("inf")
+        if self.spent:
+            return min(head.kill_at, (self._spent_since or 0.0) + SPENT_S)
+        return min(head.stop_at, head.kill_at)
 
     def check(self, now: float) -> None:
         """Keep the deadlines of the running attempt."""
         head = self.head
-        if head is None or self.spent:
+        if head is None or self._killed:
             return
-        if now >= head.kill_at:
-            self.kill()
+        if self.spent and self._spent_since is None:
+            self._spent_since = now
+        if now >= head.kill_at or (self._spent_since is not None and now >= self._spent_since + SPENT_S):
+            self.kill()  # the second: it should have given back long ago what it holds
+        elif self.spent:
+            return
         elif now >= head.stop_at:
             head.stop_at = float("inf")
             self.stop(head.job.id, Why.TIMED_OUT)
@@ -207,15 +223,13 @@ class Runner:
         return self._child.poll() is not None
 
     def hear(self, data: bytes) -> Iterator[Report]:
-        """Take what the runner said; go through what that means for the job it holds."""
-        for line in self._lines.feed(data):
-            try:
-                message = messages.from_runner.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                # User code wrote into our pipe. Nothing that comes now can be trusted.
-                self.kill()
-                return
-            yield from self._understood(message)
+        """Take what the runner said; go through what that means for the jobs it holds."""
+        try:
+            for line in self._lines.feed(data):
+                yield from self._understood(messages.from_runner.decode(line))
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            # User code wrote into our pipe. Nothing that comes now can be trusted.
+            self.kill()
 
     def _understood(self, message: messages.FromRunner) -> Iterator[Report]:
         if isinstance(message, Ready):
@@ -234,6 +248,9 @@ class Runner:
                 yield Finished(held, outcome_of(message, held), message.began_ms, message.took)
             case Unbegun():
                 self.held.remove(held)
+                self.spent = self.spent or not message.clean
+                if held.why is Why.TIMED_OUT:
+                    self.kill()  # it had all the time that it needed: whatever it does, it does not run jobs any more
                 yield Returned(held, message.reason, message.gone, message.trouble)
         began = self._turn()
         if began is not None:
@@ -250,14 +267,19 @@ class Runner:
     def bury(self) -> list[Report]:
         """Clear away the dead process and what it left; return what became of the jobs that it held."""
         self.spent = True  # no job may be given to it any more, while what becomes of the last ones is stored
+        reports = self._last_words()
         status = self._child.wait(DYING_S)
         self._child.kill_tree()
         self._child.wait(DYING_S)
         self._child.close()
         held, self.held = self.held, deque()
-        reports: list[Report] = [Returned(one) for one in held]
-        if held:
-            reports[0] = Finished(held[0], _outcome_of_death(held[0], status), died=True)
+        return [*reports, *(Finished(one, _outcome_of_death(one, status), died=True) for one in held)]
+
+    def _last_words(self) -> list[Report]:
+        """Hear what the dead runner had said before: attempts that ended must not count as lost."""
+        reports: list[Report] = []
+        for data in self._child.rest():
+            reports += self.hear(data)
         return reports
 
     def retire(self) -> None:
@@ -268,16 +290,19 @@ class Runner:
         self._child.close()
 
     def _send(self, message: messages.ToRunner) -> None:
+        self._outbox += messages.encoded(message)
         self.flush()
-        self._write(messages.encoded(message))
 
     def _write(self, message: bytes) -> None:
         data = memoryview(message)
         try:
             while data:
                 data = data[os.write(self._child.input_fd, data) :]
+        except BlockingIOError:
+            # Its pipe is full, perhaps because C code of the job does not let it read. We must not wait for that.
+            self._outbox = bytes(data)
         except OSError:
-            self.spent = True  # it is dead or dying: the end of its output says the rest
+            self.kill()  # it is dead, or deaf: the end of its output says the rest
 
 
 def outcome_of(message: Ended, held: Assignment) -> Outcome:
