@@ -24,7 +24,7 @@ MOST_BYTES = 10 * 1024 * 1024
 KEPT = 5
 MOST_RESULT = 200
 MOST_MESSAGE = 1000
-WORD = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
+WORD = re.compile(r"[A-Za-z0-9_.-]{0,100}", re.ASCII)
 PLAIN = re.compile(r"[ -~]*", re.ASCII)
 
 

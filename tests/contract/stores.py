@@ -184,7 +184,8 @@ def info(pid: int | None = None) -> WorkerInfo:
 
 def begin(session: Session, claim: Claim) -> Job:
     """Begin the attempt as a runner does, and return the running job."""
-    todo = session.begin(claim, slot=0, pid=os.getpid(), birth=system.birth(os.getpid()) or "")
+    # Recovery kills the runner that began a lost job: the one named here was born before any process there is.
+    todo = session.begin(claim, slot=0, pid=os.getpid(), birth="long ago")
     at = now()
     if todo is not None:
         files.append(todo.path, f"{todo.head}{milliseconds(at)}{todo.tail}".encode())

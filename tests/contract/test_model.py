@@ -127,6 +127,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.jobs |= {job.id: job for job in jobs}
         self.store.settle()
 
+    @rule()
+    def nothing_happens(self) -> None:
+        """Let time pass, when all that is left is delayed."""
+
     @precondition(lambda self: self.cancels < len(self.jobs) // 3)  # or there would be nothing left to run
     @rule(pick=PICK, by=st.sampled_from(["ann", "bob"]))
     def cancel(self, pick: int, by: str) -> None:

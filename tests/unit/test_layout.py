@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bgjobs.job import Outcome
 
 MILLISECONDS = st.integers(0, LATEST_MS)
-IDS = st.integers(0, 2**128 - 1).map(ids._encode)
+IDS = st.integers(0, 2**124 - 1).map(ids._encode)
 PRIORITIES = st.integers(0, 9)
 MOST_PATH = 100
 PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_-])?", re.ASCII)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_NAMES = 65_536
 UNSURE_NS = 20_000_000  # a change this close to a listing may not show in the directory's time
 RELIST_S = 30.0
+CHEAP, CHEAP_S = 50, 0.001
 DRAINED_AFTER_MS = 2 * layout.MINUTE_MS
 
 
@@ -41,6 +42,7 @@ class Listing:
         self._seen_ns: int | None = -1
         self._listed_ns = 0
         self._listed_at = 0.0
+        self._took_s = 0.0
 
     def stale(self) -> bool:
         """Tell whether a new look could show something new."""
@@ -54,10 +56,15 @@ class Listing:
 
     def look(self) -> list[str]:
         """Return the names that are there now."""
-        seen_ns, listed_ns = files.changed_ns(self.path), time.time_ns()
+        seen_ns, listed_ns, begun = files.changed_ns(self.path), time.time_ns(), time.monotonic()
         names = files.names(self.path)  # may fail, and then it was no look
         self._seen_ns, self._listed_ns, self._listed_at = seen_ns, listed_ns, time.monotonic()
+        self._took_s = self._listed_at - begun
         return names
+
+    def cheap(self) -> bool:
+        """Tell whether looking again now keeps the time for looking a small part of all."""
+        return self._took_s < CHEAP_S or time.monotonic() - self._listed_at > CHEAP * self._took_s
 
 
 class Bucket:
@@ -71,6 +78,8 @@ class Bucket:
         self.at_once = name.startswith("now-")
         self.names: list[str] = []
         self.strange: list[str] = []
+        # Delayed jobs and those that came back can be older than the ones that are known of the same bucket.
+        self._may_gain_older = not self.at_once or "." in name
         self._listing = Listing(path)
 
     def opens(self, now_ms: int) -> bool:
@@ -79,7 +88,8 @@ class Bucket:
 
     def fill(self, now_ms: int) -> None:
         """Look for more names when none of the known ones is due."""
-        if self.head(now_ms) is not None or not self._listing.stale():
+        known = self.head(now_ms) is not None
+        if (known and not (self._may_gain_older and self._listing.cheap())) or not self._listing.stale():
             return
         found = [name for name in self._listing.look() if layout.PENDING_NAME.fullmatch(name) or self._is_strange(name)]
         found.sort()

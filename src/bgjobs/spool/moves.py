@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result should not be lost for it
 PLAIN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
+SUFFIX = 12  # letters of an id that are random: names must stay short
 FEW = 8  # so many attempts cannot fill a file
 KEPT_FREE = 4 * 1024 * 1024  # for a last result, and for many more attempts without tracebacks
 
@@ -96,7 +97,7 @@ class Mover:
         name = layout.bucket(not_before_ms, at_once=at_once)
         # A bucket of our own, because the others' cursors do not look again at a bucket of which they still know
         # names: they would meet this job only after all of those, though it is older.
-        directory = self._paths.bucket(priority, f"{name}.{self._wid}")
+        directory = self._paths.bucket(priority, f"{name}.{self._wid[-SUFFIX:]}")
         target = os.path.join(directory, layout.pending_name(not_before_ms, job_id))
         while True:
             files.make_directory(directory)

@@ -10,6 +10,7 @@ from bgjobs import system
 from bgjobs.ids import new_id
 from bgjobs.job import milliseconds
 from bgjobs.spool import files, layout, record
+from bgjobs.spool.moves import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +88,7 @@ class Publisher:
 
     def _publish_group(self, priority: int, bucket: str, group: Sequence[Job]) -> None:
         """Write the whole group beside the queue, sync it, and make it visible by moving its directory: one bucket."""
-        suffix = new_id()
+        suffix = new_id()[-SUFFIX:]
         fresh = os.path.join(self._paths.tmp, suffix)
         files.make_directory(fresh)
         try:
