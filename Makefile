@@ -15,6 +15,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-check
 PYTHON ?=
 ARGS ?=
+# Most tests wait for processes most of the time: three at a time on two cores take a third as long.
+JOBS ?= 3
+# Each of the test processes has to find the tests in the same order: some come out of sets.
+TESTS = PYTHONHASHSEED=0 RUN -m pytest tests -q -n $(JOBS) $(ARGS)
 
 # The stamps: the environment, bgjobs installed as a user has it, and installed in place with one of the extras.
 # The last two replace each other, so each removes the other's stamp.
@@ -34,7 +38,7 @@ demo: $(INSTALLED) ## install bgjobs into .venv and take the one-minute tour
 	@$(BIN)/bgjobs demo </dev/null
 
 test: $(WITH)test ## run the tests
-	$(BIN)/python -m pytest tests -q $(ARGS) </dev/null
+	$(TESTS:RUN=$(BIN)/python) </dev/null
 
 check: format lint types imports cover ## all that a change must pass: format, lint, types, imports, tests with coverage
 
@@ -57,7 +61,7 @@ imports: $(WITH)dev ## who may import whom
 
 cover: $(WITH)dev ## the tests, with coverage
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests -q $(ARGS) </dev/null
+	$(TESTS:RUN=$(BIN)/coverage run) </dev/null
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -178,6 +178,9 @@ def wait_until(happened: Callable[[], object], what: str = "it") -> None:
         time.sleep(0.02)  # between two looks
 
 
+SIZES = {"COLUMNS", "LINES"}  # set by whoever runs the tests, they would win over the size of the terminal
+
+
 def on_terminal(
     argv: list[str], *, cwd: Path, env: dict[str, str], columns: int = 120, until: Callable[[str], bool] | None = None
 ) -> tuple[int, str]:
@@ -191,7 +194,7 @@ def on_terminal(
     process = subprocess.Popen(
         [sys.executable, "-m", "bgjobs", *argv],
         cwd=cwd,
-        env=env | {"TERM": "xterm-256color"},
+        env={name: value for name, value in env.items() if name not in SIZES} | {"TERM": "xterm-256color"},
         stdin=its,
         stdout=its,
         stderr=its,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.stores import KINDS, Sessions
+from bgjobs.spool import cursor
+from tests.contract.stores import KINDS, SOON, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
     from bgjobs.backend import Backend
     from tests.contract.stores import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_look_takes_long() -> Iterator[None]:
+    """Let the spool look again at its directories however long a look took: on a busy machine even a small one may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cursor, "CHEAP_S", SOON)
+        yield
 
 
 @pytest.fixture(params=sorted(KINDS))

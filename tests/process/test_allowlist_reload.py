@@ -100,6 +100,6 @@ def test_an_invalid_file_is_reported_and_the_old_one_stays(project: Project) -> 
 def test_a_file_that_is_gone_changes_nothing(project: Project) -> None:
     worker = project.start().ready()
     project.config.rename(project.root / "away.toml")
-    later = project.queue.submit("Honest", "echo", ["still allowed"], delay=1.5)
+    later = project.queue.submit("Honest", "echo", ["still allowed"], delay=1.2)
     assert project.queue.wait(later.id, LIMIT).result == "still allowed"
     assert worker.runs()

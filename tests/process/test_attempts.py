@@ -234,6 +234,6 @@ def test_arguments_that_do_not_fit_are_refused_without_another_attempt(shared: P
 
 
 def test_a_job_that_fails_very_often_with_long_tracebacks_is_still_a_job(shared: Project) -> None:
-    job = end(shared.queue, shared.queue.submit("Honest", "wide_trace", [100_000], retries=150))
-    assert (job.state, job.attempt) == (State.FAILED, 151)
+    job = end(shared.queue, shared.queue.submit("Honest", "wide_trace", [100_000], retries=30))
+    assert (job.state, job.attempt) == (State.FAILED, 31)
     assert shared.queue.counts()[State.CORRUPT] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -16,7 +17,7 @@ import pytest
 
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, alive, gone, lines, numbers, request, wait_for_lines, wait_until
+from tests.process.conftest import LIMIT, PROJECT, alive, gone, lines, numbers, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 
 FULL = Path("/dev/full")
-
-
-def sparse(path: Path, size: int) -> None:
-    path.touch()
-    os.truncate(path, size)
 
 
 def end(project: Project, job: Job) -> Job:
@@ -196,6 +192,18 @@ def test_a_killed_runner_is_an_ordinary_failed_attempt(project: Project, tmp_pat
     assert done.attempts[0].error is not None
     assert "killed by SIGKILL (9)" in done.attempts[0].error.message
     assert worker.runs()
+
+
+def test_a_neighbour_that_dies_disturbs_no_running_job(project: Project, tmp_path: Path) -> None:
+    notes, go = tmp_path / "notes", tmp_path / "go"
+    worker = project.start(concurrency=2)
+    job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
+    wait_for_lines(notes)
+    for method in ("segfault", "close_descriptors", "write_everywhere"):
+        assert end(project, project.queue.submit("Fatal", method)).state is State.FAILED
+    go.touch()
+    done = end(project, job)
+    assert (done.state, outcomes(done), done.worker) == (State.DONE, ["succeeded"], worker.name)
 
 
 def test_jobs_behind_the_one_that_killed_its_runner_are_not_charged(project: Project, tmp_path: Path) -> None:
@@ -395,9 +403,20 @@ def test_a_worker_whose_place_was_taken_away_stops(project: Project, tmp_path: P
 # Strange files
 
 
+def bind(path: Path) -> None:
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as strange:  # the address of a socket is short
+        strange.bind(path.name)
+
+
+def sparse(path: Path, size: int) -> None:
+    path.touch()
+    os.truncate(path, size)
+
+
 STRANGE: dict[str, Callable[[Path], object]] = {
     "FIFO": os.mkfifo,
-    "symbolic link": lambda path: path.symlink_to("/etc/passwd"),
+    "socket": bind,
+    "symbolic link": lambda path: path.symlink_to(path.parents[4] / "noisy.py"),
     "dangling link": lambda path: path.symlink_to("/no/such/file"),
     "directory": lambda path: path.mkdir(),
     "full directory": lambda path: (path / "inside").mkdir(parents=True),
@@ -435,6 +454,7 @@ def test_strange_files_among_the_jobs_are_put_aside_and_block_none(project: Proj
         (reason,) = (project.spool / "corrupt").glob(f"*{name}.reason")
         assert reason.read_text("utf-8").strip(), kind
     assert [record["status"] for record in project.errors()] == ["REFUSED"] * len(STRANGE)
+    assert (project.root / "noisy.py").read_bytes() == (PROJECT / "noisy.py").read_bytes()  # what the link points to
     assert "Traceback" not in worker.says()
 
 
@@ -478,26 +498,6 @@ def test_a_strange_directory_among_the_jobs_blocks_none(project: Project, tmp_pa
     assert (outside / "precious").exists()
     assert project.queue.counts()[State.CORRUPT] == 3
     assert "Traceback" not in worker.says()
-
-
-def test_what_a_link_points_to_is_left_alone(project: Project, tmp_path: Path) -> None:
-    job = project.queue.submit("Honest", "echo")
-    target = tmp_path / "target"
-    target.write_text("precious", "utf-8")
-    (bucket(project) / a_name()).symlink_to(target)
-    project.drain()
-    assert project.state(job) is State.DONE
-    assert target.read_text("utf-8") == "precious"
-
-
-def test_a_socket_among_the_jobs_blocks_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = project.queue.submit("Honest", "echo", ["fine"])
-    monkeypatch.chdir(bucket(project))  # the address of a socket is short
-    with socket.socket(socket.AF_UNIX) as strange:
-        strange.bind(a_name())
-        project.drain()
-    assert project.queue.get(job.id).result == "fine"
-    assert project.queue.counts()[State.CORRUPT] == 1
 
 
 def test_a_copy_of_a_job_leaves_no_second_record(project: Project) -> None:

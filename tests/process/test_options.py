@@ -142,5 +142,5 @@ def test_code_stays_as_it_was_where_it_is_not(project: Project) -> None:
     assert project.queue.wait(project.queue.submit("Functions", "twice", ["a"]).id, LIMIT).result == "aa"
     text = (project.root / "honest.py").read_text("utf-8")
     project.rewrite("honest.py", text.replace("return text * 2", "return text * 3"))
-    later = project.queue.submit("Functions", "twice", ["a"], delay=1.5)
+    later = project.queue.submit("Functions", "twice", ["a"], delay=1.2)
     assert project.queue.wait(later.id, LIMIT).result == "aa"

@@ -172,11 +172,11 @@ def test_the_grace_is_counted_from_the_request_even_if_the_time_is_over_already(
     project: Project, tmp_path: Path
 ) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
-    worker = project.start(max_time="0.2s", grace="0.5s")
+    worker = project.start(max_time="2s", grace="2s")
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
     wait_for_lines(notes)
     # Another worker lets some time pass: more than the grace, and after the time of the first one is over.
-    project.queue.submit("Honest", "nap", [1])
+    project.queue.submit("Honest", "nap", [5])
     project.drain(drain=False, once=True)
     assert worker.runs()
     worker.send(signal.SIGTERM)

@@ -225,7 +225,7 @@ def lead_a_full_life(spool: SpoolQueue) -> None:
     session.keep_output(0, session.output_path(claims[8]))
     bucket = Path(spool.paths.bucket(5, layout.bucket(0, at_once=True)))
     bucket.mkdir()
-    Path(bucket, "S" * 200 + " strange?.json").write_text("x", encoding="utf-8")
+    Path(bucket, "S" * 200 + " strange!.json").write_text("x", encoding="utf-8")
     Path(bucket, layout.pending_name(0, new_id())).write_text("x", encoding="utf-8")
     other.claim(100)
 

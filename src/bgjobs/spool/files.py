@@ -108,9 +108,9 @@ def read(path: str, most: int) -> bytes:
 
 
 def read_note(path: str) -> str | None:
-    """Return the text of a small file of ours, or None when there is none."""
+    """Return the text of a small file of ours, or None when there is none, or its writer is not done."""
     try:
-        return read(path, 65_536).decode("utf-8", "replace")
+        return read(path, 65_536).decode("utf-8", "replace") or None
     except (OSError, StrangeFileError):
         return None
 

@@ -48,7 +48,7 @@ def kill_leftover(pid: int, birth: str) -> bool:
     If the runner is gone, that is what stayed in its session. If another process has got its number, the session
     must have ended before, and nothing is touched.
     """
-    if pid < _LOWEST_PID or pid == os.getsid(0):
+    if pid < _LOWEST_PID or pid in {os.getpid(), os.getsid(0)}:
         return True
     if _still_alive(pid, birth):
         kill_tree(pid)

@@ -108,7 +108,8 @@ class Honest:
         raise cls("as asked")
 
     def wide_trace(self, size: int) -> None:
-        raise ValueError("x" * size)
+        """Fail with a text that takes six times as much room in JSON."""
+        raise ValueError("\x01" * size)
 
     def return_strange(self, kind: str) -> Any:
         match kind:
