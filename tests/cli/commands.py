@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 ALLOWED = """
 [bgjobs]
 retries = 0

@@ -68,11 +68,11 @@ def test_not_one_job_more_even_if_urgent_ones_come(project: Project, tmp_path: P
 
 def test_a_worker_ends_after_its_time_and_lets_the_running_job_finish(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
-    worker = project.start(max_time=0.5)
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
+    worker = project.start(max_time=2)
     wait_for_lines(notes)
     # Another worker runs this one when the time of the first is over.
-    later = project.queue.submit("Honest", "echo", delay=1)
+    later = project.queue.submit("Honest", "echo", delay=2)
     project.start()
     assert project.queue.wait(later.id, LIMIT).worker != worker.name
     assert worker.runs()

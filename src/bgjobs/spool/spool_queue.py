@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +70,6 @@ class SpoolQueue:
 
     def _set_up(self) -> None:
         root = self.paths.root
-        if any(files.names(os.path.join(root, *name.split("/"))) for name in layout.IN_USE):
-            raise SpoolError(f"the spool {root} has lost its VERSION file", hint="restore it, or use another --spool")
         os.makedirs(root, exist_ok=True)
         network = system.network_filesystem(root)
         if network:
@@ -82,12 +81,17 @@ class SpoolQueue:
 
         files.make_directory(os.path.dirname(self.paths.claim_lock))
         setting_up = locks.ClaimLock(self.paths.claim_lock)
-        with setting_up.held(SET_UP_S):
-            for directory in self.paths.directories():
-                files.make_directory(directory)
-            if not files.exists(self.paths.version):
-                self._publish_version()
-        setting_up.close()
+        with closing(setting_up), setting_up.held(SET_UP_S):
+            if not files.exists(self.paths.version):  # or somebody else was faster
+                self._fill()
+
+    def _fill(self) -> None:
+        if any(files.names(os.path.join(self.paths.root, *name.split("/"))) for name in layout.IN_USE):
+            hint = "restore it, or use another --spool"
+            raise SpoolError(f"the spool {self.paths.root} has lost its VERSION file", hint=hint)
+        for directory in self.paths.directories():
+            files.make_directory(directory)
+        self._publish_version()
 
     def _publish_version(self) -> None:
         if not files.exists(self.paths.doorbell):
