@@ -15,8 +15,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-check
 PYTHON ?=
 ARGS ?=
-# Most tests wait for processes most of the time: two at a time take little more than half as long.
-JOBS ?= 2
+# Most tests wait for processes most of the time: three at a time on two cores take a third as long.
+JOBS ?= 3
 # Each of the test processes has to find the tests in the same order: some come out of sets.
 TESTS = PYTHONHASHSEED=0 RUN -m pytest tests -q -n $(JOBS) $(ARGS)
 
