@@ -17,8 +17,7 @@ PYTHON ?=
 ARGS ?=
 # Most tests wait for processes most of the time: three at a time on two cores take a third as long.
 JOBS ?= 3
-# Each of the test processes has to find the tests in the same order: some come out of sets.
-TESTS = PYTHONHASHSEED=0 RUN -m pytest tests -q -n $(JOBS) $(ARGS)
+TESTS = RUN -m pytest tests -q -n $(JOBS) $(ARGS)
 
 # The stamps: the environment, bgjobs installed as a user has it, and installed in place with one of the extras.
 # The last two replace each other, so each removes the other's stamp.

@@ -25,3 +25,8 @@ def _no_settings_from_outside() -> Iterator[None]:
             if name.startswith("BGJOBS_"):
                 patch.delenv(name)
         yield
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a case with a set the same in every process: they are to find the same tests when they share them."""
+    return repr(sorted(val, key=repr)) if isinstance(val, set | frozenset) else None

@@ -163,7 +163,7 @@ def test_list_as_json_is_one_object_a_line_like_that_of_status(finished: Finishe
         (["--class", "Work", "--method", "add", "--state", "done"], {"done"}),
         (["--limit", "0"], None),
     ],
-    ids=str,
+    ids=lambda value: repr(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_list_takes_conditions(finished: Finished, options: list[str], names: set[str] | None) -> None:
     wanted = set(finished.jobs) if names is None else names
@@ -188,7 +188,7 @@ def test_list_sorts_and_limits(finished: Finished) -> None:
         (["--sort", "size"], "bad-sort"),
         (["--limit", "-1"], "usage"),
     ],
-    ids=str,
+    ids=lambda value: repr(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_list_refuses_conditions_that_cannot_be(finished: Finished, options: list[str], code: str) -> None:
     result = finished.bgjobs("list", "--json", *options)

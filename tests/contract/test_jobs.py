@@ -122,7 +122,7 @@ def test_jobs_are_listed_newest_first(backend: Backend, workers: Sessions) -> No
     assert {job.id: job.state for job in listed} == {job.id: state for state, job in jobs.items()}
 
 
-@pytest.mark.parametrize("state", set(State) - {State.CORRUPT, State.WAITING})
+@pytest.mark.parametrize("state", sorted(set(State) - {State.CORRUPT, State.WAITING}))
 def test_jobs_are_listed_by_state(backend: Backend, workers: Sessions, state: State) -> None:
     jobs = one_in_each_state(backend, workers)
     listed = list(backend.jobs(Filter(states=frozenset({state}))))
