@@ -32,12 +32,12 @@ def test_every_job_runs_exactly_once_and_each_worker_gets_a_share(project: Proje
 
 def test_workers_and_submitters_come_and_go(project: Project, tmp_path: Path) -> None:
     signed = tmp_path / "signed"
-    workers = [project.start(grace=0) for _ in range(2)]
+    workers = [project.start() for _ in range(2)]
     jobs = []
     for number in range(200):
         jobs.append(project.queue.submit("Honest", "sign", [str(signed)], priority=number % 10))
         if number in {60, 120}:
-            workers.append(project.start(grace=0))
+            workers.append(project.start())
             assert workers.pop(0).ready().stop() == 0
     wait_until(lambda: project.queue.counts()[State.DONE] == 200, pause=0.05)
     assert sorted(lines(signed)) == sorted(job.id for job in jobs)
