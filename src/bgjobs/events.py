@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bgjobs import system
+from bgjobs import disk
 from bgjobs.job import Cancelled, Crashed, Interrupted, Outcome, Raised, Refused, State, Succeeded, TimedOut
 from bgjobs.job import show_priority as level
 
@@ -149,15 +149,15 @@ _ERROR_STATUS = {Raised: "FAILED", TimedOut: "TIMEOUT", Crashed: "CRASHED"}
 def _append(path: str, data: bytes) -> None:
     # Opened anew for each batch: another worker may have rotated the file away, and Windows renames no open file.
     try:
-        descriptor = system.open_create_append(path)
+        descriptor = disk.open_create_append(path)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = system.open_create_append(path)
+        disk.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        descriptor = disk.open_create_append(path)
     try:
         while data:
-            data = data[os.write(descriptor, data) :]
+            data = data[disk.write(descriptor, data) :]
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def _complain(text: str) -> None:
@@ -174,12 +174,12 @@ def rotate(directory: str) -> None:
     for name in (STATUS_LOG, ERROR_LOG):
         path = os.path.join(directory, name)
         try:
-            if os.stat(path).st_size < MOST_BYTES:
+            if disk.stat(path).st_size < MOST_BYTES:
                 continue
             for number in range(KEPT - 1, 0, -1):
                 older = path if number == 1 else f"{path}.{number - 1}"
                 if os.path.exists(older):
-                    system.replace(older, f"{path}.{number}")
+                    disk.replace(older, f"{path}.{number}")
         except OSError:
             continue  # the next round tries again; a log that is too long harms nobody
 

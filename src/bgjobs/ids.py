@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from threading import Lock
+
+from bgjobs import clock
 
 ID_PATTERN = r"0[0-9a-f][0-9a-hjkmnp-tv-z]{24}"  # of a moment before the year 2527: all that a file name can hold
 ID = re.compile(ID_PATTERN, re.ASCII)
@@ -26,7 +27,7 @@ def new_id(ms: int | None = None) -> str:
     a process, so that the ids of one process sort in the order in which they were made, even within a millisecond.
     """
     global _last_ms, _counter  # noqa: PLW0603 - the order of ids within a process is process-wide
-    now = time.time_ns() // 1_000_000 if ms is None else ms
+    now = clock.now_ms() if ms is None else ms
     with _lock:
         _counter = (_counter + 1) % (1 << COUNTER_BITS) if now == _last_ms else 0
         _last_ms = now

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bgjobs import secrets, settings, signatures
+from bgjobs import clock, secrets, settings, signatures
 from bgjobs.allowlist import Allowlist, Target
 from bgjobs.arguments import check, needs_conversion
 from bgjobs.backend import Filter
@@ -122,7 +122,7 @@ class Queue:
             target = self.allowlist.target(request.class_name, request.method)
             text = self._check_arguments(target, request, {} if known is None else known)
         except RefusedError as error:
-            self.log.refused_at_submit(request.class_name, request.method, error.code, str(error), datetime.now(UTC))
+            self.log.refused_at_submit(request.class_name, request.method, error.code, str(error), clock.now())
             raise
         return new_job(target, request, text=text)
 

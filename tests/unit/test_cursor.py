@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bgjobs import disk
 from bgjobs.ids import new_id
 from bgjobs.spool import cursor, layout
 from bgjobs.spool.cursor import Cursor
@@ -88,13 +89,13 @@ def fresh() -> Iterator[Pending]:
 def watch_listings(patch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows by the name of each directory that is listed."""
     listed: list[str] = []
-    listdir = os.listdir
+    listdir = disk.listdir
 
     def watched(path: str) -> list[str]:
         listed.append(Path(path).name)
         return listdir(path)
 
-    patch.setattr(os, "listdir", watched)
+    patch.setattr(disk, "listdir", watched)
     return listed
 
 

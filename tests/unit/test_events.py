@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bgjobs import events, lifecycle
+from bgjobs import disk, events, lifecycle
 from bgjobs.events import ERROR_LOG, STATUS_LOG, Log
 from bgjobs.job import (
     Cancelled,
@@ -395,7 +395,7 @@ def test_a_record_is_whole_however_little_the_system_takes_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:50]))
+    monkeypatch.setattr(disk, "write", lambda descriptor, data: write(descriptor, bytes(data)[:50]))
     log = Log(str(tmp_path))
     log.started(RUNNING, NOW)
     log.started(RUNNING, NOW)
@@ -415,7 +415,7 @@ def test_what_is_logged_together_is_one_write_to_each_log(tmp_path: Path, monkey
         writes.append(len(data))
         return write(descriptor, data)
 
-    monkeypatch.setattr(os, "write", counted)
+    monkeypatch.setattr(disk, "write", counted)
     log = Log(str(tmp_path))
     with log.together():
         log.started(RUNNING, NOW)

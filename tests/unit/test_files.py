@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs import system
+from bgjobs import disk
 from bgjobs.spool import files
 from bgjobs.spool.files import StrangeFileError
 
@@ -38,14 +38,14 @@ def write_little(patch: pytest.MonkeyPatch, most: int) -> list[int]:
         sizes.append(len(data))
         return write(descriptor, bytes(data)[:most])
 
-    patch.setattr(os, "write", short)
+    patch.setattr(disk, "write", short)
     return sizes
 
 
-def fail(patch: pytest.MonkeyPatch, where: object, name: str, error: OSError, *, after: int = 0) -> list[int]:
+def fail(patch: pytest.MonkeyPatch, name: str, error: OSError, *, after: int = 0) -> list[int]:
     """Let a function fail from its call number `after` on; return a list that grows with each call."""
     calls: list[int] = []
-    real = getattr(where, name)
+    real = getattr(disk, name)
 
     def failing(*args: object) -> object:
         calls.append(1)
@@ -53,7 +53,7 @@ def fail(patch: pytest.MonkeyPatch, where: object, name: str, error: OSError, *,
             raise error
         return real(*args)
 
-    patch.setattr(where, name, failing)
+    patch.setattr(disk, name, failing)
     return calls
 
 
@@ -90,7 +90,7 @@ def test_all_is_written_however_little_the_system_takes_at_a_time(tmp_path: Path
 def test_a_file_that_could_not_be_written_leaves_nothing_behind(tmp_path: Path, after: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         write_little(patch, 10)
-        fail(patch, os, "write", FULL, after=after)
+        fail(patch, "write", FULL, after=after)
         with pytest.raises(OSError, match="No space"):
             files.create(str(tmp_path / "job"), b"x" * 100, sync=True)
     assert list(tmp_path.iterdir()) == []
@@ -98,7 +98,7 @@ def test_a_file_that_could_not_be_written_leaves_nothing_behind(tmp_path: Path, 
 
 def test_a_file_that_could_not_be_synced_leaves_nothing_behind_and_is_not_synced_again(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        calls = fail(patch, system, "sync_file", BROKEN)
+        calls = fail(patch, "sync_file", BROKEN)
         with pytest.raises(OSError, match="Input/output"):
             files.create(str(tmp_path / "job"), b"data", sync=True)
     assert len(calls) == 1
@@ -110,10 +110,10 @@ def test_a_published_file_lies_where_it_belongs_and_nowhere_else(tmp_path: Path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"job": b"data\n"}
 
 
-@pytest.mark.parametrize(("where", "name"), [(os, "write"), (system, "move"), (system, "sync_file")])
-def test_a_file_that_could_not_be_published_lies_nowhere(tmp_path: Path, where: object, name: str) -> None:
+@pytest.mark.parametrize("name", ["write", "move", "sync_file"])
+def test_a_file_that_could_not_be_published_lies_nowhere(tmp_path: Path, name: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        calls = fail(patch, where, name, BROKEN)
+        calls = fail(patch, name, BROKEN)
         with pytest.raises(OSError, match="Input/output"):
             files.create_and_publish(str(tmp_path / "fresh"), b"data", str(tmp_path / "job"))
     assert len(calls) == 1
@@ -126,7 +126,7 @@ def test_a_job_claimed_before_its_sync_failed_is_no_trouble_for_the_submitter(tm
         raise BROKEN
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(system, "sync_file", claimed)
+        patch.setattr(disk, "sync_file", claimed)
         with pytest.raises(OSError, match="Input/output"):
             files.create_and_publish(str(tmp_path / "fresh"), b"data", str(tmp_path / "job"))
     assert [path.name for path in tmp_path.iterdir()] == ["claimed"]
@@ -240,7 +240,7 @@ def test_all_is_read_however_little_the_system_gives_at_a_time(tmp_path: Path) -
     path.write_bytes(b"0123456789" * 10)
     read = os.read
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
+        patch.setattr(disk, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
         assert files.read(str(path), MOST) == b"0123456789" * 10
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bgjobs import clock
 from bgjobs.errors import BadArgumentsError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Call:
         try:
             self.kwargs = _by_name(keywords or ())
         except RefusedError as error:
-            queue.log.refused_at_submit(class_name, method, error.code, str(error), datetime.now(UTC))
+            queue.log.refused_at_submit(class_name, method, error.code, str(error), clock.now())
             raise
 
 

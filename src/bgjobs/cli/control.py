@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from bgjobs import clock
 from bgjobs.cli import options, output
 from bgjobs.cli.filters import Conditions
 from bgjobs.errors import AlreadyEndedError, BgjobsError, UsageError
@@ -47,7 +47,7 @@ def cancel(
         error=error,
     )
     conditions.check_choice(ids, every=every)
-    where = conditions.filter(datetime.now(UTC), among=ACTIVE, default=ACTIVE)
+    where = conditions.filter(clock.now(), among=ACTIVE, default=ACTIVE)
     queue = Queue.open(config=config, spool=spool)
     chosen = [job.id for job in queue.jobs(where)] if every else ids or []
     return _each(chosen, lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
@@ -84,7 +84,7 @@ def retry(
         error=error,
     )
     conditions.check_choice(ids, every=every)
-    where = conditions.filter(datetime.now(UTC), among=RETRIED, default=frozenset({State.FAILED}))
+    where = conditions.filter(clock.now(), among=RETRIED, default=frozenset({State.FAILED}))
     queue = Queue.open(config=config, spool=spool)
     chosen = [job.id for job in queue.jobs(where)] if every else ids or []
     act = _rehearse if dry_run else _retry

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
+from bgjobs import clock
 from bgjobs.cli import details, moments, options, output
 from bgjobs.cli.filters import Conditions
 from bgjobs.errors import UsageError
@@ -51,7 +52,7 @@ def list_jobs(
     """List jobs, newest first. Elsewhere than on a terminal: one line each, with tabs between the columns."""
     if sort not in ORDERS:
         raise UsageError(f"bad --sort {sort[:40]!r}", hint=f"use one of {', '.join(ORDERS)}", code="bad-sort")
-    now = datetime.now(UTC)
+    now = clock.now()
     conditions = Conditions(
         states=states,
         class_name=class_name,

@@ -6,9 +6,9 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from bgjobs import clock
 from bgjobs.cli import details, moments, output, tailing
 from bgjobs.events import STATUS_LOG
 from bgjobs.job import Job, State, show_priority
@@ -75,5 +75,5 @@ def _news(job: Job) -> output.Span:
     if job.state is State.DONE and job.result_json is not None:
         return (bytes(job.result_json).decode("utf-8", "replace"), "green")
     if job.state is State.SCHEDULED:
-        return (f"not before {moments.compact(job.not_before, datetime.now(UTC))}", "dim")
+        return (f"not before {moments.compact(job.not_before, clock.now())}", "dim")
     return ("", "")

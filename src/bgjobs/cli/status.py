@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from bgjobs import clock
 from bgjobs.cli import details, options, output, overview
 from bgjobs.queue import Queue
 
@@ -52,7 +52,7 @@ class _View:
 
     def look(self) -> None:
         """Look once more."""
-        now = datetime.now(UTC)
+        now = clock.now()
         if self._job_id is None:
             seen = overview.look(self._queue, now)
             self.value = overview.to_json(seen, self._queue)

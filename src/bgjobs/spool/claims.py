@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from bgjobs import events, system
+from bgjobs import clock, disk, events, system
 from bgjobs.backend import Begin, Claim
 from bgjobs.errors import SessionLostError
 from bgjobs.ids import id_ms, new_id
@@ -21,7 +20,7 @@ from bgjobs.spool.recovery import Recovery, dissolve, remove_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from filelock import FileLock
 
@@ -47,7 +46,7 @@ class SpoolSession:
         self._info = info
         self._boot = system.boot_id()
         self._selection = selection
-        self._version = os.stat(self._paths.version).st_ino
+        self._version = disk.stat(self._paths.version).st_ino
         with suppress(OSError):
             prune.sweep_tmp(self._paths)
         self._alive = self._enter()
@@ -67,7 +66,7 @@ class SpoolSession:
         directory = self._paths.worker(self.id)
         files.make_directory(directory)
         lock = locks.hold_for_life(os.path.join(directory, "alive.lock"))
-        self._alive_inode = os.stat(os.path.join(directory, "alive.lock")).st_ino
+        self._alive_inode = disk.stat(os.path.join(directory, "alive.lock")).st_ino
         about = {
             "boot": system.boot_id(),
             "birth": system.birth(self._info.pid),
@@ -105,7 +104,7 @@ class SpoolSession:
             if is_ours and self._rounds % ROTATE_EVERY == 1:
                 events.rotate(self._spool.log_dir)
             claims, count = self._paths.claims_of(self.id), 0
-            for candidate in self._cursor.candidates(milliseconds(datetime.now(UTC)), above=above):
+            for candidate in self._cursor.candidates(clock.now_ms(), above=above):
                 source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
                 if self._selection.classes is not None and not self._selected(source, candidate.name):
                     continue
@@ -180,17 +179,17 @@ class SpoolSession:
             # It stays where it is. Nothing else may suffer from that.
             if path not in self._noted:
                 self._noted.add(path)
-                self._log.left_alone(os.path.basename(path), f"{reason}; {error.strerror}", datetime.now(UTC))
+                self._log.left_alone(os.path.basename(path), f"{reason}; {error.strerror}", clock.now())
             return
-        self._log.corrupt(os.path.basename(path), reason, datetime.now(UTC))
+        self._log.corrupt(os.path.basename(path), reason, clock.now())
 
     def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
-        later = milliseconds(datetime.now(UTC)) + layout.MINUTE_MS
+        later = clock.now_ms() + layout.MINUTE_MS
         self._mover.to_pending(path, priority, max(later, not_before_ms), job_id, at_once=False)
         if job_id not in self._noted:
             self._noted.add(job_id)
-            self._log.left_alone(job_id, "written by a newer bgjobs", datetime.now(UTC))
+            self._log.left_alone(job_id, "written by a newer bgjobs", clock.now())
 
     # Running
 
@@ -282,7 +281,7 @@ class SpoolSession:
         if by is not None:
             files.remove(wish)
             self._spool.cancel(job_id, by)
-        system.ring(self._paths.doorbell)
+        disk.ring(self._paths.doorbell)
 
     # Living
 
@@ -316,7 +315,7 @@ class SpoolSession:
             (self._paths.worker(self.id, "alive.lock"), self._alive_inode),
         ):
             try:
-                same = os.stat(path).st_ino == inode
+                same = disk.stat(path).st_ino == inode
             except OSError:
                 same = False
             if not same:
@@ -328,11 +327,11 @@ class SpoolSession:
 
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
-        return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=datetime.now(UTC))
+        return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
 
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
-        ms = self._cursor.next_ms(milliseconds(datetime.now(UTC)))
+        ms = self._cursor.next_ms(clock.now_ms())
         return None if ms is None else moment(ms)
 
     def leave(self) -> None:

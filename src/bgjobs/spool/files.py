@@ -1,4 +1,4 @@
-"""The few steps on files that everything in the spool is made of. No other module here touches the disk.
+"""The few steps on files that everything in the spool is made of.
 
 Each raises OSError as the system gives it. None of them repeats a failed sync: after an error the kernel may have
 dropped the data and call it clean, so a second success would mean nothing.
@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from bgjobs import system
+from bgjobs import disk, system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,16 +23,16 @@ class StrangeFileError(Exception):
 
 def create(path: str, data: bytes, *, sync: bool) -> None:
     """Make a new file that holds the data, on the disk if `sync`. Leave nothing behind on failure."""
-    descriptor = system.open_new(path)
+    descriptor = disk.open_new(path)
     try:
         try:
             write_all(descriptor, data)
             if sync:
-                system.sync_file(descriptor)
+                disk.sync_file(descriptor)
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
     except OSError:
-        system.unlink(path)
+        disk.unlink(path)
         raise
 
 
@@ -41,16 +41,16 @@ def create_and_publish(path: str, data: bytes, target: str) -> None:
 
     Only where syncing a moved file also makes its new name durable (`system.one_fsync_is_safe`).
     """
-    descriptor = system.open_new(path)
+    descriptor = disk.open_new(path)
     place = path
     try:
         try:
             write_all(descriptor, data)
-            system.move(path, target)
+            disk.move(path, target)
             place = target
-            system.sync_file(descriptor)
+            disk.sync_file(descriptor)
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
     except OSError:
         # Unlinking the published name may miss: a worker can have claimed the job already. It was not acknowledged,
         # so it may run or not.
@@ -62,38 +62,38 @@ def write_all(descriptor: int, data: bytes) -> None:
     """Write all of it, however little the system takes at a time."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[disk.write(descriptor, view) :]
 
 
 def append(path: str, line: bytes) -> None:
     """Append one line, in one write, to a file of ours. A torn line before it is closed off first."""
-    descriptor = system.open_append(path)
+    descriptor = disk.open_append(path)
     try:
-        state = os.fstat(descriptor)
+        state = disk.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "not a plain file", path)
         if state.st_size and _last_byte(descriptor) != b"\n":
             line = b"\n" + line
         write_all(descriptor, line)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def _last_byte(descriptor: int) -> bytes:
-    os.lseek(descriptor, -1, os.SEEK_END)
-    return os.read(descriptor, 1)
+    disk.lseek(descriptor, -1, os.SEEK_END)
+    return disk.read(descriptor, 1)
 
 
 def read(path: str, most: int) -> bytes:
     """Return the content of a plain file of ours of at most so many bytes, or raise StrangeFileError."""
     try:
-        descriptor = system.open_read(path)
+        descriptor = disk.open_read(path)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO, errno.EMLINK}:
             raise StrangeFileError("a symbolic link, socket or device") from None
         raise
     try:
-        state = os.fstat(descriptor)
+        state = disk.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise StrangeFileError("not a plain file")
         if state.st_nlink > 1:
@@ -104,7 +104,7 @@ def read(path: str, most: int) -> bytes:
             raise StrangeFileError(f"{state.st_size} bytes, more than {most}")
         return _read_all(descriptor, state.st_size)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def read_note(path: str) -> str | None:
@@ -116,9 +116,9 @@ def read_note(path: str) -> str | None:
 
 
 def _read_all(descriptor: int, size: int) -> bytes:
-    data = os.read(descriptor, size + 1)
+    data = disk.read(descriptor, size + 1)
     while len(data) < size:
-        more = os.read(descriptor, size - len(data))
+        more = disk.read(descriptor, size - len(data))
         if not more:
             break
         data += more
@@ -127,7 +127,7 @@ def _read_all(descriptor: int, size: int) -> bytes:
 
 def move(source: str, target: str) -> None:
     """Move a file or directory in one step. Raises FileNotFoundError when somebody else was faster."""
-    system.move(source, target)
+    disk.move(source, target)
 
 
 def replace_content(path: str, data: bytes) -> None:
@@ -135,13 +135,13 @@ def replace_content(path: str, data: bytes) -> None:
     fresh = f"{path}.new"
     remove(fresh)
     create(fresh, data, sync=False)
-    system.replace(fresh, path)
+    disk.replace(fresh, path)
 
 
 def remove(path: str) -> None:
     """Remove a file, if it is there."""
     try:
-        system.unlink(path)
+        disk.unlink(path)
     except FileNotFoundError:
         pass
 
@@ -149,7 +149,7 @@ def remove(path: str) -> None:
 def make_directory(path: str) -> None:
     """Make a directory that only its owner may enter, if it is not there."""
     try:
-        os.mkdir(path, 0o700)
+        disk.mkdir(path, 0o700)
     except FileExistsError:
         pass
 
@@ -157,7 +157,7 @@ def make_directory(path: str) -> None:
 def remove_directory(path: str) -> bool:
     """Remove an empty directory; return whether it is gone."""
     try:
-        os.rmdir(path)
+        disk.rmdir(path)
     except FileNotFoundError:
         return True
     except OSError:
@@ -167,18 +167,22 @@ def remove_directory(path: str) -> bool:
 
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
-    system.sync_directory(path)
+    disk.sync_directory(path)
 
 
 def exists(path: str) -> bool:
     """Tell whether anything has this name, even a dangling link."""
-    return os.path.lexists(path)
+    try:
+        disk.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def is_directory(path: str) -> bool:
     """Tell whether a directory lies there, and not just a link to one."""
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
+        return stat.S_ISDIR(disk.lstat(path).st_mode)
     except FileNotFoundError:
         return False
 
@@ -186,7 +190,7 @@ def is_directory(path: str) -> bool:
 def names(path: str) -> list[str]:
     """Return the names in a directory in no order; none if it does not exist."""
     try:
-        return os.listdir(path)
+        return disk.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -194,14 +198,14 @@ def names(path: str) -> list[str]:
 def changed_ns(path: str) -> int | None:
     """Return when the names in a directory last changed, in ns, or None if it does not exist."""
     try:
-        return os.stat(path).st_mtime_ns
+        return disk.stat(path).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def remove_tree(path: str) -> Iterator[str]:
     """Remove a directory and all in it, and name each removed file, so that the caller can do it slowly."""
-    with os.scandir(path) as entries:
+    with disk.scandir(path) as entries:
         found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for place, is_directory in found:
         if is_directory:
@@ -214,17 +218,17 @@ def remove_tree(path: str) -> Iterator[str]:
 
 def sync(path: str) -> None:
     """Make the content of a file durable."""
-    descriptor = system.open_append(path)
+    descriptor = disk.open_append(path)
     try:
-        system.sync_file(descriptor)
+        disk.sync_file(descriptor)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def limit(path: str, most: int) -> None:
     """Cut a file to so many bytes when it has grown to twice that."""
     try:
-        if os.stat(path).st_size > 2 * most:
-            os.truncate(path, most)
+        if disk.stat(path).st_size > 2 * most:
+            disk.truncate(path, most)
     except FileNotFoundError:
         return

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout, lock_descriptor, unlock_descriptor
 
-from bgjobs import system
+from bgjobs import disk
 from bgjobs.errors import SpoolError
+from bgjobs.spool import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ def life_lock(path: str) -> FileLock:
 def hold_for_life(path: str) -> FileLock:
     """Take a life lock at once, or raise SpoolError."""
     lock = life_lock(path)
-    if not os.path.isdir(os.path.dirname(path)):
+    if not files.is_directory(os.path.dirname(path)):
         # The spool has vanished. FileLock would make the directory, and all above it.
         raise SpoolError(f"{os.path.dirname(path)} is gone", hint="was the spool moved or unmounted?")
     try:
@@ -67,7 +68,7 @@ class ClaimLock:
     def close(self) -> None:
         """Close the descriptor."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            disk.close(self._descriptor)
             self._descriptor = None
 
     def _opened(self) -> int:
@@ -75,7 +76,7 @@ class ClaimLock:
         if self._descriptor is not None and not is_at(self._descriptor, self._path):
             self.close()
         if self._descriptor is None:
-            self._descriptor = system.open_create_append(self._path)
+            self._descriptor = disk.open_create_append(self._path)
         return self._descriptor
 
 
@@ -92,10 +93,10 @@ def _acquired(descriptor: int, patience_s: float) -> bool:
 def is_at(descriptor: int, path: str) -> bool:
     """Tell whether the open file is still the one at this path."""
     try:
-        there = os.stat(path)
+        there = disk.stat(path)
     except OSError:
         return False
-    here = os.fstat(descriptor)
+    here = disk.fstat(descriptor)
     return here.st_nlink > 0 and (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
 
 
@@ -105,7 +106,7 @@ class Probe:
     def __init__(self, path: str) -> None:
         """Open the lock file. Raises OSError when there is none."""
         self._path = path
-        self._descriptor = system.open_append(path)
+        self._descriptor = disk.open_append(path)
 
     def take(self) -> bool:
         """Take the lock if its holder is gone; then nobody else can take over the same dead worker."""
@@ -122,7 +123,7 @@ class Probe:
 
     def close(self) -> None:
         """Close the descriptor, and so give the lock back."""
-        os.close(self._descriptor)
+        disk.close(self._descriptor)
 
 
 def is_held(path: str) -> bool:

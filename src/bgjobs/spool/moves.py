@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from bgjobs import system
+from bgjobs import disk
 from bgjobs.errors import ClaimLostError
 from bgjobs.ids import new_id
 from bgjobs.job import ENDED, State, milliseconds, moment
@@ -148,7 +148,7 @@ def _fitting(path: str, event: Ending) -> bytes:
     line = record.encoded(event)
     if isinstance(event, record.Back) or event.error is None:
         return line
-    if os.stat(path).st_size + len(line) <= record.MOST_BYTES - KEPT_FREE:
+    if disk.stat(path).st_size + len(line) <= record.MOST_BYTES - KEPT_FREE:
         return line
     return record.encoded(replace(event, error=replace(event.error, traceback="")))
 
@@ -174,10 +174,10 @@ def _plain(name: str) -> str:
 def keep_output(source: str, target: str) -> bool:
     """Move collected output to where it is kept; return whether there was any."""
     try:
-        if os.stat(source).st_size == 0:
+        if disk.stat(source).st_size == 0:
             return False
         files.make_directory(os.path.dirname(target))
-        system.move(source, target)
+        disk.move(source, target)
     except OSError:
         return False  # output is worth less than the job
     return True

@@ -75,7 +75,7 @@ def sweep_tmp(paths: Layout) -> None:
         changed = files.changed_ns(path)
         if path == paths.trash or changed is None or time.time_ns() - changed < SWEEP_AFTER_S * 1_000_000_000:
             continue
-        if os.path.isdir(path) and not os.path.islink(path):
+        if files.is_directory(path):
             for _ in files.remove_tree(path):
                 pass
         else:

@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from bgjobs import system
+from bgjobs import disk, system
 from bgjobs.ids import new_id
 from bgjobs.job import milliseconds
 from bgjobs.spool import files, layout, record
@@ -44,7 +44,7 @@ class Publisher:
                     self._publish_one(priority, bucket, group[0])
                 else:
                     self._publish_group(priority, bucket, group)
-        system.ring(self._paths.doorbell)
+        disk.ring(self._paths.doorbell)
 
     def _publish_one(self, priority: int, bucket: str, job: Job) -> None:
         name = layout.pending_name(milliseconds(job.not_before), job.id)
@@ -105,7 +105,7 @@ class Publisher:
         for job in group:
             name = layout.pending_name(milliseconds(job.not_before), job.id)
             files.create(os.path.join(directory, name), record.line_1(job), sync=False)
-        if self._durable and not system.sync_filesystem(directory):
+        if self._durable and not disk.sync_filesystem(directory):
             for name in files.names(directory):
                 files.sync(os.path.join(directory, name))
             files.sync_directory(directory)

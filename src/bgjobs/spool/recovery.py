@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from bgjobs import system
+from bgjobs import clock, disk, system
 from bgjobs.backend import Claim
 from bgjobs.ids import id_ms
 from bgjobs.job import Attempt, State, milliseconds, moment
@@ -24,6 +23,7 @@ from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from bgjobs.events import Log
     from bgjobs.job import Job
@@ -120,7 +120,7 @@ class Recovery:
             return False
         files.make_directory(self._paths.worker(wid))
         if not files.exists(lock):
-            os.close(system.open_create_append(lock))
+            disk.close(disk.open_create_append(lock))
         return True
 
     def _unready_s(self, wid: str) -> float:
@@ -203,7 +203,7 @@ class Recovery:
     def _decide(
         self, wid: str, path: str, job: Job, last: record.AnyEvent | None, *, blocked: bool
     ) -> Iterator[Claim | None]:
-        now = datetime.now(UTC)
+        now = clock.now()
         ours = last is not None and last.wid == wid
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
@@ -269,11 +269,11 @@ class Recovery:
         if path not in self._told:
             self._told.add(path)
             reason = f"cannot be recovered: {error.strerror}"
-            self._log.left_alone(os.path.basename(path), reason, datetime.now(UTC))
+            self._log.left_alone(os.path.basename(path), reason, clock.now())
 
     def _quarantine(self, path: str, reason: str) -> None:
         moves.quarantine(self._paths, path, reason)
-        self._log.corrupt(os.path.basename(path), reason, datetime.now(UTC))
+        self._log.corrupt(os.path.basename(path), reason, clock.now())
 
 
 def _read_note(path: str) -> RunnerNote | None:

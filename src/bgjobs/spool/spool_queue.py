@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from bgjobs import system
+from bgjobs import clock, disk, system
 from bgjobs.backend import CancelResult, Filter, Selection, Unfinished, WorkerInfo, WorkerView
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms, new_id
@@ -24,6 +23,7 @@ from bgjobs.spool.publish import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from bgjobs.backend import Session
     from bgjobs.events import Log
@@ -70,7 +70,7 @@ class SpoolQueue:
 
     def _set_up(self) -> None:
         root = self.paths.root
-        os.makedirs(root, exist_ok=True)
+        disk.makedirs(root, exist_ok=True)
         network = system.network_filesystem(root)
         if network:
             raise SpoolError(
@@ -262,7 +262,7 @@ class SpoolQueue:
 
     def _cancel_pending(self, place: Place, by: str) -> CancelResult | None:
         """Take the job out of the queue by one move, which decides; None when somebody else was faster."""
-        now = datetime.now(UTC)
+        now = clock.now()
         target = self.paths.ended_path(State.CANCELLED, layout.hour(now), place.job_id)
         files.make_directory(os.path.dirname(target))
         try:
@@ -286,7 +286,7 @@ class SpoolQueue:
             pass
         except FileNotFoundError:
             return None
-        system.ring(self.paths.doorbell)
+        disk.ring(self.paths.doorbell)
         # The worker may have put the job back just before it could see this: then nobody would ever act on it.
         if files.exists(place.path):
             return "requested"
@@ -325,4 +325,4 @@ def _unusable(root: str, error: OSError) -> SpoolError:
 
 
 def _now_ms() -> int:
-    return milliseconds(datetime.now(UTC))
+    return clock.now_ms()

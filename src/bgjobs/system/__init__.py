@@ -18,6 +18,7 @@ if sys.platform == "win32":
     from bgjobs.system.windows import (
         base_environment,
         boot_id,
+        free_space,
         host,
         is_elevated,
         is_mine,
@@ -46,6 +47,7 @@ if sys.platform == "win32":
 else:
     from bgjobs.system.posix import (
         base_environment,
+        free_space,
         host,
         is_elevated,
         is_mine,
@@ -104,6 +106,7 @@ __all__ = [
     "boot_id",
     "children",
     "die_with_parent",
+    "free_space",
     "host",
     "install_interrupt",
     "is_elevated",

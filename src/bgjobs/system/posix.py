@@ -69,6 +69,12 @@ def open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+def free_space(path: str) -> tuple[int, int | None]:
+    """Return how many bytes and how many new files the disk of `path` has room for; None where that has no limit."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
+
+
 def host() -> str:
     """Return the name of this machine."""
     return os.uname().nodename

@@ -90,6 +90,13 @@ def network_filesystem(path: str) -> str | None:
     return "network drive" if drive_type(drive + "\\") == _DRIVE_REMOTE else None
 
 
+def free_space(path: str) -> tuple[int, int | None]:
+    """Return how many bytes the disk of `path` has room for, and None: files have no limit of their own."""
+    import shutil  # noqa: PLC0415 - slow to import
+
+    return shutil.disk_usage(path).free, None
+
+
 def host() -> str:
     """Return the name of this machine."""
     return os.environ.get("COMPUTERNAME", "localhost")

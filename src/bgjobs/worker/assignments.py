@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bgjobs import lifecycle, system
+from bgjobs import clock, lifecycle, system
 from bgjobs.worker.messages import Run, Setup
 from bgjobs.worker.runners import Assignment
 
@@ -23,7 +22,7 @@ def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, run
     job = claim.job
     target = queue.allowlist.target(job.class_name, job.method)
     policy = lifecycle.with_wishes(target.policy, job)
-    begun = lifecycle.started(job, worker=worker, at=datetime.now(UTC))
+    begun = lifecycle.started(job, worker=worker, at=clock.now())
     message = Run(
         id=job.id,
         attempt=begun.charged,

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs import system
+from bgjobs import disk
 from bgjobs.spool import files
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Capture:
             except (OSError, ValueError, AttributeError):
                 continue  # the method closed or replaced it
         try:
-            size = os.stat(self._path).st_size
+            size = disk.stat(self._path).st_size
             if size or self.lost:
                 self._cut(size)
                 self._keep(keep)
@@ -95,9 +95,9 @@ class Capture:
 
     def _cut(self, size: int) -> None:
         if size > self._most:
-            os.truncate(self._path, self._most)
+            disk.truncate(self._path, self._most)
         if self.lost or size > self._most:
-            descriptor = system.open_append(self._path)
+            descriptor = disk.open_append(self._path)
             os.write(descriptor, f"\n[output cut: more than {self._most} bytes]\n".encode())
             os.close(descriptor)
 
@@ -107,14 +107,14 @@ class Capture:
         os.dup2(null, ERR)
         os.close(null)
         try:
-            system.move(self._path, keep)
+            disk.move(self._path, keep)
         except FileNotFoundError:
             files.make_directory(os.path.dirname(keep))  # this one alone: a spool that vanished is not made again
-            system.move(self._path, keep)
+            disk.move(self._path, keep)
         self._redirect()
 
     def _redirect(self) -> None:
-        descriptor = system.open_create_append(self._path)
+        descriptor = disk.open_create_append(self._path)
         os.dup2(descriptor, OUT)
         os.dup2(descriptor, ERR)
         os.close(descriptor)
@@ -126,8 +126,8 @@ class Capture:
     def _heal(self) -> None:
         """Give the next attempt working streams, whatever this one did to them."""
         try:
-            here, there = os.fstat(OUT), os.stat(self._path)
-            same = (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev) and os.fstat(ERR).st_ino == there.st_ino
+            here, there = disk.fstat(OUT), disk.stat(self._path)
+            same = (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev) and disk.fstat(ERR).st_ino == there.st_ino
         except OSError:
             same = False
         if not same:

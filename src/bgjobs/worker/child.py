@@ -15,7 +15,7 @@ from types import CoroutineType
 
 import msgspec
 
-from bgjobs import system
+from bgjobs import clock, system
 from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, Fail, JobCancelled, JobTimeout, Retry, set_current
 from bgjobs.errors import BadArgumentsError, NoSuchTargetError
@@ -167,7 +167,7 @@ class Runner:
             self._running = None
             self._say(refusal)
             return refusal.clean
-        began, start = time.time_ns() // 1_000_000, time.perf_counter()
+        began, start = clock.now_ms(), time.perf_counter()
         if self._capture is not None:
             self._capture.begin(job.max_output)
         traces.mark(job)
@@ -183,7 +183,7 @@ class Runner:
         """Write down that the job begins, or return why it cannot."""
         if job.begin is None:
             return None
-        line = f"{job.begin.head}{time.time_ns() // 1_000_000}{job.begin.tail}"
+        line = f"{job.begin.head}{clock.now_ms()}{job.begin.tail}"
         try:
             files.append(job.begin.path, line.encode())
         except FileNotFoundError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import lifecycle, system
+from bgjobs import clock, lifecycle, system
 from bgjobs.ids import new_id
 from bgjobs.job import Crashed, Job, Outcome, Raised, Refused
 from bgjobs.worker import assignments
@@ -107,7 +107,7 @@ class _Foreground:
 
     def probe(self, target: Target) -> str:
         """Return why the target cannot be called, or nothing."""
-        now = datetime.now(UTC)
+        now = clock.now()
         job = Job(
             id=new_id(),
             class_name=target.class_name,

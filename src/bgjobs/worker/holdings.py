@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bgjobs import lifecycle
+from bgjobs import clock, lifecycle
 from bgjobs.errors import ClaimLostError, NotAllowedError
 from bgjobs.job import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from bgjobs.backend import Claim, Session
     from bgjobs.job import Job
@@ -61,7 +61,7 @@ class Holdings:
         try:
             self._queue.allowlist.target(claim.job.class_name, claim.job.method)
         except NotAllowedError as error:
-            now = datetime.now(UTC)
+            now = clock.now()
             reason = JobError(type=error.code, message=str(error))
             if self.store(claim, lifecycle.failed(claim.job, reason, now)):
                 self._queue.log.refused(claim.job, reason, now)
@@ -113,7 +113,7 @@ class Holdings:
             self._to_return.append((claim, reason))
             return
         else:
-            self._queue.log.handed_back(claim.job, datetime.now(UTC), reason)
+            self._queue.log.handed_back(claim.job, clock.now(), reason)
         self.forget(claim)
 
     def give_back_waiting(self, reason: str) -> None:
@@ -139,7 +139,7 @@ class Holdings:
 
     def end_cancelled(self, claim: Claim, by: str) -> None:
         """Cancel a claimed job that was not begun."""
-        now = datetime.now(UTC)
+        now = clock.now()
         job = lifecycle.cancelled(claim.job, by, now)
         if self.store(claim, job):
             self._queue.log.cancelled(job, now, by)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bgjobs import lifecycle, settings
+from bgjobs import clock, lifecycle, settings
 from bgjobs.allowlist import Allowlist
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
@@ -31,7 +30,7 @@ def recover(session: Session, queue: Queue) -> int:
     """End the attempts of dead workers as lost, and queue their jobs again; return how many there were."""
     count = 0
     for claim in session.recover():
-        now = datetime.now(UTC)
+        now = clock.now()
         worker = claim.job.attempts[-1].worker
         outcome = Crashed(JobError(type="WorkerLost", message=f"worker {worker} died"), worker_lost=True)
         job = lifecycle.after(claim.job, outcome, policy_of(queue, claim.job), now, random.random())  # noqa: S311 - jitter

@@ -6,10 +6,9 @@ import os
 import random
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, lifecycle, system
+from bgjobs import __version__, clock, lifecycle, system
 from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError
 from bgjobs.job import Interrupted
@@ -61,7 +60,7 @@ class Worker:
             host=system.host(),
             pid=os.getpid(),
             concurrency=options.concurrency,
-            started_at=datetime.now(UTC),
+            started_at=clock.now(),
             version=__version__,
         )
         selection = Selection(classes=options.only or None, min_priority=options.min_priority)
@@ -150,7 +149,7 @@ class Worker:
             return
         self._may_be_more = above >= 0 or len(claims) == most
         due = self._session.next_due()
-        wait = POLL_S if due is None else (due - datetime.now(UTC)).total_seconds()
+        wait = POLL_S if due is None else (due - clock.now()).total_seconds()
         self._look_at = time.monotonic() + min(POLL_S, max(0.0, wait))
         self._holdings.add(claims)
 
@@ -192,7 +191,7 @@ class Worker:
             return  # it is not ours any more
         match report:
             case Began(assignment=held):
-                self._queue.log.started(held.job, datetime.now(UTC))
+                self._queue.log.started(held.job, clock.now())
             case Finished(died=True) if not self._session.has_begun(claim):
                 self._put_back(claim, report.assignment)
             case Finished():
@@ -221,7 +220,7 @@ class Worker:
 
     def _finish(self, claim: Claim, report: Finished) -> None:
         """Decide what becomes of the job, and store it."""
-        now, running, outcome = datetime.now(UTC), report.running(), report.outcome
+        now, running, outcome = clock.now(), report.running(), report.outcome
         policy = report.assignment.policy
         job = lifecycle.after(running, outcome, policy, now, random.random())  # noqa: S311 - jitter, not a secret
         if self._holdings.store(claim, job):
@@ -294,7 +293,7 @@ class Worker:
         if not (options.drain or options.once) or self._may_be_more or self._rang or len(self._holdings):
             return False
         try:
-            left = self._queue.backend.unfinished(datetime.now(UTC))
+            left = self._queue.backend.unfinished(clock.now())
         except OSError as error:
             self._say(f"cannot see what is left to do: {error}")
             return False
