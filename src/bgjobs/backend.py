@@ -16,6 +16,22 @@ if TYPE_CHECKING:
 
 
 CancelResult = Literal["cancelled", "requested", "too late", "unknown"]
+RunNowResult = Literal["now", "already due", "running", "too late", "unknown"]
+DeleteResult = Literal["deleted", "not ended", "unknown"]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """Something about the store that a person should know.
+
+    `code` is a stable word. `rule` names the promise that is broken (I1 to I10 of docs/spool.md) and is empty for what
+    breaks none: a leftover, a warning. `repairable` tells whether the next worker, or `doctor --repair`, mends it.
+    """
+
+    code: str
+    message: str
+    path: str = ""
+    rule: str = ""
+    repairable: bool = False
 
 
 class Filter(Struct, frozen=True, kw_only=True):
