@@ -45,10 +45,18 @@ class RunnerNote(Struct, frozen=True):
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, paths: Layout, log: Log, me: str, cancel: Callable[[str, str], object]) -> None:
-        """Know no other worker yet. `cancel` cancels a job wherever it is."""
+    def __init__(
+        self,
+        paths: Layout,
+        log: Log,
+        me: str,
+        cancel: Callable[[str, str], object],
+        inherit: Callable[[str, str], object],
+    ) -> None:
+        """Know no other worker yet. `cancel` cancels a job wherever it is; `inherit` takes over a file to import."""
         self._paths = paths
         self._cancel = cancel
+        self._inherit = inherit
         self._lacking_since: dict[str, float] = {}
         self._told: set[str] = set()
         self._log = log
@@ -179,6 +187,10 @@ class Recovery:
 
         None stands for a file that has to wait.
         """
+        imported = layout.parse_imported(os.path.basename(path))
+        if imported is not None:
+            self._inherit(path, imported)
+            return
         parts = layout.parse_claimed(os.path.basename(path))
         if parts is None:
             self._quarantine(path, "not a claimed job's name")

@@ -43,6 +43,7 @@ class SpoolQueue:
         self.paths = Layout(settings.spool)
         self.log_dir = settings.log_dir
         self.log = log
+        self.durable = settings.durability == "full"
         self._settings = settings
         self._publisher: Publisher | None = None
         try:
@@ -108,7 +109,7 @@ class SpoolQueue:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
         if self._publisher is None:
-            self._publisher = Publisher(self.paths, durable=self._settings.durability == "full")
+            self._publisher = Publisher(self.paths, durable=self.durable)
         try:
             self._publisher.publish(jobs)
         except OSError as error:
@@ -203,7 +204,8 @@ class SpoolQueue:
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Return whether there is work."""
-        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)))
+        incoming = lookup.importable(self.paths)
+        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)), incoming=incoming)
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
