@@ -32,6 +32,7 @@ from tests.contract.stores import (
     got,
     new_job,
     now,
+    recover,
     recover_all,
     wait_until,
 )
@@ -244,7 +245,7 @@ def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: Spool
     Path(spool.paths.incoming).rmdir()
     assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False)
     session = workers.join()
-    assert stat.S_IMODE(os.stat(spool.paths.incoming).st_mode) & 0o77 == 0 or sys.platform == "win32"
+    assert stat.S_IMODE(Path(spool.paths.incoming).stat().st_mode) & 0o77 == 0 or sys.platform == "win32"
     assert imported(spool, session, CALL).state is State.QUEUED
 
 
@@ -291,9 +292,9 @@ BAD: dict[str, tuple[object, str]] = {
     "too long a number": (CALL | {"args": [2**64]}, "beyond 64 bits"),
     "5000 digits": (b'{"format":1,"class":"Mail","method":"send","args":[' + b"7" * 5000 + b"]}", "a job"),
     "text as format": (CALL | {"format": "1"}, "Expected `int`"),
-    "true as priority": (CALL | {"priority": True}, "Expected `int`"),
+    "true as priority": (CALL | {"priority": True}, "got `bool`"),
     "a priority of 10": (CALL | {"priority": 10}, "'priority'"),
-    "a fraction of retries": (CALL | {"retries": 1.0}, "Expected `int`"),
+    "a fraction of retries": (CALL | {"retries": 1.0}, "got `float`"),
     "retries below 0": (CALL | {"retries": -1}, "'retries'"),
     "a moment before 1970": (CALL | {"not_before": -1}, "'not_before'"),
     "a moment in the year 5000": (CALL | {"not_before": 10**14}, "'not_before'"),
@@ -303,7 +304,7 @@ BAD: dict[str, tuple[object, str]] = {
     "a path as class": (CALL | {"class": "../Mail"}, "'class'"),
     "an escape in the method": (CALL | {"method": "send\x1b[31m"}, "'method'"),
     "args as text": (CALL | {"args": "Tony"}, "Expected `array`"),
-    "too many arguments": (CALL | {"args": ["x" * 300_000]}, "300007 bytes"),
+    "too many arguments": (CALL | {"args": ["x" * 300_000]}, "300009 bytes"),
     "too large a file": (CALL | {"submitted_by": "x" * 2**20}, "more than 1048576"),
     "too deep": (deep(31), "deeper than 32"),
     "far too deep": (deep(100_000), "deeper than 32"),
@@ -327,7 +328,7 @@ def test_what_is_no_job_goes_to_corrupt_with_the_reason(spool: SpoolQueue, worke
 
 
 def test_what_is_as_deep_as_allowed_is_a_job(spool: SpoolQueue, workers: Sessions) -> None:
-    assert imported(spool, workers.join(), deep(30)).kwargs
+    assert imported(spool, workers.join(), deep(29)).kwargs
 
 
 def test_a_reason_is_fit_for_a_terminal(spool: SpoolQueue, workers: Sessions) -> None:
@@ -367,8 +368,7 @@ def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
 
 @posix_only
 def test_a_name_that_is_no_text_is_shown_escaped(spool: SpoolQueue, workers: Sessions) -> None:
-    with open(os.path.join(os.fsencode(spool.paths.incoming), b"\xff\n.json"), "wb") as file:
-        file.write(b"{}")
+    hand_in(spool, os.fsdecode(b"\xff\n.json"), {})
     import_all(spool, workers.join())
     assert r"\udcff\n.json" in reason(spool)
     assert any(r"\udcff\n.json" in line for line in log(spool, "background_jobs_errors.log"))
@@ -416,9 +416,15 @@ def watch(patch: pytest.MonkeyPatch, before: Callable[[str, str], None] | None =
 
     def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def step(*args: Any, **named: Any) -> Any:
+            about = f"{args[0]} -> {args[1]}" if name == "move" else str(args[0])
             if before is not None:
-                before(name, str(args[0]))
-            steps.append((name, " ".join(map(str, args[:2])) if name == "move" else str(args[0])))
+                try:
+                    before(name, about)
+                except DeathError:
+                    if name == "close":
+                        real(*args)  # the system does that for a process that ends, and locks go with it
+                    raise
+            steps.append((name, about))
             return real(*args, **named)
 
         return step
@@ -453,26 +459,34 @@ def counted(most: int) -> Callable[[str, str], bool]:
     return is_over
 
 
-def gets_through(workers: Sessions, spool: SpoolQueue, session: Session, steps: int, *, first: bool) -> bool:
+def recover_and_import(spool: SpoolQueue, session: Session) -> None:
+    """Take over from dead workers, and import, until nothing is left that can be."""
+
+    def all_is_done() -> bool:
+        recover(session)
+        import_jobs(session)
+        return is_done(spool)
+
+    wait_until(all_is_done)
+
+
+def gets_through(workers: Sessions, spool: SpoolQueue, session: Session, steps: int) -> bool:
     """Import, and die after so many steps; return whether there were fewer."""
     with pytest.MonkeyPatch.context() as patch:
         die_before(patch, counted(steps))
         try:
-            if not first:
-                recover_all(spool, session)
-            import_all(spool, session)
+            recover_and_import(spool, session)
+            through = True
         except DeathError:
-            workers.abandon(session)
-            return False
-    workers.leave(session)
-    return True
+            through = False
+    (workers.leave if through else workers.abandon)(session)
+    return through
 
 
 def one_job_is_left(spool: SpoolQueue, workers: Sessions) -> None:
     """Let a last worker look after it all, and check that there is one job, and nothing else."""
     session = workers.join()
-    recover_all(spool, session)
-    import_all(spool, session)
+    recover_and_import(spool, session)
     (job,) = stored(spool)
     assert job.args == ("Tony",)
     (claim,) = claim_all(session, 1)
@@ -481,7 +495,7 @@ def one_job_is_left(spool: SpoolQueue, workers: Sessions) -> None:
     assert session.claim(5) == []
     assert {job.id: job.state for job in stored(spool)} == {claim.job.id: State.DONE}
     workers.leave(session)
-    assert names(spool.paths.claimed) == names(spool.paths.workers) == names(spool.paths.incoming) == []
+    assert names(spool.paths.claimed) == names(spool.paths.incoming) == []
     assert corrupt(spool) == []
 
 
@@ -498,7 +512,7 @@ def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Pa
     for steps in range(1000):
         spool, workers = new_spool(tmp_path, store, steps)
         hand_in(spool)
-        through = gets_through(workers, spool, workers.join(), steps, first=True)
+        through = gets_through(workers, spool, workers.join(), steps)
         one_job_is_left(spool, workers)
         if through:
             break
@@ -520,7 +534,7 @@ def test_a_worker_that_dies_at_any_step_of_taking_over_an_import_leaves_one_job(
             with pytest.raises(DeathError):
                 import_all(spool, first)
         workers.abandon(first)
-        through = gets_through(workers, spool, workers.join(), steps, first=False)
+        through = gets_through(workers, spool, workers.join(), steps)
         one_job_is_left(spool, workers)
         if through:
             break
@@ -559,14 +573,15 @@ def _is_done(spool: SpoolQueue) -> bool:
         return False  # the one error met our own look
 
 
+@pytest.mark.usefixtures("_no_pause")
 def test_what_cannot_be_published_waits_named_once_while_others_go_on(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, _no_pause: None
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = workers.join()
     shut = spool.paths.priority(2)
 
     def full(step: str, path: str) -> None:
-        if step in {"mkdir", "move"} and path.startswith(shut):
+        if step in {"mkdir", "move"} and shut in path:
             raise OSError(errno.ENOSPC, "No space left on device", path)
 
     with monkeypatch.context() as patch:
@@ -595,7 +610,7 @@ def test_a_worker_that_leaves_puts_back_what_it_could_not_import(
     hand_in(spool)
 
     def full(step: str, path: str) -> None:
-        if step == "open_new" and os.sep + "tmp" + os.sep in path:
+        if step == "open_new" and path.startswith(spool.paths.tmp):
             raise OSError(errno.ENOSPC, "No space left on device", path)
 
     with monkeypatch.context() as patch:
@@ -684,7 +699,7 @@ def test_a_job_whose_importer_died_before_the_sync_is_synced_before_its_file_goe
 
         def sync_comes(step: str, path: str) -> bool:
             nonlocal published
-            published = published or (step == "move" and os.sep + "tmp" + os.sep in path)
+            published = published or (step == "move" and path.startswith(spool.paths.tmp))
             return published and step in {"sync_file", "sync_directory", "unlink"}
 
         die_before(patch, sync_comes)

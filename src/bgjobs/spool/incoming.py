@@ -15,6 +15,7 @@ from msgspec import Struct
 from bgjobs import clock, disk
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
+from bgjobs.job import milliseconds
 from bgjobs.spool import files, foreign, layout, lookup, moves
 from bgjobs.spool.cursor import Listing
 from bgjobs.spool.line1 import MOST_LINE_1, CorruptError
@@ -51,6 +52,7 @@ class Importer:
         self._me = me
         self._listing = Listing(self._paths.incoming)
         self._names: list[str] = []  # seen and not taken yet, the next one last
+        self._stuck: set[str] = set()
         self._waiting: dict[str, Taken] = {}
         self._again_at = self._take_at = 0.0
         self._told: set[str] = set()
@@ -91,9 +93,11 @@ class Importer:
     # Taking
 
     def _due(self) -> dict[str, Taken]:
-        """Return the files that waited long enough for another try."""
+        """Return the files that waited long enough for another try; let those be taken that could not be before."""
         if time.monotonic() < self._again_at:
             return {}
+        self._names += self._stuck
+        self._stuck.clear()
         due, self._waiting = self._waiting, {}
         return due
 
@@ -114,6 +118,8 @@ class Importer:
             except FileNotFoundError:
                 continue  # another worker was faster, or its program took it back
             except OSError as error:
+                self._stuck.add(name)
+                self._again_at = time.monotonic() + AGAIN_S
                 self._tell_once(name, error)
             else:
                 self._told.discard(name)
@@ -187,10 +193,15 @@ class Importer:
     def _publish(self, jobs: list[Job], batch: dict[str, Taken]) -> int:
         """Publish the jobs as any submission is, and let go of their files last; return how many."""
         try:
+            for job in jobs:
+                if batch[job.id].begun:
+                    # The first try may have left its half of a file there, and the name follows from the id.
+                    files.remove(self._paths.fresh(milliseconds(job.not_before), job.id))
             self._spool.submit(jobs)
         except (OSError, SpoolError) as error:
             for job in jobs:
-                self._wait(job.id, Taken(batch[job.id].name, begun=True), error)
+                # Of several it was perhaps another one: each is named when it fails alone.
+                self._wait(job.id, Taken(batch[job.id].name, begun=True), error if len(jobs) == 1 else None)
             return 0
         for job in jobs:
             self._spool.log.submitted(job, job.submitted_at)

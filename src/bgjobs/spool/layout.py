@@ -150,6 +150,10 @@ class Layout:
         """Return the directory of a bucket."""
         return f"{self.pending}{os.sep}{PRIORITY_NAMES[priority]}{os.sep}{name}"
 
+    def fresh(self, not_before_ms: int, job_id: str) -> str:
+        """Return the path of a new job's file on its way into `pending/`."""
+        return os.path.join(self.tmp, pending_name(not_before_ms, job_id))
+
     def claims_of(self, worker: str) -> str:
         """Return the directory with a worker's claims."""
         return os.path.join(self.claimed, worker)
