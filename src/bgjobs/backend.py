@@ -41,6 +41,13 @@ class Finding(Struct, frozen=True, kw_only=True):
         return bool(self.rule) or self.serious
 
 
+class Fitness(Struct, frozen=True, kw_only=True):
+    """Whether what the store lies on is fit for it: facts by name, and what should be otherwise."""
+
+    facts: dict[str, str | int | bool | None]
+    findings: list[Finding]
+
+
 class Filter(Struct, frozen=True, kw_only=True):
     """Which jobs to list: every condition that is given must hold."""
 
@@ -187,6 +194,9 @@ class Session(Protocol):
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this and leftovers of crashes; return how many jobs went."""
 
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
 
@@ -234,6 +244,12 @@ class Backend(Protocol):
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one."""
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
+
+    def fitness(self) -> Fitness:
+        """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""

@@ -329,6 +329,12 @@ class SpoolSession:
         """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
 
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+        from bgjobs.spool.repair import Repair  # noqa: PLC0415 - workers do without
+
+        return Repair(self._paths, self._log).run()
+
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
         ms = self._cursor.next_ms(clock.now_ms())

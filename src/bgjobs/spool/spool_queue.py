@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import clock, disk, system
-from bgjobs.backend import CancelResult, Filter, Selection, Unfinished, WorkerInfo, WorkerView
+from bgjobs.backend import CancelResult, Filter, Finding, Fitness, Selection, Unfinished, WorkerInfo, WorkerView
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Job, Progress, State, milliseconds, moment
@@ -91,6 +91,9 @@ class SpoolQueue:
             raise SpoolError(f"the spool {self.paths.root} has lost its VERSION file", hint=hint)
         for directory in self.paths.directories():
             files.make_directory(directory)
+        from bgjobs.spool import fitness  # noqa: PLC0415 - a spool is set up once
+
+        fitness.refuse_unfit(self.paths)
         self._publish_version()
 
     def _publish_version(self) -> None:
@@ -293,11 +296,28 @@ class SpoolQueue:
         files.remove(wish)
         return None
 
+    # Health
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the spool against its promises, while workers go on; `quick` leaves ended jobs unread."""
+        from bgjobs.spool import fsck  # noqa: PLC0415 - filelock is slow to import
+
+        return fsck.check(self.paths, quick=quick)
+
+    def fitness(self) -> Fitness:
+        """Try whether what the spool lies on can keep its promises: disk, locks, clock, room."""
+        from bgjobs.spool import fitness  # noqa: PLC0415 - rarely asked for
+
+        return fitness.look(self.paths, self._settings)
+
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""
+        from bgjobs.spool import fitness, repair  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
         try:
+            fitness.refuse_unfit(self.paths)
+            repair.make_ground(self.paths)
             return SpoolSession(self, info, selection, self._settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
