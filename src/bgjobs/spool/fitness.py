@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bgjobs.settings import Settings
     from bgjobs.spool.layout import Layout
-    from bgjobs.system.disk_facts import DiskFacts
+    from bgjobs.system.disks import DiskFacts
 
 Facts = dict[str, str | int | bool | None]
 

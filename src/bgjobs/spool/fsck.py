@@ -214,7 +214,11 @@ def _strange(path: str, *, can_go: bool = False) -> Iterator[Finding]:
 
 
 def _closed(directory: str) -> list[Finding]:
-    files.names(directory)  # raises what it raised before
+    try:
+        files.names(directory)
+    except OSError as error:
+        error.filename = directory
+        raise
     return []
 
 
