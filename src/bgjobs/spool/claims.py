@@ -10,7 +10,7 @@ import msgspec
 
 from bgjobs import clock, disk, events, system
 from bgjobs.backend import Begin, Claim
-from bgjobs.errors import SessionLostError
+from bgjobs.errors import ClaimLostError, SessionLostError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
@@ -168,7 +168,19 @@ class SpoolSession:
         except NewerFormatError:
             self._put_aside(path, priority, not_before_ms, job_id)
             return None
+        if job.finished_at is not None:
+            self._finish_move(path, job_id)
+            return None
         return Claim(job, path)
+
+    def _finish_move(self, path: str, job_id: str) -> None:
+        """Move a job that has ended to where it belongs: somebody put it back into the queue, or a power cut did."""
+        ends = [e for e in record.events(files.read(path, record.MOST_BYTES)) if isinstance(e, record.End)]
+        if ends[-1].state in layout.ENDED_DIRECTORIES:
+            with suppress(ClaimLostError):
+                self._mover.to_ended(path, job_id, ends[-1].state, moment(ends[-1].at))
+        else:
+            self._quarantine(path, f"it has ended as {ends[-1].state}, which is no end")
 
     def _quarantine(self, path: str, reason: str) -> None:
         try:

@@ -50,9 +50,9 @@ def repair(queue: Queue) -> list[str]:
     """
     info = WorkerInfo(host=system.host(), pid=os.getpid(), concurrency=0, started_at=clock.now(), version=__version__)
     session = queue.backend.join(info, Selection())
-    done = []
     try:
-        done += [f"{count} attempts of dead workers ended as lost"] if (count := _recover_all(session, queue)) else []
+        count = _recover_all(session, queue)
+        done = [f"ended {count} lost {'attempt' if count == 1 else 'attempts'} of dead workers"] if count else []
         done += session.mend()
         session.tidy(keep_done=queue.settings.keep_done, keep_failed=queue.settings.keep_failed)
     finally:
