@@ -96,7 +96,7 @@ def test_a_look_leaves_nothing_behind(spool: SpoolQueue) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts are looked up in /proc")
 def test_a_disk_in_memory_is_named(tmp_path: Path) -> None:
     place = tmp_path / "memory"
-    with mounted("-t", "tmpfs", "-o", "size=4m", "none", at=place):
+    with mounted("-t", "tmpfs", "-o", "size=40m", "none", at=place):
         spool = SpoolStore(str(place)).open()
         seen = spool.fitness()
         codes = {finding.code: finding.wrong for finding in seen.findings}
@@ -216,7 +216,7 @@ def test_jobs_that_ended_in_the_future_are_named(spool: SpoolQueue) -> None:
         ((2**40, None), None),
         ((2**20 * 50, 10**6), False),
         ((100, 10**6), True),
-        ((2**40, 500), False),
+        ((2**40, 300), False),
         ((2**40, 0), True),
     ],
 )
@@ -260,8 +260,8 @@ def test_a_spool_that_cannot_be_written_is_found(spool: SpoolQueue, monkeypatch:
 @posix_only
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a child with another user needs root and setpriv")
 def test_logs_that_cannot_be_written_are_only_a_remark(spool: SpoolQueue, tmp_path: Path) -> None:
-    Path(spool.log_dir).mkdir(exist_ok=True)
-    Path(spool.log_dir).chmod(0o500)
+    Path(spool.settings.log_dir).mkdir(exist_ok=True)
+    Path(spool.settings.log_dir).chmod(0o500)
     findings = found(spool)
     expected = set() if system.is_elevated() else {"logs-closed"}  # root may write everywhere
     assert set(findings) == expected

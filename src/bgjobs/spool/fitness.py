@@ -10,6 +10,7 @@ from bgjobs import clock, disk, system
 from bgjobs.backend import Finding, Fitness
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
+from bgjobs.settings import FEWEST_FILES
 from bgjobs.spool import files, layout
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 Facts = dict[str, str | int | bool | None]
 
 OF_OTHERS = ("logs", "cache")  # nothing is renamed into these: they may be mounted from elsewhere
-LITTLE_BYTES, LITTLE_FILES = 64 * 1024 * 1024, 1000
-NO_BYTES, NO_FILES = 1024 * 1024, 10
+LITTLE = 4  # times the room below which no new job is taken
+LEAST_BYTES = 1024 * 1024  # where that is set to nothing
 SKEW_MS = 2000
 
 
@@ -43,10 +44,11 @@ def look(paths: Layout, settings: Settings) -> Fitness:
         "file_system": disk_facts.kind,
         "journal": disk_facts.journal,
         "durability": settings.durability,
+        "finish_fsync": settings.finish_fsync,
         "one_sync": system.one_fsync_is_safe(paths.root),
     }
     findings = [*_unfit(paths, disk_facts), *_doubts(paths, disk_facts), *_open_to_others(paths)]
-    findings += _room(paths, facts)
+    findings += _room(paths, settings, facts)
     findings += _tried(paths, facts)
     findings += _clock_against_ends(paths)
     findings += _logs(settings.log_dir)
@@ -94,17 +96,17 @@ def _open_to_others(paths: Layout) -> Iterator[Finding]:
             yield Finding(code="open-to-others", message=message, path=path, serious=others_write)
 
 
-def _room(paths: Layout, facts: Facts) -> Iterator[Finding]:
+def _room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
     free_bytes, free_files = disk.free_space(paths.root)
     facts["free_bytes"], facts["free_files"] = free_bytes, free_files
     checks = (
-        ("bytes", free_bytes, LITTLE_BYTES, NO_BYTES),
-        ("files (inodes)", free_files, LITTLE_FILES, NO_FILES),
+        ("bytes", free_bytes, max(settings.min_free, LEAST_BYTES)),
+        ("files (inodes)", free_files, FEWEST_FILES),
     )
-    for what, free, little, none in checks:
-        if free is not None and free < little:
+    for what, free, least in checks:
+        if free is not None and free < LITTLE * least:
             message = f"has room for {free} {what} only: free some, or prune ended jobs"
-            yield Finding(code="little-room", message=message, path=paths.root, serious=free < none)
+            yield Finding(code="little-room", message=message, path=paths.root, serious=free < least)
 
 
 def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
