@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bgjobs import clock, disk
 from bgjobs.job import State, moment
-from bgjobs.spool import files, fsck, layout, moves, record, worker_check
+from bgjobs.spool import files, fsck, layout, leftovers, moves, record, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Repair:
         yield f"moved {finding.path} to {target}"
 
     def _remove_buckets(self, _: Finding) -> Iterator[str]:
-        count = sum(files.remove_directory(path) for path in fsck.drained(self._paths))
+        count = sum(files.remove_directory(path) for path in leftovers.drained(self._paths))
         if count:
             yield f"removed {count} empty buckets"
 
