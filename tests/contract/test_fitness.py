@@ -15,10 +15,10 @@ from filelock import FileLock
 
 from bgjobs import clock, disk, system
 from bgjobs.errors import SpoolError
-from bgjobs.job import State
+from bgjobs.job import State, Succeeded
 from bgjobs.spool import fitness, layout, lock_test, locks
 from bgjobs.system.disks import DiskFacts
-from tests.contract.stores import NO_SELECTION, SpoolStore, info, new_job
+from tests.contract.stores import NO_SELECTION, SpoolStore, claim_all, finish, info, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +107,25 @@ def test_a_disk_in_memory_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts are looked up in /proc")
+def test_a_layered_disk_works_and_is_named(tmp_path: Path) -> None:
+    place, base = tmp_path / "layered", tmp_path / "base"
+    with mounted("-t", "tmpfs", "-o", "size=80m", "none", at=base):
+        for name in ("lower", "upper", "work"):
+            (base / name).mkdir()
+        layers = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+        with mounted("-t", "overlay", "-o", layers, "none", at=place):
+            spool = SpoolStore(str(place)).open()
+            seen = spool.fitness()
+            assert {finding.code for finding in seen.findings if not finding.wrong} >= {"layered-disk"}
+            assert [finding for finding in seen.findings if finding.wrong] == []
+            spool.submit([new_job()])
+            session = spool.join(info(), NO_SELECTION)
+            finish(session, claim_all(session, 1)[0], Succeeded())
+            session.leave()
+            assert spool.findings() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts are looked up in /proc")
 @pytest.mark.parametrize("kind", ["another disk", "another part of the same"])
 @pytest.mark.parametrize("name", ["pending", "done", "claimed", "pending/8-high", "tmp"])
 def test_a_spool_that_lies_on_two_disks_is_refused_when_set_up_and_by_workers(
@@ -185,6 +204,13 @@ def test_a_disk_without_locks_is_found_out(spool: SpoolQueue, monkeypatch: pytes
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
     assert "no flock" in only(spool, "locks-fail").message
+
+
+def test_locks_that_could_not_be_tried_are_only_a_remark(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_test, "COMMAND", ("-c", "raise SystemExit(1)"))
+    finding = only(spool, "locks-untried")
+    assert not finding.wrong
+    assert spool.fitness().facts["locks_hold"] is None
 
 
 # Clock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -189,6 +190,38 @@ def test_a_move_that_was_broken_off_breaks_no_rule(
     assert found == {"dead-worker": "", code: ""}
     recover_all(spool, workers.join())
     assert fsck.check(spool.paths) == []
+
+
+@pytest.mark.parametrize("how", ["moved", "restored from a backup"])
+def test_a_spool_that_was_moved_or_restored_as_a_whole_is_sound_and_its_jobs_run(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, tmp_path: Path, how: str
+) -> None:
+    spool.submit([new_job() for _ in range(6)])
+    workers.dead(claim=3, begin=2)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    root = Path(spool.paths.root)
+    if how == "moved":
+        root.rename(elsewhere / "spool")
+    else:
+        shutil.copytree(root, elsewhere / "spool")
+        # The machine was another one, or has been started anew since.
+        about = next((elsewhere / "spool" / "workers").glob("*/info"))
+        about.write_text(about.read_text("utf-8").replace(system.boot_id(), "another-boot"), encoding="utf-8")
+    there = SpoolStore(str(elsewhere))
+    spool, sessions = there.open(), Sessions(there)
+    try:
+        assert codes(fsck.check(spool.paths)) == {"dead-worker": ""}
+        session = sessions.join()
+        lost = recover_all(spool, session)
+        # After a restart every claim counts as begun, for its line may be lost.
+        assert len(lost) == (2 if how == "moved" else 3)
+        for claim in claim_all(session, 6):
+            finish(session, claim, Succeeded())
+        assert fsck.check(spool.paths) == []
+        assert spool.counts()[State.DONE] == 6
+    finally:
+        sessions.close()
 
 
 # I1
@@ -548,6 +581,24 @@ def test_leftovers_are_counted_by_kind(spool: SpoolQueue) -> None:
     assert set(found) == {"old-tmp", "trash", "drained-buckets"}
     assert all(finding.repairable and not finding.wrong for finding in found.values())
     assert found["old-tmp"].message.startswith("2 ")
+
+
+def test_leftovers_block_nothing_and_are_cleared_away(spool: SpoolQueue, workers: Sessions) -> None:
+    minute = layout.bucket(milliseconds(now()), at_once=True)
+    Path(spool.paths.bucket(5, f"{minute}.half")).mkdir()
+    Path(spool.paths.bucket(5, "now-202601010000")).mkdir()
+    Path(spool.paths.tmp, "half-written").write_bytes(b"{")
+    os.utime(Path(spool.paths.tmp, "half-written"), (0, 0))
+    Path(spool.paths.tmp, "group").mkdir()
+    Path(spool.paths.tmp, "group", "job").touch()
+    Path(spool.paths.trash, "gone").mkdir()
+    Path(spool.paths.trash, "gone", f"{new_id()}.json").touch()
+    job, session = submitted(spool), workers.join()
+    (claim,) = claim_all(session, 1)
+    assert claim.job.id == job.id
+    finish(session, claim, Succeeded())
+    session.tidy(keep_done=FAR, keep_failed=FAR)
+    assert fsck.check(spool.paths) == []
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at(

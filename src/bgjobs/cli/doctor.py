@@ -30,7 +30,7 @@ GROUPS = {
         "not-writable",
         "logs-closed",
     },
-    "locks": {"locks-fail", "no-claim-lock", "lock-gone"},
+    "locks": {"locks-fail", "locks-untried", "no-claim-lock", "lock-gone"},
     "clock": {"disk-clock", "clock-behind"},
     "room": {"little-room"},
     "leftovers": {"dead-worker", "orphan-runner", "runner-gone", "old-tmp", "trash", "drained-buckets"},

@@ -41,6 +41,7 @@ def look(paths: Layout, settings: Settings) -> Fitness:
     except OSError as error:
         return Fitness(facts={}, findings=[_trouble("no-disk", paths.root, error)])
     facts: Facts = {
+        "locks_hold": None,
         "file_system": disk_facts.kind,
         "journal": disk_facts.journal,
         "durability": settings.durability,
@@ -126,6 +127,9 @@ def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
         if what:
             message = f"{what}: locks on this file system are no use, put the spool elsewhere"
             yield Finding(code="locks-fail", message=message, path=paths.root, serious=True)
+    except ChildProcessError as error:
+        message = f"its locks could not be tried with two processes: {error}; is the machine very busy?"
+        yield Finding(code="locks-untried", message=message, path=paths.root)
     except OSError as error:
         facts["locks_hold"] = False
         yield _trouble("locks-fail", paths.root, error)
