@@ -10,7 +10,7 @@ import msgspec
 
 from bgjobs import clock, disk, system
 from bgjobs.backend import Begin, Claim
-from bgjobs.errors import SessionLostError
+from bgjobs.errors import ClaimLostError, SessionLostError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
@@ -181,7 +181,8 @@ class SpoolSession:
         """Move a job on that has ended already: a power cut undid the moves after that, but not the last line."""
         for event in reversed(record.events(data)):
             if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
-                self._mover.to_ended(path, job_id, event.state, moment(event.at))
+                with suppress(ClaimLostError):
+                    self._mover.to_ended(path, job_id, event.state, moment(event.at))
                 return
         self._quarantine(path, "it has ended in an unknown state")
 
@@ -355,6 +356,12 @@ class SpoolSession:
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
+
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+        from bgjobs.spool.repair import Repair  # noqa: PLC0415 - workers do without
+
+        return Repair(self._paths, self._log).run()
 
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
