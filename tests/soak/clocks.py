@@ -1,0 +1,51 @@
+"""A clock that the soak can set, and a runner that goes by it: a worker starts its runners as `clocks.py CLOCK`.
+
+The clock is a file of eight bytes that all processes map: how many milliseconds they are ahead of the machine.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bgjobs import clock
+from bgjobs.worker import child
+
+FORM = struct.Struct("=q")
+
+
+def make_clock(path: Path) -> None:
+    """Make a clock that goes right."""
+    path.write_bytes(FORM.pack(0))
+
+
+def set_clock(path: Path, ahead_ms: int) -> None:
+    """Have all processes that follow this clock find it so far ahead, from one moment to the next."""
+    with path.open("r+b") as file:
+        os.pwrite(file.fileno(), FORM.pack(ahead_ms), 0)
+
+
+def follow_clock(path: Path) -> None:
+    """Have bgjobs in this process go by that clock."""
+    with path.open("rb") as file:
+        seen = mmap.mmap(file.fileno(), FORM.size, prot=mmap.PROT_READ)
+
+    def now_ms() -> int:
+        ahead_ms: int = FORM.unpack_from(seen)[0]
+        return time.time_ns() // 1_000_000 + ahead_ms
+
+    def now() -> datetime:
+        ahead_ms: int = FORM.unpack_from(seen)[0]
+        return datetime.now(UTC) + timedelta(milliseconds=ahead_ms)
+
+    clock.now_ms, clock.now = now_ms, now
+
+
+if __name__ == "__main__":
+    follow_clock(Path(sys.argv[1]))
+    child.main()
