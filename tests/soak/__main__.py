@@ -39,9 +39,9 @@ def main() -> int:
         f"soak: {options.seconds:g} s, a kill every {options.kill_every:g} s, seed {options.seed}, in {home}",
         flush=True,
     )
-    storm = Storm(home, options.seed, kill_every=options.kill_every, say=_say)
+    storm = Storm(home, options.seed, kill_every=options.kill_every)
     try:
-        storm.rage(options.seconds)
+        storm.rage(options.seconds, _say)
         _say("it calms down")
         storm.calm(CALM_S)
     finally:
@@ -68,8 +68,8 @@ def report(storm: Storm) -> bool:
     _count("attempts", len(attempts), Counter(attempt.outcome or "open" for attempt in attempts))
     _count("lost with their worker", sum(attempt.lost for attempt in attempts))
     _count("wishes", wishes.done.total(), wishes.done)
-    _count("kills", sum(storm.kills().values()), Counter(storm.kills()))
-    _count("other trouble made", 0, Counter({did: count for did, count in storm.did.items() if "kill" not in did}))
+    _count("kills", storm.chaos.kills().total(), storm.chaos.kills())
+    _count("other chaos", storm.chaos.others().total(), storm.chaos.others())
     _count("torn lines", sum(job.torn for job in told))
     _count("duplicates after a crash", judging.duplicates_after_crash(records.values()))
     for kind in ("lost", "unexpected", "overlap", "duplicate", "two places", "history"):

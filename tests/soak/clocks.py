@@ -5,16 +5,22 @@ The clock is a file of eight bytes that all processes map: how many milliseconds
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import struct
 import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bgjobs import clock
 from bgjobs.worker import child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORM = struct.Struct("=q")
 
@@ -24,10 +30,23 @@ def make_clock(path: Path) -> None:
     path.write_bytes(FORM.pack(0))
 
 
-def set_clock(path: Path, ahead_ms: int) -> None:
-    """Have all processes that follow this clock find it so far ahead, from one moment to the next."""
+def set_clock(path: Path, ahead_ms: int) -> bool:
+    """Have all processes that follow this clock find it so far ahead at once, unless somebody holds it steady."""
     with path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
         os.pwrite(file.fileno(), FORM.pack(ahead_ms), 0)
+    return True
+
+
+@contextmanager
+def steady(path: Path) -> Iterator[None]:
+    """Have nobody set this clock meanwhile."""
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def follow_clock(path: Path) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import random
-import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from bgjobs import Queue
 from bgjobs.errors import NoSuchJobError, UsageError
+from tests.soak import evidence
 from tests.soak.clocks import follow_clock
 from tests.soak.diary import Diary, Note
 
 PAUSE_S = 0.3
-ID = re.compile(r"([0-9a-z]{26})\.json$")
+ID_LENGTH = 26
+ENDED = ("done", "failed", "cancelled")
 WEIGHTS = {"cancel": 4, "retry": 3}
 
 
@@ -39,21 +39,21 @@ class Controller:
             time.sleep(self._luck.expovariate(1 / PAUSE_S))
 
     def _cancel(self) -> None:
-        for job_id in self._some("pending", "claimed"):
+        for path in self._some("pending", "claimed"):
+            job_id = path.stem[-ID_LENGTH:]
             self._diary.write([Note(did="cancelling", job=job_id)])
             result = self._queue.cancel(job_id)
             self._diary.write([Note(did=f"cancel: {result}", job=job_id)])
 
     def _retry(self) -> None:
-        for job_id in self._some("done", "failed", "cancelled"):
-            self._diary.write([Note(did="retrying", job=job_id)])
-            job = self._queue.retry(job_id)
+        for path in self._some(*ENDED):
+            self._diary.write([Note(did="retrying", job=path.stem)])
+            job = self._queue.retry(path.stem)
             self._diary.write([Note(did="acknowledged", key=job.args[0], job=job.id)])
 
-    def _some(self, *states: str) -> list[str]:
-        """Return the id of some job in one of these directories, if there is one."""
-        place = self._spool / self._luck.choice(states)
-        found = [match[1] for _, _, names in os.walk(place) for name in names if (match := ID.search(name))]
+    def _some(self, *states: str) -> list[Path]:
+        """Return the file of some job in one of these directories, if there is one."""
+        found = [path for path in evidence.files(self._spool / self._luck.choice(states)) if path.suffix == ".json"]
         return [self._luck.choice(found)] if found else []
 
 

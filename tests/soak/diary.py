@@ -54,7 +54,8 @@ class Wishes(Struct):
     acknowledged: dict[str, str] = field(default_factory=dict)  # key by id
     retrying: Counter[str] = field(default_factory=Counter)
     cancelling: set[str] = field(default_factory=set)
-    deleting: set[str] = field(default_factory=set)
+    deleting: dict[str, str] = field(default_factory=dict)  # key by id
+    handed_in: set[str] = field(default_factory=set)  # keys: whoever puts a file into incoming/ is told no id
     found: list[str] = field(default_factory=list)  # by inspectors
     done: Counter[str] = field(default_factory=Counter)
 
@@ -74,7 +75,9 @@ def wishes(notes: Iterable[Note]) -> Wishes:
             case "cancelling":
                 found.cancelling.add(note.job)
             case "deleting":
-                found.deleting.add(note.job)
+                found.deleting[note.job] = note.key
+            case "handed in":
+                found.handed_in.add(note.key)
             case "found":
                 found.found.append(note.key)
             case _:

@@ -43,12 +43,14 @@ def judge(told: Sequence[Told], wishes: Wishes, records: Mapping[str, Records]) 
     ]
 
 
-def lost(told: Iterable[Told], wishes: Wishes, records: Iterable[str]) -> Iterator[Violation]:
+def lost(told: Sequence[Told], wishes: Wishes, records: Iterable[str]) -> Iterator[Violation]:
     """Find the jobs that are gone, or will not end: acknowledged ones, and those that have begun."""
     states = {job.id: job.state for job in told}
-    for job_id in sorted({*wishes.acknowledged, *records} - wishes.deleting):
+    for job_id in sorted({*wishes.acknowledged, *records} - wishes.deleting.keys()):
         if job_id not in states:
             yield Violation("lost", job_id, "it is nowhere, and nobody deleted it")
+    for key in sorted(wishes.handed_in - {job.key for job in told} - {*wishes.deleting.values()}):
+        yield Violation("lost", key, "it was handed in, and nobody made a job of it")
     for job_id, state in states.items():
         if state not in ENDED:
             yield Violation("lost", job_id, f"it has not ended: it lies in {state}")

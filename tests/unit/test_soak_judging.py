@@ -132,6 +132,21 @@ def test_a_deleted_job_is_not_lost() -> None:
     assert judged([], more=(Note(did="deleting", job=ID),)) == []
 
 
+HANDED_IN = Note(did="handed in", key="k1")
+
+
+def test_what_was_handed_in_and_became_no_job_is_lost() -> None:
+    assert kinds(judging.judge([], wishes([HANDED_IN]), {})) == {"lost"}
+
+
+def test_what_was_handed_in_and_deleted_as_a_job_is_not_lost() -> None:
+    assert judging.judge([], wishes([HANDED_IN, Note(did="deleting", job=ID, key="k1")]), {}) == []
+
+
+def test_what_was_handed_in_and_became_a_job_is_not_lost() -> None:
+    assert judged([job(start(1), DONE)], more=(HANDED_IN,)) == []
+
+
 @pytest.mark.parametrize("state", ["pending", "claimed", "corrupt"])
 def test_a_job_that_has_not_ended_is_lost(state: str) -> None:
     assert "lost" in kinds(judged([job(state=state)], lines=()))
