@@ -10,7 +10,7 @@ from msgspec import Struct
 from bgjobs.job import Job, Progress, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
 
@@ -242,6 +242,18 @@ class Backend(Protocol):
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one."""
+
+    def run_now(self, job_id: str, by: str = "") -> RunNowResult:
+        """Let a job whose moment lies ahead start at once; its priority stays. Anything else stays as it is."""
+
+    def delete(self, job_id: str) -> DeleteResult:
+        """Delete a job that has ended, and all that it printed."""
+
+    def prune(self, states: Collection[State], before: datetime, *, dry_run: bool = False) -> int:
+        """Delete the jobs that ended before this moment in one of these states; return how many.
+
+        What is corrupt counts as ended when its file was last written. `dry_run` only counts.
+        """
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""

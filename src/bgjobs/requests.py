@@ -76,8 +76,8 @@ def new_job(target: Target, request: Request, *, text: bool) -> Job:
         submitted_at=now,
         submitted_by=by(),
         retries=policy.retries if request.retries is None else _retries(request.retries),
-        retry_delay=None if request.retry_delay is None else _length("retry delay", request.retry_delay),
-        timeout=None if request.timeout is None else _length("timeout", request.timeout, least=MILLISECOND),
+        retry_delay=None if request.retry_delay is None else length("retry delay", request.retry_delay),
+        timeout=None if request.timeout is None else length("timeout", request.timeout, least=MILLISECOND),
         tags=_tags(request.tags),
         retry_of=request.retry_of,
     )
@@ -89,21 +89,22 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
             raise UsageError("both a delay and a moment", hint="give one of them", code="bad-delay")
         at = request.at.astimezone(UTC)
     else:
-        at = now + (delay if request.delay is None else _length("delay", request.delay))
+        at = now + (delay if request.delay is None else length("delay", request.delay))
     if milliseconds(at) > LATEST_MS:
         raise UsageError("the moment lies too far ahead", hint="choose one before the year 2286", code="bad-delay")
     # Whole milliseconds, as the file's name has it; a moment that has passed means at once.
     return max(moment(milliseconds(at)), now)
 
 
-def _length(what: str, value: str | float | timedelta, least: timedelta = timedelta(0)) -> timedelta:
+def length(what: str, value: str | float | timedelta, least: timedelta = timedelta(0)) -> timedelta:
+    """Return the length that a caller gave as seconds, as a text such as "90s", or as it is. Raises UsageError."""
     try:
-        length = value if isinstance(value, timedelta) else durations.parse(value)
+        given = value if isinstance(value, timedelta) else durations.parse(value)
     except ValueError as error:
         raise UsageError(f"bad {what}: {error}", code=_code(what)) from None
-    if length < least:
-        raise UsageError(f"bad {what}: {length.total_seconds():g} s is too short", code=_code(what))
-    return length
+    if given < least:
+        raise UsageError(f"bad {what}: {given.total_seconds():g} s is too short", code=_code(what))
+    return given
 
 
 def _code(what: str) -> str:

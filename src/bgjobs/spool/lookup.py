@@ -32,7 +32,8 @@ def locate(paths: Layout, job_id: str, now_ms: int) -> Place | None:
     """Return where the job is, or None when there is none.
 
     A job only moves forwards (pending, claimed, ended), but for a retry or a hand-back, which move it from claimed to
-    pending. Looking in the order of the forward moves and, if it was nowhere, again, finds it.
+    pending, and for `run-now`, which moves it within pending. Looking in the order of the forward moves and, if it was
+    nowhere, again, finds it.
     """
     for _ in range(LOOKS):
         place = (

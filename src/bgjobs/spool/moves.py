@@ -177,8 +177,7 @@ def keep_output(source: str, target: str) -> bool:
     try:
         if disk.stat(source).st_size == 0:
             return False
-        files.make_directory(os.path.dirname(target))
-        disk.move(source, target)
+        files.move_into(source, target)
     except OSError:
         return False  # output is worth less than the job
     return True

@@ -207,10 +207,12 @@ class Recovery:
     ) -> Iterator[Claim | None]:
         now = clock.now()
         ours = last is not None and last.wid == wid
+        # A name that is younger than the line: the move was made, and the same worker claimed the job once more.
+        is_moved = last is not None and milliseconds(job.not_before) >= last.at
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
                 self._mover(wid).to_ended(path, job.id, state, moment(at))
-            case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours:
+            case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours and not is_moved:
                 self._return(wid, path, job, ms, at_once=ms <= milliseconds(now))
             case _ if blocked:
                 yield None
