@@ -22,7 +22,7 @@ from tests.soak.storm import Storm
 
 # Loaded before the first fork, so that no process has to do it again.
 WARM = ("bgjobs.cli.worker", "bgjobs.spool.claims", "bgjobs.worker.loop")
-CALM_S = 120.0
+CALM_S = 300.0
 MOST_SHOWN = 20
 
 
@@ -44,6 +44,7 @@ def main() -> int:
         storm.rage(options.seconds, _say)
         _say("it calms down")
         storm.calm(CALM_S)
+        _say("all has ended")
     finally:
         storm.close()
     clean = report(storm)

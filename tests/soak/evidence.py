@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
@@ -12,7 +14,6 @@ from tests.soak.diary import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 STATES = ("pending", "waiting", "claimed", "done", "failed", "cancelled", "corrupt")
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -79,8 +80,8 @@ def read_spool(spool: Path) -> list[Told]:
 
 
 def files(directory: Path) -> Iterator[Path]:
-    """Go through all files below a directory."""
-    return (path for path in sorted(directory.rglob("*")) if path.is_file())
+    """Go through all files below a directory, also while others make and remove some."""
+    return (Path(place) / name for place, _, names in os.walk(directory) for name in sorted(names))
 
 
 def told(state: str, path: Path, spool: Path) -> Told:
