@@ -17,7 +17,7 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
-from tests.soak import diary, evidence, judging
+from tests.soak import diary, evidence, inspector, judging
 from tests.soak.storm import Storm
 
 # Loaded before the first fork, so that no process has to do it again.
@@ -59,7 +59,7 @@ def report(storm: Storm) -> bool:
     told = evidence.read_spool(storm.spool)
     wishes = diary.wishes(diary.read_all(storm.home / "diaries"))
     records = evidence.read_records(storm.home / "records")
-    storm.troubles += [f"the spool in the storm: {found}" for found in wishes.found]
+    findings = [*wishes.found, *inspector.look_at_rest(storm.spool)]
     violations = judging.judge(told, wishes, records)
     kinds = Counter(violation.kind for violation in violations)
     attempts = [attempt for job in told for attempt in job.attempts]
@@ -77,7 +77,9 @@ def report(storm: Storm) -> bool:
         _count(kind, kinds.pop(kind, 0))
     for kind, count in sorted(kinds.items()):
         _count(kind, count)
+    _count("invariant findings", len(findings))
     _count("troubles", len(storm.troubles))
+    storm.troubles += findings
     _show(storm, told, violations)
     return not violations and not storm.troubles
 

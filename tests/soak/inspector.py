@@ -14,13 +14,25 @@ from tests.soak.diary import Diary, Note
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bgjobs.backend import Finding
+
 PAUSE_S = 1.0
 SHARE = 4
 
 
 def look(spool: Path) -> list[str]:
-    """Return what breaks a promise right now."""
-    return [f"{found.rule} {found.code}: {found.path}: {found.message}" for found in fsck.broken(Layout(str(spool)))]
+    """Return what breaks a promise while others work."""
+    return [described(found) for found in fsck.broken(Layout(str(spool)))]
+
+
+def look_at_rest(spool: Path) -> list[str]:
+    """Return what is wrong in a spool that nobody uses. Leftovers that the next worker clears away are not."""
+    return [described(found) for found in fsck.check(Layout(str(spool))) if found.rule or found.serious]
+
+
+def described(found: Finding) -> str:
+    """Return a finding in one line."""
+    return f"{found.rule} {found.code}: {found.path}: {found.message}"
 
 
 def main(home: Path, name: str, seed: int, clock: Path) -> None:

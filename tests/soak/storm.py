@@ -10,7 +10,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from tests.soak import cast, inspector
+from tests.soak import cast
 from tests.soak.chaos import DAY_MS, Chaos
 from tests.soak.clocks import make_clock, set_clock
 from tests.soak.troupe import WORKER, Troupe
@@ -72,7 +72,6 @@ class Storm:
             self.troubles.append(f"{self._unended()} jobs have not ended within {limit:.0f} s")
         self._end_workers()
         self.troubles += [f"process {pid} is left: {words}" for pid, words in cast.left_behind(self.spool)]
-        self.troubles += [f"the spool at rest: {found}" for found in inspector.look(self.spool)]
 
     def _wait_for_the_last(self, limit: float, *, quiet_s: float = math.inf) -> None:
         """Wait until every job has ended, or for so long; or until their number has not changed for a while."""

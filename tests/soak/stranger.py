@@ -22,7 +22,9 @@ def main(home: Path, name: str, seed: int) -> None:
     incoming = home / "spool" / "incoming"
     while not incoming.is_dir():
         time.sleep(PAUSE_S)
-    for count in range(1 << 30):
+    count = 0
+    while True:
+        count += 1
         key = f"{name}-{count}"
         method, args = luck.choice((("step", (key,)), ("nap", (key, 0.1)), ("come_round", (key, 2))))
         wish = {"format": 1, "class": "Stormy", "method": method, "args": args, "retries": luck.randrange(4)}
