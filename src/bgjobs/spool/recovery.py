@@ -22,7 +22,7 @@ from bgjobs.spool import files, layout, locks, moves, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from bgjobs.events import Log
@@ -46,10 +46,11 @@ class RunnerNote(Struct, frozen=True):
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, spool: SpoolQueue, *, me: str) -> None:
-        """Know no other worker yet."""
+    def __init__(self, spool: SpoolQueue, *, me: str, inherit: Callable[[str, str], object]) -> None:
+        """Know no other worker yet. `inherit` takes over a file that a dead worker was importing."""
         self._paths: Layout = spool.paths
         self._spool = spool
+        self._inherit = inherit
         self._lacking_since: dict[str, float] = {}
         self._told: set[str] = set()
         self._log: Log = spool.log
@@ -181,6 +182,10 @@ class Recovery:
 
         None stands for a file that has to wait.
         """
+        imported = layout.parse_imported(os.path.basename(path))
+        if imported is not None:
+            self._inherit(path, imported)
+            return
         parts = layout.parse_claimed(os.path.basename(path))
         if parts is None:
             self._quarantine(path, "not a claimed job's name")

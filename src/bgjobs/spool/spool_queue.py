@@ -53,6 +53,7 @@ class SpoolQueue:
         self.paths = Layout(settings.spool)
         self.log = log
         self.settings = settings
+        self.durable = settings.durability == "full"
         self._publisher: Publisher | None = None
         self._control = Control(self.paths, log, self._read)
         try:
@@ -119,7 +120,7 @@ class SpoolQueue:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
         self._check_room()
         if self._publisher is None:
-            self._publisher = Publisher(self.paths, durable=self.settings.durability == "full")
+            self._publisher = Publisher(self.paths, durable=self.durable)
         try:
             self._publisher.publish(jobs)
         except OSError as error:
@@ -231,7 +232,8 @@ class SpoolQueue:
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Return whether there is work."""
-        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)))
+        incoming = lookup.importable(self.paths)
+        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)), incoming=incoming)
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
