@@ -217,7 +217,7 @@ class SpoolQueue:
             except (OSError, files.StrangeFileError, msgspec.MsgspecError, KeyError, TypeError):
                 continue
             alive = locks.is_held(self.paths.worker(wid, "alive.lock"))
-            found.append(WorkerView(id=wid, info=info, alive=alive))
+            found.append(WorkerView(id=wid, info=info, alive=alive, responsive=alive and not _stands_still(about)))
         return found
 
     def output(self, job: Job, attempt: int) -> Path | None:
@@ -301,6 +301,13 @@ class SpoolQueue:
             return SpoolSession(self, info, selection, self._settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
+
+
+def _stands_still(about: dict[str, object]) -> bool:
+    """Tell whether the process of a worker was stopped, by what it said of itself when it came."""
+    worker, born = about["worker"], about.get("birth")
+    pid = worker.get("pid") if isinstance(worker, dict) else None
+    return isinstance(pid, int) and isinstance(born, str) and system.is_stopped(pid, born)
 
 
 def _may_match(place: Place, where: Filter) -> bool:
