@@ -105,7 +105,10 @@ class Recovery:
                 self._probes[wid] = locks.Probe(self._paths.worker(wid, "alive.lock"))
             except OSError:
                 return False
-        return self._probes[wid].take()
+        is_dead = self._probes[wid].take()
+        if self._probes[wid].is_stale:
+            self._probes.pop(wid).close()
+        return is_dead
 
     def _has_a_lock(self, wid: str) -> bool:
         """Tell whether the worker's lock can say if it lives; make one for a worker that left none and is gone."""
