@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from _locale import LC_ALL, setlocale  # what `locale` is made of: that one takes milliseconds to import
+from _locale import Error as LocaleError
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import system
@@ -26,6 +28,7 @@ class Traces:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._recursion = sys.getrecursionlimit()
+        self._locale = setlocale(LC_ALL)
         self._handlers = system.SignalHandlers()
 
     def mark(self, job: Run) -> None:
@@ -39,7 +42,7 @@ class Traces:
         """Wipe off what the attempt left; return whether the runner is as good as new."""
         try:
             self._restore()
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, LocaleError):
             return False
         # Threads and children cannot be undone: the worker replaces this process.
         return threading.active_count() <= self._threads and not system.children()
@@ -55,6 +58,8 @@ class Traces:
         if sys.path != self._path:
             sys.path[:] = self._path
         sys.setrecursionlimit(self._recursion)
+        if setlocale(LC_ALL) != self._locale:
+            setlocale(LC_ALL, self._locale)
         self._handlers.restore()
 
 

@@ -1,0 +1,73 @@
+"""Jobs that harm the machine, their worker, or the spool itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+from bgjobs import current_job
+
+
+def note(path: str, line: str) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+class Fearsome:
+    def kill_worker(self, path: str) -> None:
+        """Take the worker down, as memory that runs out may."""
+        note(path, current_job().id)
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+
+    def leave_zombies(self, count: int) -> int:
+        """Start processes that end at once, and do not ask how."""
+        for _ in range(count):
+            if os.fork() == 0:
+                os._exit(0)
+        return os.getpid()
+
+    def start_threads(self, count: int, go: str) -> int:
+        """Start as many threads as may be, up to this many, and return how many that was."""
+        started = 0
+        for _ in range(count):
+            try:
+                threading.Thread(target=wait_for, args=(go,), daemon=True).start()
+            except RuntimeError:
+                break  # the machine has no more
+            started += 1
+        return started
+
+    def breed(self, count: int, path: str) -> None:
+        """Start processes that start processes, up to this many, none of which ends."""
+        for _ in range(count):
+            if os.fork() == 0:
+                note(path, str(os.getpid()))
+                time.sleep(600)
+        note(path, str(os.getpid()))
+        time.sleep(600)
+
+    def remove_spool(self) -> None:
+        shutil.rmtree(os.environ["BGJOBS_SPOOL"], ignore_errors=True)
+
+    def close_spool(self) -> None:
+        """Take all rights from the spool and what is in it."""
+        for folder, _, names in os.walk(os.environ["BGJOBS_SPOOL"], topdown=False):
+            for name in names:
+                os.chmod(os.path.join(folder, name), 0)
+            os.chmod(folder, 0)
+
+    def write(self, path: str, go: str) -> None:
+        """Begin to write to a file again and again once there is another file."""
+        note(f"{path}.begun", str(os.getpid()))
+        wait_for(go)
+        while True:
+            note(path, "more")
+
+
+def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
