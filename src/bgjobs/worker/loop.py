@@ -109,7 +109,8 @@ class Worker:
             return 1
         finally:
             self._leave()
-        return 1 if self._pool.broken else 0
+        # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
+        return 1 if self._pool.broken or len(self._holdings) else 0
 
     # Claim
 
