@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from _locale import LC_ALL, setlocale  # what `locale` is made of: that one takes milliseconds to import
-from _locale import Error as LocaleError
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import system
@@ -42,7 +41,7 @@ class Traces:
         """Wipe off what the attempt left; return whether the runner is as good as new."""
         try:
             self._restore()
-        except (OSError, ValueError, TypeError, LocaleError):
+        except (OSError, ValueError, TypeError):
             return False
         # Threads and children cannot be undone: the worker replaces this process.
         return threading.active_count() <= self._threads and not system.children()
@@ -59,8 +58,17 @@ class Traces:
             sys.path[:] = self._path
         sys.setrecursionlimit(self._recursion)
         if setlocale(LC_ALL) != self._locale:
-            setlocale(LC_ALL, self._locale)
+            _bring_back_locale(self._locale)
         self._handlers.restore()
+
+
+def _bring_back_locale(before: str) -> None:
+    import locale  # noqa: PLC0415 - whoever changed it has paid for the import
+
+    try:
+        setlocale(LC_ALL, before)
+    except locale.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _environment_as_kept() -> dict[Any, Any]:
