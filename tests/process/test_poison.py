@@ -126,7 +126,7 @@ def open_again(folder: Path) -> None:
 
 @pytest.mark.parametrize("method", ["leave_zombies", "start_threads"])
 def test_what_a_job_leaves_is_no_reason_to_charge_the_next(shared: Project, tmp_path: Path, method: str) -> None:
-    args = {"leave_zombies": [20], "start_threads": [20, str(tmp_path / "never")]}[method]
+    args = [20] if method == "leave_zombies" else [20, str(tmp_path / "never")]
     jobs = shared.queue.submit_many([request("Fearsome", method, *args), request("Honest", "echo", 1)] * 3)
     for job in jobs:
         done = shared.queue.wait(job.id, LIMIT)
