@@ -19,7 +19,7 @@ from bgjobs.backend import Filter
 from bgjobs.errors import SpoolError
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import locks
+from bgjobs.spool import locks, recovery
 from tests.contract.spooling import path_of, submitted
 from tests.contract.stores import (
     POLICY,
@@ -266,6 +266,34 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(spool: Spo
     (lost,) = recover(session)
     assert (lost.id, lost.crashes) == (job.id, 1)
     assert not Path(spool.paths.worker(wid)).exists()
+
+
+@pytest.mark.parametrize("what", ["alive.lock", "everything"])
+def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recovered(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
+    job, session = submitted(spool), workers.join()
+    worker = workers.process(claim=1, begin=1)
+    (wid,) = worker.said()["id"]
+    assert recover(session) == []  # it lives, and from now on we know its lock
+    if what == "everything":
+        shutil.rmtree(spool.paths.worker(wid))
+    else:
+        Path(spool.paths.worker(wid, "alive.lock")).unlink()
+        time.sleep(0.1)  # longer than LOST_PLACE_S, which is no reason to rob a living one
+        assert recover(session) == []
+        assert got(spool, job.id).state is State.RUNNING
+    worker.kill()
+    lost: list[str] = []
+
+    def one_is_lost() -> bool:
+        lost.extend(one.id for one in recover(session))
+        return lost == [job.id]
+
+    wait_until(one_is_lost)
+    wait_until(lambda: recover(session) == [] and not Path(spool.paths.worker(wid)).exists())
+    assert store.holders() == {job.id: [State.QUEUED]}
 
 
 def test_three_recoverers_at_once_charge_each_loss_once(

@@ -99,9 +99,9 @@ def test_ten_thousand_zombies_are_cleared_away(project: Project) -> None:
     assert [process.pid for process in family if process.status() == psutil.STATUS_ZOMBIE] == []
 
 
-def test_threads_until_the_machine_has_no_more_end_with_their_runner(project: Project, tmp_path: Path) -> None:
+def test_threads_until_the_machine_has_no_more_end_with_their_runner(project: Project) -> None:
     project.start()
-    job = run(project, "Fearsome", "start_threads", 10_000, str(tmp_path / "never"))
+    job = run(project, "Fearsome", "start_threads", 10_000)
     assert job.state is State.DONE
     assert isinstance(job.result, int)
     assert job.result > 100

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bgjobs import Queue
     from bgjobs.job import Job
 
-ZOMBIES, THREADS, CHILDREN = 500, 300, 50  # the long test of the same has more
+ZOMBIES, THREADS, CHILDREN = 300, 300, 50  # the long test of the same has more
 
 
 def outcomes(job: Job) -> list[str]:
@@ -32,7 +32,7 @@ def test_a_job_that_kills_its_worker_each_time_fails_and_its_neighbours_do_not(
     project.allow("[jobs.Fearsome]\n", "[jobs.Fearsome]\nmax_crashes = 3\n")
     notes, signed = tmp_path / "notes", tmp_path / "signed"
     poison = project.queue.submit("Fearsome", "kill_worker", [str(notes)], retries=9, priority=9)
-    jobs = project.queue.submit_many([request("Honest", "sign", str(signed)) for _ in range(50)])
+    jobs = project.queue.submit_many([request("Honest", "sign", str(signed)) for _ in range(30)])
     deaths = 0
     while not project.state(poison).ended:
         worker = project.start(drain=True)
@@ -61,9 +61,8 @@ def test_a_job_that_kills_its_runner_each_time_uses_its_attempts_up_while_others
 
 
 def test_zombies_that_a_job_leaves_are_cleared_away(shared: Project, home: tuple[Project, Worker]) -> None:
-    for _ in range(2):
-        job = shared.queue.submit("Fearsome", "leave_zombies", [ZOMBIES])
-        assert shared.queue.wait(job.id, LIMIT).state is State.DONE
+    job = shared.queue.submit("Fearsome", "leave_zombies", [ZOMBIES])
+    assert shared.queue.wait(job.id, LIMIT).result == ZOMBIES
     wait_until(lambda: zombies(home[1]) == 0)
 
 
@@ -76,8 +75,8 @@ def zombies(worker: Worker) -> int:
     return count
 
 
-def test_threads_without_number_end_with_the_runner(shared: Project, tmp_path: Path) -> None:
-    job = shared.queue.submit("Fearsome", "start_threads", [THREADS, str(tmp_path / "never")])
+def test_threads_without_number_end_with_the_runner(shared: Project) -> None:
+    job = shared.queue.submit("Fearsome", "start_threads", [THREADS])
     assert shared.queue.wait(job.id, LIMIT).result == THREADS
     after = shared.queue.submit("Messy", "look")
     assert len(shared.queue.wait(after.id, LIMIT).result["threads"]) < 5
@@ -98,7 +97,6 @@ def test_a_job_that_removes_the_spool_stops_its_worker(project: Project) -> None
     assert worker.ended() == 1
     assert "is gone or was replaced" in worker.says()
     assert not (project.spool / "VERSION").exists()  # what is not there is not made again
-    assert not (project.spool / "pending").exists()
 
 
 def test_a_job_that_takes_all_rights_from_the_spool_ends_once_they_are_back(project: Project, tmp_path: Path) -> None:
@@ -125,9 +123,8 @@ def open_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["leave_zombies", "start_threads"])
-def test_what_a_job_leaves_is_no_reason_to_charge_the_next(shared: Project, tmp_path: Path, method: str) -> None:
-    args = [20] if method == "leave_zombies" else [20, str(tmp_path / "never")]
-    jobs = shared.queue.submit_many([request("Fearsome", method, *args), request("Honest", "echo", 1)] * 3)
+def test_what_a_job_leaves_is_no_reason_to_charge_the_next(shared: Project, method: str) -> None:
+    jobs = shared.queue.submit_many([request("Fearsome", method, 20), request("Honest", "echo", 1)] * 3)
     for job in jobs:
         done = shared.queue.wait(job.id, LIMIT)
         assert (outcomes(done), done.crashes) == (["succeeded"], 0)

@@ -15,18 +15,13 @@ if TYPE_CHECKING:
 
     from tests.process.conftest import Project, Worker
 
-SHORT, COUNT = 0.001, 90
+SHORT, COUNT = 0.001, 60
 
 
 def starting(project: Project, signed: Path) -> Worker:
     worker = project.start()
     wait_until(lambda: list(project.spool.glob("workers/*")))
     return worker
-
-
-def idle(project: Project, signed: Path) -> Worker:
-    project.drain()
-    return project.start().ready()
 
 
 def busy(project: Project, signed: Path) -> Worker:
@@ -53,12 +48,10 @@ def recovering(project: Project, signed: Path) -> Worker:
     [
         (starting, signal.SIGTERM, 2),
         (starting, signal.SIGHUP, 1),
-        (idle, signal.SIGINT, 1),
         (busy, signal.SIGTERM, 1),
         (busy, signal.SIGINT, 2),
         (busy, signal.SIGHUP, 1),
         (between_attempts, signal.SIGTERM, 1),
-        (recovering, signal.SIGTERM, 1),
         (recovering, signal.SIGINT, 2),
     ],
 )

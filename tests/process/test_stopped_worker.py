@@ -43,8 +43,8 @@ def test_a_stopped_worker_is_not_robbed_while_another_does_everything_else(proje
     assert (of(frozen, project)["alive"], of(frozen, project)["responsive"]) == (True, True)
     frozen.send(signal.SIGSTOP)
     other = project.start()
-    everything_else = project.queue.submit_many([request("Honest", "sign", str(signed)) for _ in range(300)])
-    late = project.queue.submit("Honest", "sign", [str(signed)], delay=2)
+    everything_else = project.queue.submit_many([request("Honest", "sign", str(signed)) for _ in range(150)])
+    late = project.queue.submit("Honest", "sign", [str(signed)], delay=1)
     for job in (*everything_else, late):
         assert project.queue.ended(job.id, LIMIT).worker == other.name
     # By now the other one has looked at the stopped one a good many times.
@@ -69,18 +69,18 @@ def test_workers_that_are_stopped_and_continued_at_any_moment_run_each_job_once(
 ) -> None:
     signed, choose = tmp_path / "signed", random.Random(41)
     workers = [project.start(concurrency=2).ready() for _ in range(2)]
-    jobs = project.queue.submit_many([request("Honest", "sign", str(signed), 0.001) for _ in range(600)])
+    jobs = project.queue.submit_many([request("Honest", "sign", str(signed), 0.001) for _ in range(400)])
     seen = 0
-    while seen < 600:
+    while seen < 400:
         worker = choose.choice(workers)
         worker.send(signal.SIGSTOP)
         # Perhaps in the middle of a claim, and with the lock of all claims: the other one goes on all the same,
         # unless the stopped one holds all that is left.
         held = len(list(project.spool.glob(f"claimed/{of_claims(project, worker)}/*")))
-        wait_until(lambda: len(lines(signed)) >= min(seen + 60, 600 - held))  # noqa: B023 - it is called at once
+        wait_until(lambda: len(lines(signed)) >= min(seen + 60, 400 - held))  # noqa: B023 - it is called at once
         worker.send(signal.SIGCONT)
         seen = max(seen + 60, len(lines(signed)))
-    wait_until(lambda: project.queue.counts()[State.DONE] == 600)
+    wait_until(lambda: project.queue.counts()[State.DONE] == 400)
     assert sorted(lines(signed)) == sorted(job.id for job in jobs)
     assert [worker.stop() for worker in workers] == [0, 0]
     assert project.traces() == []

@@ -33,16 +33,15 @@ class Fearsome:
                 return started  # the machine has no more
         return count
 
-    def start_threads(self, count: int, go: str) -> int:
-        """Start as many threads as may be, up to this many, and return how many that was."""
-        started = 0
-        for _ in range(count):
+    def start_threads(self, count: int) -> int:
+        """Start threads that wait for what never comes, up to this many; return how many that was."""
+        never = threading.Event()
+        for started in range(count):
             try:
-                threading.Thread(target=wait_for, args=(go,), daemon=True).start()
+                threading.Thread(target=never.wait, daemon=True).start()
             except RuntimeError:
-                break  # the machine has no more
-            started += 1
-        return started
+                return started  # the machine has no more
+        return count
 
     def breed(self, count: int, path: str) -> None:
         """Start processes that start processes, up to this many, none of which ends."""
@@ -57,7 +56,9 @@ class Fearsome:
         return "x" * size
 
     def remove_spool(self) -> None:
-        shutil.rmtree(os.environ["BGJOBS_SPOOL"], ignore_errors=True)
+        spool = os.environ["BGJOBS_SPOOL"]
+        os.unlink(os.path.join(spool, "VERSION"))
+        shutil.rmtree(spool, ignore_errors=True)  # as far as we get: the worker kills us when it notices
 
     def close_spool(self) -> None:
         """Take all rights from the spool and what is in it."""
