@@ -48,6 +48,12 @@ class AlreadyEndedError(BgjobsError):
     code = "already-ended"
 
 
+class NotEndedError(BgjobsError):
+    """The job has not ended yet, so it cannot be deleted."""
+
+    code = "not-ended"
+
+
 class UsageError(BgjobsError):
     """A value that cannot be right wherever it is used: a priority, a delay, the shape of an id."""
 
@@ -113,6 +119,12 @@ class ClaimLostError(BgjobsError):
     """The claim is no longer ours: whatever became of the attempt must not be stored."""
 
     code = "claim-lost"
+
+
+class SyncFailedError(BgjobsError):
+    """The disk could not keep what was written. It is not tried again: a second success would mean nothing."""
+
+    code = "sync-failed"
 
 
 class SessionLostError(BgjobsError):

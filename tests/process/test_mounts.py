@@ -94,9 +94,7 @@ def test_a_worker_whose_spool_is_unmounted_stops_and_makes_none_beneath(
     call("umount", "-l", str(project.spool))
     assert worker.ended() == 1
     assert "is gone or was replaced" in worker.says()
-    assert not (project.spool / "VERSION").exists()
-    assert not (project.spool / "pending").exists()
-    shutil.rmtree(project.spool / "logs", ignore_errors=True)
+    assert list(project.spool.iterdir()) == []
     mount(project.spool, "--bind", str(disk))
     project.drain(concurrency=2)
     assert {project.state(job) for job in jobs} == {State.DONE}

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bgjobs import disk
 from bgjobs.errors import ClaimLostError
+from bgjobs.events import sanitized
 from bgjobs.ids import new_id
 from bgjobs.job import ENDED, State, milliseconds, moment
 from bgjobs.spool import files, layout, record
@@ -30,18 +31,18 @@ NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result sho
 PLAIN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 SUFFIX = 12  # letters of an id that are random: names must stay short
 FEW = 8  # so many attempts cannot fill a file
-KEPT_FREE = 4 * 1024 * 1024  # for a last result, and for many more attempts without tracebacks
 
 Ending = record.Try | record.Lost | record.Back | record.End
 
 
 class Mover:
-    """Moves the claimed jobs of one worker `wid`."""
+    """Moves the claimed jobs of one worker `wid`; with `sync`, what became of them is on the disk before they move."""
 
-    def __init__(self, paths: Layout, wid: str) -> None:
+    def __init__(self, paths: Layout, wid: str, *, sync: bool) -> None:
         """Remember whose claims these are."""
         self._paths = paths
         self._wid = wid
+        self._sync = sync
         self._known: set[str] = set()
         self._told: set[str] = set()
 
@@ -64,8 +65,9 @@ class Mover:
         return target
 
     def _tell(self, path: str, event: Ending, job: Job) -> None:
+        line = _fitting(path, event) if len(job.attempts) > FEW else record.encoded(event)
         try:
-            files.append(path, _fitting(path, event) if len(job.attempts) > FEW else record.encoded(event))
+            files.append(path, line, sync=self._sync)
         except FileNotFoundError:
             raise ClaimLostError(f"job {job.id} is no longer ours") from None
         except OSError as error:
@@ -148,7 +150,7 @@ def _fitting(path: str, event: Ending) -> bytes:
     line = record.encoded(event)
     if isinstance(event, record.Back) or event.error is None:
         return line
-    if disk.stat(path).st_size + len(line) <= record.MOST_BYTES - KEPT_FREE:
+    if disk.stat(path).st_size + len(line) <= record.BRIEF_BYTES:
         return line
     return record.encoded(replace(event, error=replace(event.error, traceback="")))
 
@@ -160,7 +162,8 @@ def quarantine(paths: Layout, path: str, reason: str) -> str:
     if files.exists(target) or files.exists(f"{target}.reason"):
         target = f"{target}.{new_id()}"
     files.move(path, target)
-    files.create(f"{target}.reason", f"{reason}\n".encode(), sync=False)
+    # The reason may quote what is in the file, or its name, and is made to be looked at in a terminal.
+    files.create(f"{target}.reason", f"{sanitized(reason)}\n".encode(), sync=False)
     return target
 
 
@@ -176,8 +179,7 @@ def keep_output(source: str, target: str) -> bool:
     try:
         if disk.stat(source).st_size == 0:
             return False
-        files.make_directory(os.path.dirname(target))
-        disk.move(source, target)
+        files.move_into(source, target)
     except OSError:
         return False  # output is worth less than the job
     return True

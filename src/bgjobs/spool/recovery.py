@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bgjobs.events import Log
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
+    from bgjobs.spool.spool_queue import SpoolQueue
 
 UNREADY_S = 600
 LEFTOVER_PATIENCE_S = 0.5
@@ -45,13 +46,14 @@ class RunnerNote(Struct, frozen=True):
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, paths: Layout, log: Log, me: str, cancel: Callable[[str, str], object]) -> None:
-        """Know no other worker yet. `cancel` cancels a job wherever it is."""
-        self._paths = paths
-        self._cancel = cancel
+    def __init__(self, spool: SpoolQueue, *, me: str, inherit: Callable[[str, str], object]) -> None:
+        """Know no other worker yet. `inherit` takes over a file that a dead worker was importing."""
+        self._paths: Layout = spool.paths
+        self._spool = spool
+        self._inherit = inherit
         self._lacking_since: dict[str, float] = {}
         self._told: set[str] = set()
-        self._log = log
+        self._log: Log = spool.log
         self._me = me
         self._probes: dict[str, locks.Probe] = {}
         self.orphans: set[str] = set()
@@ -84,11 +86,12 @@ class Recovery:
         """Honour a cancel that was asked of the dead worker, also one that came while the job was on its way back."""
         by = self._wish(wid, job_id)
         if by is not None:
-            self._cancel(job_id, by)
+            self._spool.cancel(job_id, by)
 
     def _mover(self, wid: str) -> moves.Mover:
         """Return a mover in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
-        return self._movers.setdefault(wid, moves.Mover(self._paths, wid))
+        sync = self._spool.settings.finish_fsync
+        return self._movers.setdefault(wid, moves.Mover(self._paths, wid, sync=sync))
 
     def close(self) -> None:
         """Close what was kept open."""
@@ -188,6 +191,10 @@ class Recovery:
 
         None stands for a file that has to wait.
         """
+        imported = layout.parse_imported(os.path.basename(path))
+        if imported is not None:
+            self._inherit(path, imported)
+            return
         parts = layout.parse_claimed(os.path.basename(path))
         if parts is None:
             self._quarantine(path, "not a claimed job's name")
@@ -214,10 +221,12 @@ class Recovery:
     ) -> Iterator[Claim | None]:
         now = clock.now()
         ours = last is not None and last.wid == wid
+        # A name that is younger than the line: the move was made, and the same worker claimed the job once more.
+        is_moved = last is not None and milliseconds(job.not_before) >= last.at
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
                 self._mover(wid).to_ended(path, job.id, state, moment(at))
-            case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours:
+            case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours and not is_moved:
                 self._return(wid, path, job, ms, at_once=ms <= milliseconds(now))
             case _ if blocked:
                 yield None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import __version__, clock, lifecycle, system
 from bgjobs.backend import Selection, WorkerInfo
-from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError
+from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.hearing import Hearing
@@ -22,7 +22,7 @@ from bgjobs.worker.runners import Began, Finished, Returned, Why
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bgjobs.backend import Claim
+    from bgjobs.backend import Claim, Unfinished
     from bgjobs.queue import Queue
     from bgjobs.worker.options import WorkerOptions
     from bgjobs.worker.runners import Assignment, Report, Runner
@@ -110,7 +110,7 @@ class Worker:
         finally:
             self._leave()
         # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
-        return 1 if self._pool.broken or len(self._holdings) else 0
+        return 1 if self._is_broken() or len(self._holdings) else 0
 
     # Claim
 
@@ -250,6 +250,9 @@ class Worker:
             self._holdings.pay()
             if self._stopping_since is None:
                 self._keep_house()
+        except SyncFailedError as error:
+            self._say(str(error))
+            self._holdings.disk_failed = True
         except (OSError, ClaimLostError) as error:
             # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
             self._say(f"cannot look after the queue: {error}")
@@ -261,6 +264,7 @@ class Worker:
         if self._watch.changed():
             self._pool.renew()
         housekeeping.recover(self._session, self._queue)
+        self._may_be_more |= housekeeping.import_jobs(self._session, self._queue) > 0
         self._tidying.check(self._session, self._queue.settings)
 
     def _obey(self, wishes: Mapping[str, str]) -> None:
@@ -290,7 +294,7 @@ class Worker:
 
     def _should_stop(self) -> bool:
         options = self._options
-        if self._stops or self._pool.broken or (self._end_at is not None and time.monotonic() >= self._end_at):
+        if self._stops or self._is_broken() or (self._end_at is not None and time.monotonic() >= self._end_at):
             return True
         if options.max_jobs is not None and self._ended >= options.max_jobs:
             return True
@@ -303,12 +307,16 @@ class Worker:
             return False
         if left.due and not options.only and not options.min_priority:
             self._may_be_more = True
-        return self._nothing_to_do(due=left.due, later=left.later, claimed=left.claimed)
+        return self._nothing_to_do(left)
 
-    def _nothing_to_do(self, *, due: bool, later: bool, claimed: bool) -> bool:
-        if self._options.only or self._options.min_priority:
-            due = False  # what we do not take is not ours to wait for, and what we take was claimed just now
-        return not due and (self._options.once or not (later or claimed))
+    def _is_broken(self) -> bool:
+        """Tell whether it cannot go on: no runner can be started, or the disk does not keep what is written."""
+        return self._pool.broken or self._holdings.disk_failed
+
+    def _nothing_to_do(self, left: Unfinished) -> bool:
+        # What we do not take is not ours to wait for, and what we take was claimed just now.
+        due = left.due and not (self._options.only or self._options.min_priority)
+        return not (due or left.incoming) and (self._options.once or not (left.later or left.claimed))
 
     def _stop_claiming(self) -> None:
         self._stopping_since = time.monotonic()
