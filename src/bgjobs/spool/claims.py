@@ -95,6 +95,8 @@ class SpoolSession:
             trouble = unreadable or trouble
         for path in self._cursor.strange():
             self._quarantine(path, "not a job file's name")
+        for path, reason in self._cursor.unreadable().items():
+            self._leave_alone(path, reason)
         if trouble is not None and not claims:
             raise trouble
         return claims
@@ -112,6 +114,9 @@ class SpoolSession:
                     files.move(source, target)
                 except FileNotFoundError:
                     continue  # another worker was faster, or somebody cancelled it
+                except PermissionError as error:
+                    self._leave_alone(os.path.dirname(source), error)
+                    continue  # what lies elsewhere may be ours to move
                 if target in self._taken:
                     continue  # a copy of a job that we just took, from another bucket
                 self._taken.append(target)
@@ -198,6 +203,12 @@ class SpoolSession:
                 self._log.left_alone(os.path.basename(path), f"{reason}; {error.strerror}", clock.now())
             return
         self._log.corrupt(os.path.basename(path), reason, clock.now())
+
+    def _leave_alone(self, path: str, error: OSError) -> None:
+        """Say once that nothing can be taken from a place. We look at it again as long as we live."""
+        if path not in self._noted:
+            self._noted.add(path)
+            self._log.left_alone(os.path.relpath(path, self._paths.root), f"{error.strerror}", clock.now())
 
     def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
