@@ -143,7 +143,7 @@ def reason(spool: SpoolQueue) -> str:
 
 
 def log(spool: SpoolQueue, name: str) -> list[str]:
-    path = Path(spool.log_dir, name)
+    path = Path(spool.settings.log_dir, name)
     return path.read_text("utf-8").splitlines() if path.exists() else []
 
 

@@ -49,6 +49,7 @@ class Importer:
         """Make the directory in a spool that is older than it."""
         self._spool = spool
         self._paths = spool.paths
+        self._durable = spool.settings.durability == "full"
         self._me = me
         self._listing = Listing(self._paths.incoming)
         self._names: list[str] = []  # seen and not taken yet, the next one last
@@ -219,7 +220,7 @@ class Importer:
 
     def _make_durable(self, job_id: str) -> None:
         """Sync a job that was published by somebody who may have died, or failed, before the sync. Raises OSError."""
-        for left in reversed(range(MOST_MOVES if self._spool.durable else 0)):
+        for left in reversed(range(MOST_MOVES if self._durable else 0)):
             place = lookup.locate(self._paths, job_id, clock.now_ms())
             if place is None:
                 return  # it was there, and has been pruned since
@@ -253,7 +254,7 @@ class Importer:
             self._spool.log.left_alone(name, f"cannot be imported: {reason}", clock.now())
 
     def _sync(self, *directories: str) -> None:
-        for directory in directories if self._spool.durable else ():
+        for directory in directories if self._durable else ():
             files.sync_directory(directory)
 
 
