@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk, system
+from bgjobs.errors import SyncFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,7 @@ def create(path: str, data: bytes, *, sync: bool) -> None:
         finally:
             disk.close(descriptor)
     except OSError:
-        disk.unlink(path)
+        discard(path)
         raise
 
 
@@ -54,7 +56,7 @@ def create_and_publish(path: str, data: bytes, target: str) -> None:
     except OSError:
         # Unlinking the published name may miss: a worker can have claimed the job already. It was not acknowledged,
         # so it may run or not.
-        remove(place)
+        discard(place)
         raise
 
 
@@ -65,8 +67,11 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[disk.write(descriptor, view) :]
 
 
-def append(path: str, line: bytes) -> None:
-    """Append one line, in one write, to a file of ours. A torn line before it is closed off first."""
+def append(path: str, line: bytes, *, sync: bool = False) -> None:
+    """Append one line, in one write, to a file of ours. A torn line before it is closed off first.
+
+    With `sync` it is on the disk then, or SyncFailedError is raised.
+    """
     descriptor = disk.open_append(path)
     try:
         state = disk.fstat(descriptor)
@@ -75,8 +80,17 @@ def append(path: str, line: bytes) -> None:
         if state.st_size and _last_byte(descriptor) != b"\n":
             line = b"\n" + line
         write_all(descriptor, line)
+        if sync:
+            _sync_appended(descriptor, path)
     finally:
         disk.close(descriptor)
+
+
+def _sync_appended(descriptor: int, path: str) -> None:
+    try:
+        disk.sync_file(descriptor)
+    except OSError as error:
+        raise SyncFailedError(f"cannot bring {path} to the disk: {error.strerror}", hint="check the disk") from error
 
 
 def _last_byte(descriptor: int) -> bytes:
@@ -144,6 +158,12 @@ def remove(path: str) -> None:
         disk.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def discard(path: str) -> None:
+    """Remove a file after a failure, if that can be done: it is the failure that has to be told."""
+    with suppress(OSError):
+        disk.unlink(path)
 
 
 def make_directory(path: str) -> None:

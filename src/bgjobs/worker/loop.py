@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import __version__, clock, lifecycle, system
 from bgjobs.backend import Selection, WorkerInfo
-from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError
+from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.holdings import Holdings
@@ -108,7 +108,7 @@ class Worker:
             return 1
         finally:
             self._leave()
-        return 1 if self._pool.broken else 0
+        return 1 if self._is_broken() else 0
 
     # Claim
 
@@ -201,11 +201,21 @@ class Worker:
             case Returned(gone=True, reason=reason):
                 self._say(f"job {claim.job.id} is lost to us: {reason}")
                 self._holdings.forget(claim)
-            case Returned(trouble=True, reason=reason):
+            case Returned(trouble=True, assignment=held, reason=reason):
                 self._claim_at = time.monotonic() + TROUBLE_PAUSE_S
-                self._holdings.give_back(claim, reason)
+                self._return_untried(claim, held, reason)
             case Returned(assignment=held):
                 self._put_back(claim, held)
+
+    def _return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:
+        """Put back a job whose runner could not write that it begins; if it could after all, take that back."""
+        if not self._session.has_begun(claim):
+            self._holdings.give_back(claim, reason)
+            return
+        now = clock.now()
+        job = lifecycle.after(held.job, Interrupted(), held.policy, now, 0.0)
+        if self._holdings.store(claim, job):
+            self._queue.log.handed_back(claim.job, now, reason)
 
     def _put_back(self, claim: Claim, held: Assignment) -> None:
         """Do what is to be done with a job that was sent to a runner and not begun."""
@@ -246,6 +256,9 @@ class Worker:
             self._holdings.pay()
             if self._stopping_since is None:
                 self._keep_house()
+        except SyncFailedError as error:
+            self._say(str(error))
+            self._holdings.disk_failed = True
         except (OSError, ClaimLostError) as error:
             # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
             self._say(f"cannot look after the queue: {error}")
@@ -286,7 +299,7 @@ class Worker:
 
     def _should_stop(self) -> bool:
         options = self._options
-        if self._stops or self._pool.broken or (self._end_at is not None and time.monotonic() >= self._end_at):
+        if self._stops or self._is_broken() or (self._end_at is not None and time.monotonic() >= self._end_at):
             return True
         if options.max_jobs is not None and self._ended >= options.max_jobs:
             return True
@@ -300,6 +313,10 @@ class Worker:
         if left.due and not options.only and not options.min_priority:
             self._may_be_more = True
         return self._nothing_to_do(due=left.due, later=left.later, claimed=left.claimed)
+
+    def _is_broken(self) -> bool:
+        """Tell whether it cannot go on: no runner can be started, or the disk does not keep what is written."""
+        return self._pool.broken or self._holdings.disk_failed
 
     def _nothing_to_do(self, *, due: bool, later: bool, claimed: bool) -> bool:
         if self._options.only or self._options.min_priority:
