@@ -93,6 +93,11 @@ def told_by(found: Found) -> Fate:
 def fate(found: Found, boot: str) -> Fate:
     """Return what recovery must make of the file once its worker is dead: the table in docs/spool.md."""
     told = told_by(found)
+    if found.state == "pending":
+        # Somebody asked for the end of a job that was on its way back: who takes over sees to it.
+        spool = next(above for above in found.path.parents if above.name == "pending").parent
+        wished = any(_is_written(note) for note in spool.glob(f"workers/*/cancel-{found.job_id}"))
+        return Fate("cancelled", told.attempts, told.charged, told.crashes) if wished else told
     if found.state != "claimed":
         return told
     place = found.path.parents[2] / "workers" / found.path.parent.name

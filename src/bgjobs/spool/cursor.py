@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from bgjobs.spool import files, layout
@@ -124,18 +125,36 @@ class Shelf:
         self.priority = priority
         self.buckets: dict[str, Bucket] = {}
         self.strange: list[str] = []
+        self.unreadable: list[tuple[str, OSError]] = []
         self._path = path
         self._listing = Listing(path)
 
     def refresh(self, now_ms: int) -> None:
         """Learn of new buckets, and of new names in those that are used up."""
-        if self._listing.stale():
-            self._look()
+        with self._noting_trouble(self._path):
+            if self._listing.stale():
+                self._look()
         for bucket in list(self.buckets.values()):
-            if bucket.opens(now_ms):
-                bucket.fill(now_ms)
-                if bucket.drained(now_ms) and files.remove_directory(bucket.path):
-                    del self.buckets[bucket.name]
+            was_read = bucket.opens(now_ms) and self.fill(bucket, now_ms)
+            if was_read and bucket.drained(now_ms) and files.remove_directory(bucket.path):
+                del self.buckets[bucket.name]
+
+    def fill(self, bucket: Bucket, now_ms: int) -> bool:
+        """Learn of new names in a bucket; return whether it could be read."""
+        known = len(self.unreadable)
+        with self._noting_trouble(bucket.path):
+            bucket.fill(now_ms)
+        return len(self.unreadable) == known
+
+    @contextmanager
+    def _noting_trouble(self, path: str) -> Iterator[None]:
+        """Pass over what cannot be read, and note it."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in files.UNREADABLE:
+                raise
+            self.unreadable.append((path, error))
 
     def _look(self) -> None:
         names = set(self._listing.look())
@@ -193,7 +212,7 @@ class Cursor:
             bucket.names.pop()
             yield Candidate(shelf.priority, bucket.name, name)
             if not bucket.names:
-                bucket.fill(now_ms)
+                shelf.fill(bucket, now_ms)
 
     def strange(self) -> list[str]:
         """Return, once, the paths in buckets that no job can have."""
@@ -203,6 +222,14 @@ class Cursor:
             for place in places:
                 found += place.strange
                 place.strange = []
+        return found
+
+    def unreadable(self) -> list[tuple[str, OSError]]:
+        """Return the directories that could not be read since the last time, each with the reason."""
+        found = []
+        for shelf in self._shelves:
+            found += shelf.unreadable
+            shelf.unreadable = []
         return found
 
     def next_ms(self, now_ms: int) -> int | None:

@@ -18,6 +18,10 @@ from bgjobs.errors import SyncFailedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What the system says of one file or directory that cannot be had: it must cost nothing beside it. (A full table of
+# descriptors, or a disk that takes no more, is about all of them.)
+UNREADABLE = frozenset({errno.EACCES, errno.EIO, errno.EPERM})
+
 
 class StrangeFileError(Exception):
     """What lies there is not a plain file of ours: a link, a pipe, too large, or somebody else's."""
@@ -83,7 +87,8 @@ def append(path: str, line: bytes, *, sync: bool = False) -> None:
         if sync:
             _sync_appended(descriptor, path)
     finally:
-        disk.close(descriptor)
+        with suppress(OSError):  # the line is there for all to read, and nothing more was promised
+            disk.close(descriptor)
 
 
 def _sync_appended(descriptor: int, path: str) -> None:

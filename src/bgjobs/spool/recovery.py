@@ -67,6 +67,10 @@ class Recovery:
             if layout.WORKER_NAME.fullmatch(wid) and self._is_dead(wid):
                 try:
                     yield from self._take_over(wid)
+                except OSError as error:
+                    if error.errno not in files.UNREADABLE:
+                        raise
+                    self._tell_once(self._paths.worker(wid), error)
                 finally:
                     self._probes.pop(wid).close()
 
@@ -160,7 +164,7 @@ class Recovery:
             remove_place(self._paths, wid)
 
     def _grant_wishes(self, wid: str) -> bool:
-        """Cancel what had been put back when somebody died before it could be cancelled; return whether that is done."""
+        """Cancel what was put back by somebody who died before it could be cancelled; return whether that is done."""
         for name in files.names(self._paths.worker(wid)):
             job_id = name.removeprefix("cancel-")
             if name != job_id and ID.fullmatch(job_id):

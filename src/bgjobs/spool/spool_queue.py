@@ -204,7 +204,12 @@ class SpoolQueue:
         for place in places:
             if place.job_id == seen or not _may_match(place, where):
                 continue
-            job = self._read(place) or self._moved(place)
+            try:
+                job = self._read(place) or self._moved(place)
+            except OSError as error:
+                if error.errno not in files.UNREADABLE:
+                    raise
+                continue  # the worker that meets it names it in the error log
             if job is not None and where.admits(job):
                 seen = place.job_id
                 yield job
@@ -329,7 +334,7 @@ class SpoolQueue:
         """Try whether what the spool lies on can keep its promises: disk, locks, clock, room."""
         from bgjobs.spool import fitness  # noqa: PLC0415 - rarely asked for
 
-        return fitness.look(self.paths, self._settings)
+        return fitness.look(self.paths, self.settings)
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""
