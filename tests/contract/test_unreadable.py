@@ -108,7 +108,7 @@ def test_a_bucket_that_cannot_be_read_holds_up_no_other(
     assert spool.get(first.id) is not None
     assert {job.id for job in spool.jobs(Filter())} == {first.id, last.id}
     assert spool.counts()[State.DONE] == 2
-    with pytest.raises(OSError, match=os.path.basename(path_of(spool, stuck).parent)):
+    with pytest.raises(OSError, match=path_of(spool, stuck).parent.name):
         spool.get(stuck.id)
 
 
@@ -143,8 +143,8 @@ def test_a_claimed_file_that_cannot_be_read_holds_up_no_other(
 ) -> None:
     stuck, *others = [submitted(spool) for _ in range(3)]
     session = workers.join()
-    name = os.path.basename(path_of(spool, stuck))
-    broken(os.path.join(spool.paths.claims_of(session.id), f"5.{name}"), "open_read")
+    name = path_of(spool, stuck).name
+    broken(Path(spool.paths.claims_of(session.id), f"5.{name}"), "open_read")
     done_by(spool, session, others)
     assert session.claim(5) == []
     assert len(named(spool)) == 1

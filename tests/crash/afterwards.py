@@ -1,4 +1,4 @@
-"""Open a spool that somebody left by dying, check it, and go on to the end: every job ends, once, and nothing is left."""
+"""Open a spool that somebody left by dying, check it, and go on: every job ends, once, and nothing is left over."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Afterwards:
             again = self._runs()[job_id] - ran[job_id]
             self._expect(again == (fate.state == "pending"), f"{job_id}: {fate.state}, then ran {again} times more")
         self._answers()
+        self._handed_in()
         self._clear_up(session)
         self._leftovers()
 
@@ -89,7 +90,12 @@ class Afterwards:
                 self._expect(file.lines[0] == fact["line"].encode()[:-1], f"line 1 of {file.job_id} has changed")
                 self._expect(len(file.lines) > 1, f"line 1 of {file.job_id} has no end")
         for job_id in found.keys() - set(self._ids("planned")):
-            self._expect(False, f"{job_id} was never submitted")
+            self._expect(b"handed in: " in found[job_id][0].lines[0], f"{job_id} was never submitted")
+        for job_id in self._ids("gone"):
+            self._expect(job_id not in found, f"{job_id} was deleted and is there")
+        for job_id in self._ids("due"):
+            place = str(found[job_id][0].path)
+            self._expect("/at-" not in place, f"{job_id} was to start at once and is at {place}")
         for fact in self._told:
             if fact["what"] == "stored":
                 (job_id,), told = fact["ids"], found.get(fact["ids"][0])
@@ -166,6 +172,15 @@ class Afterwards:
                     f"asked to cancel: {answer}, and it is {job.state}",
                 )
 
+    def _handed_in(self) -> None:
+        """Check that each file that was handed in has become one job, which ran once."""
+        found, ran = self._found(), self._runs()
+        for name in self._ids("handed in"):
+            text = f"handed in: {name}".encode()
+            jobs = [file for files in found.values() for file in files if text in file.lines[0]]
+            self._expect([job.state for job in jobs] == ["done"], f"{name} was handed in and is {jobs}")
+            self._expect(all(ran[job.job_id] == 1 for job in jobs), f"{name} ran times more")
+
     # Clearing up
 
     def _clear_up(self, session: Session) -> None:
@@ -191,10 +206,10 @@ class Afterwards:
     def _left_by(self, session: Session) -> list[str]:
         spool = self.world.spool
         kept = [f"workers/{session.id}", f"claimed/{session.id}", "tmp/trash"]
-        found = [path for top in ("workers", "claimed", "tmp") for path in oracle.below(spool / top)]
+        found = [path for top in ("workers", "claimed", "tmp", "incoming") for path in oracle.below(spool / top)]
         found += [path for path in oracle.below(spool / "pending") if path.count("/", len(str(spool))) > FLAT]
         found = [os.path.relpath(path, spool) for path in found]
-        kept += ["workers", "claimed"]
+        kept += ["workers", "claimed", "incoming"]
         return [name for name in found if name not in kept and not name.startswith(tuple(f"{k}/" for k in kept[:2]))]
 
     def _leftovers(self) -> None:
@@ -206,7 +221,10 @@ class Afterwards:
             if os.path.isdir(path):
                 continue
             if name.startswith("corrupt/"):
-                self._expect(any(job_id in name for job_id in self._strange), f"left over: {name}")
+                expected = any(job_id in name for job_id in self._strange) or bool(self._ids("handed in"))
+                self._expect(expected, f"left over: {name}")
+            elif name.startswith("incoming/"):
+                self._expect(name == "incoming/README", f"left over: {name}")
             elif name.startswith("output/"):
                 self._expect(os.path.basename(path)[:26] in there, f"the output of no job: {name}")
             else:

@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if total:
         terminalreporter.write_line(
             f"crash: {total['operations']} operations, {total['kills']:,} kill points, {total['errors']:,} injected "
-            f"errors, {total['outside']:,} from outside by strace: {total['lost']} jobs lost, {total['twice']} run twice"
+            f"errors, {total['outside']:,} from outside: {total['lost']} jobs lost, {total['twice']} run twice"
         )
 
 

@@ -14,7 +14,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs.spool import fsck
+from bgjobs.spool import fsck, incoming
 from tests.crash.afterwards import Afterwards
 from tests.crash.operations import OPERATIONS, Operation, finished
 from tests.crash.steps import ANSWERS, LASTING, UNFAILING, Plan, Steps, in_a_process
@@ -85,6 +85,7 @@ class Driver:
     def _warm_up(self) -> None:
         """Load all that is loaded when it is needed, so that not every child has to."""
         fsck.PAUSES_S = ()  # nothing moves while it looks
+        incoming.AGAIN_S = 0.0  # nobody has to be spared
         world = World(os.path.join(os.path.dirname(self._case), "warm"))
         finished(world, world.submitted())
         fsck.broken(world.open().paths)
@@ -117,7 +118,6 @@ class Driver:
         world = World(self._case)
         operation = self._operation(world)
         operation.ready()
-        descriptors = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else None
         self._steps.arm(plan)
         try:
             operation.act()
@@ -130,7 +130,6 @@ class Driver:
             with open(os.path.join(self._case, "steps"), "w", encoding="utf-8") as file:
                 file.write(" ".join(self._steps.names))
         operation.again()
-        del operation, descriptors
         assert not self._steps.resynced, self._steps.resynced
 
     def _afterwards(self, plan: Plan) -> None:

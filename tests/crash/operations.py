@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from bgjobs import clock, disk, lifecycle, system
 from bgjobs.backend import Claim, Selection
 from bgjobs.errors import SpoolError
 from bgjobs.job import Cancelled, Interrupted, Job, JobError, Outcome, Progress, Raised, State, Succeeded
 from bgjobs.spool.claims import SpoolSession
-from tests.crash.world import LONG_AGO, RUNNER, World, now, set_clock, until_calm
+from tests.contract.stores import info
+from tests.crash.world import LONG_AGO, POLICY, RUNNER, World, now, set_clock, until_calm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bgjobs.backend import Session
+    from bgjobs.lifecycle import Policy
     from bgjobs.spool.spool_queue import SpoolQueue
 
 HOUR = timedelta(hours=1)
@@ -166,19 +170,12 @@ class Working(Operation):
 
     def ready(self) -> None:
         self.queue = self.world.open()
-        self.session = self.queue.join(_info(), self.selection)
+        self.session = self.queue.join(info(), self.selection)
         self.claims: list[Claim] = []
 
     def claim(self, count: int) -> list[Claim]:
         """Claim so many jobs, however often it has to be tried."""
-        found: list[Claim] = []
-
-        def enough() -> bool:
-            found.extend(self.session.claim(count - len(found)))
-            return len(found) == count
-
-        until_calm(enough)
-        return found
+        return claim_all(self.session, count)
 
     def again(self) -> None:
         drain(self.world, self.session)
@@ -265,7 +262,7 @@ class Finish(Working):
 
     def again(self) -> None:
         if not self.stored:
-            pay(self.world, self.session, self.held, self.job)
+            self.world.finish(self.session, self.held, self.job)
         super().again()
 
 
@@ -416,7 +413,7 @@ class Recover(Operation):
         queue = self.world.open()
         for crashes in (1, 2):  # two jobs that have been lost before, one of them twice
             self._lose(self.jobs[:crashes], queue)
-        self.session = queue.join(_info(), Selection())
+        self.session = queue.join(info(), Selection())
         claims = {claim.job.id: claim for claim in self._all(10)}
         self.held = [claims[job.id] for job in self.jobs]
         Path(self.session.runner_output(0)).write_text("hello\n", encoding="utf-8")
@@ -429,7 +426,7 @@ class Recover(Operation):
 
     def _lose(self, jobs: list[Job], queue: SpoolQueue) -> None:
         """Let a worker be lost with these."""
-        self.session = queue.join(_info(), Selection())
+        self.session = queue.join(info(), Selection())
         wanted = {job.id for job in jobs}
         for claim in self._all(10):
             if claim.job.id in wanted:
@@ -438,15 +435,13 @@ class Recover(Operation):
                 self.session.give_back(claim)
         assert isinstance(self.session, SpoolSession)
         self.session._alive.release()
-        self.session = queue.join(_info(), Selection())
-        until_calm(lambda: self.world.recover(self.session) or len(os.listdir(self.world.spool / "workers")) == 1)
+        self.session = queue.join(info(), Selection())
+        take_over_all(self.world, self.session)
         self.session.leave()
         set_clock(HOUR)  # the second loss is followed by a wait
 
     def _all(self, count: int) -> list[Claim]:
-        found: list[Claim] = []
-        until_calm(lambda: found.extend(self.session.claim(count - len(found))) or len(found) == count)
-        return found
+        return claim_all(self.session, count)
 
     def _decide(self, number: int, job: Job) -> None:
         """Write down what becomes of a job, and go no further."""
@@ -460,7 +455,7 @@ class Recover(Operation):
         self.world.recover(self.session)
 
     def again(self) -> None:
-        until_calm(lambda: self.world.recover(self.session) or _alone(self.world))
+        take_over_all(self.world, self.session)
         drain(self.world, self.session)
         self.session.leave()
 
@@ -507,6 +502,79 @@ class Tidy(Operation):
         self.session.leave()
 
 
+class Prune(Tidy):
+    """Somebody deletes old jobs by hand."""
+
+    def ready(self) -> None:
+        self.queue = self.world.open()
+        set_clock(timedelta(days=1))
+
+    def act(self) -> None:
+        self.queue.prune({State.DONE, State.FAILED}, now())
+
+    def again(self) -> None:
+        self.queue.prune({State.DONE, State.FAILED}, now())
+        self.world.tell("pruned")
+
+
+class PruneLastHour(Prune):
+    """The same within the hour: the jobs go one by one."""
+
+    def ready(self) -> None:
+        self.queue = self.world.open()
+        set_clock(timedelta(milliseconds=10))
+
+
+class Delete(Prune):
+    """Somebody deletes one job that has ended."""
+
+    def ready(self) -> None:
+        self.queue = self.world.open()
+        (*_, self.id) = [fact["ids"][0] for fact in self.world.told() if fact["what"] == "acked"]
+
+    def act(self) -> None:
+        assert self.queue.delete(self.id) == "deleted"
+        self.world.tell("gone", self.id)
+
+    def again(self) -> None:
+        answer = self.queue.delete(self.id)
+        assert answer in {"deleted", "unknown"}, answer
+        self.world.tell("gone", self.id)
+
+
+class RunNow(CancelDelayed):
+    """Somebody wants a delayed job to start at once."""
+
+    def act(self) -> None:
+        assert self.queue.run_now(self.id, ANN) in {"now", "already due"}
+        self.world.tell("due", self.id)
+
+    def again(self) -> None:
+        self.act()
+
+
+class Import(Operation):
+    """Other programs have handed in two jobs, and something that is none."""
+
+    def prepare(self) -> None:
+        self.world.open()
+        for name in ("one", "two"):
+            text = f'{{"format":1,"class":"Mail","method":"send","args":["handed in: {name}"]}}'
+            (self.world.spool / "incoming" / f"{name}.json").write_text(text, encoding="utf-8")
+            self.world.tell("handed in", name)
+        (self.world.spool / "incoming" / "three.json").write_text("{", encoding="utf-8")
+
+    def ready(self) -> None:
+        self.session = self.world.join()
+
+    def act(self) -> None:
+        self.session.import_jobs(policy_of)
+
+    def again(self) -> None:
+        drain(self.world, self.session)
+        self.session.leave()
+
+
 OPERATIONS: dict[str, type[Operation]] = {
     "set up": SetUp,
     "submit": Submit,
@@ -533,6 +601,11 @@ OPERATIONS: dict[str, type[Operation]] = {
     "recover": Recover,
     "recover after a boot": RecoverAfterBoot,
     "tidy": Tidy,
+    "prune": Prune,
+    "prune the last hour": PruneLastHour,
+    "delete": Delete,
+    "run now": RunNow,
+    "import": Import,
 }
 
 
@@ -540,25 +613,27 @@ OPERATIONS: dict[str, type[Operation]] = {
 
 
 def store(world: World, session: Session, claim: Claim, outcome: Outcome, *, running: Job | None = None) -> None:
-    """End an attempt, beginning it if it was not, as often as it takes."""
+    """End an attempt, beginning it if it was not."""
     running = world.begin(session, claim) if running is None else running
-    pay(world, session, claim, world.ending(running, outcome))
-
-
-def pay(world: World, session: Session, claim: Claim, job: Job) -> None:
-    """Store what is owed, as often as it takes."""
-    world.finish(session, claim, job)
+    world.finish(session, claim, world.ending(running, outcome))
 
 
 def drain(world: World, session: Session) -> None:
     """Run all that may run."""
 
     def nothing_is_left() -> bool:
+        session.import_jobs(policy_of)
         for claim in session.claim(10):
             store(world, session, claim, Succeeded())
-        return not world.open().unfinished(clock.now()).due
+        handed_in = [name for name in os.listdir(world.spool / "incoming") if name.endswith(".json")]
+        return not (handed_in or world.open().unfinished(clock.now()).due)
 
     until_calm(nothing_is_left)
+
+
+def policy_of(class_name: str, method: str) -> Policy:
+    """Return how jobs that are handed in are to be treated."""
+    return POLICY
 
 
 def finished(world: World, jobs: list[Job]) -> None:
@@ -574,29 +649,38 @@ def cancel(world: World, queue: SpoolQueue, job_id: str) -> None:
     world.tell("asked", job_id, answer=answer)
 
 
-def _alone(world: World) -> bool:
-    return len(os.listdir(world.spool / "workers")) == 1
+def claim_all(session: Session, count: int) -> list[Claim]:
+    """Claim so many jobs, however often it has to be tried."""
+    found: list[Claim] = []
+
+    def enough() -> bool:
+        found.extend(session.claim(count - len(found)))
+        return len(found) == count
+
+    until_calm(enough)
+    return found
 
 
-class _no_moves:  # noqa: N801 - used as a context
+def take_over_all(world: World, session: Session) -> None:
+    """Recover until no other worker has a place."""
+
+    def is_alone() -> bool:
+        world.recover(session)
+        return len(os.listdir(world.spool / "workers")) == 1
+
+    until_calm(is_alone)
+
+
+@contextmanager
+def _no_moves() -> Iterator[None]:
     """Let every move fail meanwhile."""
+    real = disk.move
 
-    def __enter__(self) -> None:
-        self._real = disk.move
+    def never(source: str, target: str) -> None:
+        raise OSError(f"{source} cannot be moved to {target} now")
 
-        def never(source: str, target: str) -> None:
-            raise OSError("not now")
-
-        disk.move = never
-
-    def __exit__(self, *_: Any) -> None:
-        disk.move = self._real
-
-
-def _info() -> Any:
-    from tests.contract.stores import info  # noqa: PLC0415
-
-    return info()
-
-
-__all__ = ["OPERATIONS", "Operation", "State"]
+    disk.move = never
+    try:
+        yield
+    finally:
+        disk.move = real

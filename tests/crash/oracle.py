@@ -1,4 +1,4 @@
-"""What must become of each job, worked out from the bare files that a dead process left. Shares no code with the spool."""
+"""What must become of each job, worked out from the bare files that the dead left. Shares no code with the spool."""
 
 from __future__ import annotations
 

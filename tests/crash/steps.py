@@ -135,19 +135,19 @@ class Steps:
 
     def tear(self, plan: Plan, name: str, real: Any, args: Any, named: Any) -> Any:
         """Take half of the data, and refuse the rest."""
-        return self._torn_at(plan, name, real, args, named, lambda data: len(data) // 2)
+        return self._tear(plan, name, real, args, named, keep=lambda length: length // 2)
 
     def tear_end(self, plan: Plan, name: str, real: Any, args: Any, named: Any) -> Any:
         """Take all of the data but the line end, and refuse that."""
-        return self._torn_at(plan, name, real, args, named, lambda data: len(data) - 1)
+        return self._tear(plan, name, real, args, named, keep=lambda length: length - 1)
 
-    def _torn_at(self, plan: Plan, name: str, real: Any, args: Any, named: Any, most: Callable[[Any], int]) -> Any:
+    def _tear(self, plan: Plan, name: str, real: Any, args: Any, named: Any, *, keep: Callable[[int], int]) -> Any:
         if name == "write" and self._torn:
             self._torn = False
             self._refuse(plan.answer, name, real, args)
         if name == "write" and len(self.names) == plan.at and len(args[1]) > 1:
             self._torn = True
-            return real(args[0], args[1][: most(args[1])])
+            return real(args[0], args[1][: keep(len(args[1]))])
         return real(*args, **named)
 
     def _refuse(self, answer: int, name: str, real: Any, args: Any) -> None:

@@ -1,4 +1,4 @@
-"""Let each step on the disk fail in each way that it can: what was accepted stays, and all ends once the trouble is over."""
+"""Let each step on the disk fail in each way that it can: what was accepted stays, and ends once that is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kill whoever writes to the spool before and after each of its steps, and go on: nothing is lost, nothing runs twice."""
+"""Kill whoever writes to the spool before and after each step, and go on: nothing is lost, nothing runs twice."""
 
 from __future__ import annotations
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import clock, lifecycle, settings
-from bgjobs.backend import Claim, Selection
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, milliseconds, moment
@@ -19,7 +19,9 @@ from bgjobs.spool.spool_queue import SpoolQueue
 from tests.contract.stores import LOST, NO_SELECTION, info
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Session
+    from collections.abc import Callable
+
+    from bgjobs.backend import Claim, Selection, Session
     from bgjobs.job import Outcome
 
 POLICY = Policy(retry_delay=timedelta(minutes=5), backoff="fixed", max_crashes=3)
@@ -141,10 +143,8 @@ def set_clock(ahead: timedelta) -> None:
     clock.now_ms = lambda: real_ms() + ahead // timedelta(milliseconds=1)
 
 
-def until_calm(done: Any, *, most: int = 2000) -> None:
+def until_calm(done: Callable[[], object], *, most: int = 2000) -> None:
     """Repeat a round of work until it says that all is done; many rounds without that are one too many."""
-    import time  # noqa: PLC0415
-
     for _ in range(most):
         if done():
             return
