@@ -91,6 +91,10 @@ class Afterwards:
                 self._expect(len(file.lines) > 1, f"line 1 of {file.job_id} has no end")
         for job_id in found.keys() - set(self._ids("planned")):
             self._expect(b"handed in: " in found[job_id][0].lines[0], f"{job_id} was never submitted")
+        self._stored(found, pruned)
+
+    def _stored(self, found: dict[str, list[Found]], pruned: set[str]) -> None:
+        """Check that what was ended, deleted or made due is so."""
         for job_id in self._ids("gone"):
             self._expect(job_id not in found, f"{job_id} was deleted and is there")
         for job_id in self._ids("due"):

@@ -11,7 +11,7 @@ import msgspec
 from bgjobs import clock, disk, system
 from bgjobs.backend import Begin, Claim
 from bgjobs.errors import SessionLostError, SpoolError
-from bgjobs.ids import id_ms, new_id
+from bgjobs.ids import ID, id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
 from bgjobs.spool.cursor import Cursor
@@ -336,11 +336,10 @@ class SpoolSession:
                 files.replace_content(self._paths.worker(self.id, f"progress-{job_id}"), msgspec.json.encode(state))
         self._tell_dropped()
         wishes = {}
-        for name in files.names(self._paths.worker(self.id)):
-            if name.startswith("cancel-"):
-                by = files.read_note(self._paths.worker(self.id, name))
-                if by is not None:
-                    wishes[name.removeprefix("cancel-")] = by
+        for job_id in self._wishes():
+            by = files.read_note(self._paths.worker(self.id, f"cancel-{job_id}"))
+            if by is not None:
+                wishes[job_id] = by
         self._grant(self._late(self._wished.intersection(wishes)))
         self._wished = set(wishes)
         return wishes
@@ -351,6 +350,11 @@ class SpoolSession:
             with suppress(OSError):  # perhaps the same full disk: the next round tries again
                 files.replace_content(self._paths.worker(self.id, "dropped"), f"{self._log.dropped}\n".encode())
                 self._dropped = self._log.dropped
+
+    def _wishes(self) -> set[str]:
+        """Return the ids of the jobs that somebody asked us to cancel."""
+        names = [name.partition("-") for name in files.names(self._paths.worker(self.id))]
+        return {job_id for kind, _, job_id in names if kind == "cancel" and ID.fullmatch(job_id)}
 
     def _late(self, wishes: set[str]) -> set[str]:
         """Return the wishes that came when their job was just leaving our hands: nobody else would look for them."""
@@ -366,7 +370,7 @@ class SpoolSession:
         ):
             try:
                 same = disk.stat(path).st_ino == inode
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 same = False
             if not same:
                 raise SessionLostError(f"{path} is gone or was replaced", hint="was the spool moved or unmounted?")

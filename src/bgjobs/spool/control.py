@@ -115,7 +115,8 @@ class Control:
         try:
             files.create(wish, by.encode("utf-8", "replace"), sync=False)
         except FileExistsError:
-            pass
+            if files.read_note(wish) is None:  # whoever wished first died over it, or the disk was full
+                files.replace_content(wish, by.encode("utf-8", "replace"))
         except FileNotFoundError:
             return None
         disk.ring(self._paths.doorbell)
