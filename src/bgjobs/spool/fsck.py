@@ -26,7 +26,7 @@ from bgjobs.spool.lookup import Place
 if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
-PAUSES_S = (0.02, 0.05, 0.1, 0.2)
+PAUSES_S: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
 IMPORT_NAME = re.compile(rf"in\.{ID_PATTERN}\.json", re.ASCII)  # a file from incoming/ on its way in: not yet a job
 IMPORT = (-1, -1, "")
 ANY_ID = re.compile(rf"{ID_PATTERN}(?=\.json)", re.ASCII)

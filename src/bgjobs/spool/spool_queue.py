@@ -217,7 +217,12 @@ class SpoolQueue:
         for place in places:
             if place.job_id == seen or not _may_match(place, where):
                 continue
-            job = self._read(place) or self._moved(place)
+            try:
+                job = self._read(place) or self._moved(place)
+            except OSError as error:
+                if error.errno not in files.UNREADABLE:
+                    raise
+                continue  # the worker that meets it names it in the error log
             if job is not None and where.admits(job):
                 seen = place.job_id
                 yield job
