@@ -25,6 +25,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     `code` is a stable word. `rule` names the promise that is broken (I1 to I10 of docs/spool.md) and is empty for what
     breaks none: a leftover, a warning. `repairable` tells whether the next worker, or `doctor --repair`, mends it.
+    `serious` marks what breaks no promise by itself, but leaves a store that cannot be trusted, used or looked at.
     """
 
     code: str
@@ -32,6 +33,12 @@ class Finding(Struct, frozen=True, kw_only=True):
     path: str = ""
     rule: str = ""
     repairable: bool = False
+    serious: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something has to be done about it."""
+        return bool(self.rule) or self.serious
 
 
 class Filter(Struct, frozen=True, kw_only=True):
