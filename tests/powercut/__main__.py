@@ -2,7 +2,8 @@
 
     python -m tests.powercut [--cuts 200] [--file-system ext4] [--seed N]
 
-Needs Linux, root and loop devices; says so and ends well where it has none. What is mounted is seen by no other process.
+Needs Linux, root and loop devices; says so and ends well where it has none. What is mounted is seen by no
+other process.
 """
 
 from __future__ import annotations

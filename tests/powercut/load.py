@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import Queue, Request, disk, system
@@ -25,7 +26,6 @@ from bgjobs.worker.options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 MOST_IN_GROUP = 40
 
@@ -88,7 +88,8 @@ def _be(task: Callable[[Callable[[dict[str, Any]], None]], object], writing: int
         for number in (1, 2):
             os.dup2(descriptor, number)
         status = int(task(tell) or 0)  # type: ignore[call-overload]  # a task returns an exit status, or nothing
-    except BgjobsError:
+    except (BgjobsError, OSError) as error:
+        print(error)
         status = 3  # its disk is gone
     except BaseException:  # noqa: BLE001 - whatever it is must not reach the parent's code
         traceback.print_exc()
@@ -133,7 +134,10 @@ def submitter(
 
     def submit(tell: Callable[[dict[str, Any]], None]) -> None:
         tampering.apply()
-        person = Person(Queue.open(config=config), notes, random.Random(seed), tell)
+        queue = Queue.open(config=config)
+        # What is tried must be what a user gets there: on these file systems one sync is known to be enough.
+        assert system.one_fsync_is_safe(str(Path(queue.settings.spool).parent)) is tampering.one_fsync
+        person = Person(queue, notes, random.Random(seed), tell)
         done = 0
         while most is None or done < most:
             person.act()
@@ -145,9 +149,7 @@ def submitter(
 class Person:
     """Somebody who uses the queue, by dice."""
 
-    def __init__(
-        self, queue: Queue, notes: str, dice: random.Random, tell: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, queue: Queue, notes: str, dice: random.Random, tell: Callable[[dict[str, Any]], None]) -> None:
         self._queue = queue
         self._notes = notes
         self._dice = dice

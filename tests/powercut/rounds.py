@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from tests.powercut.load import Child, Tampering, submitter, worker
 from tests.powercut.verdict import Ledger
 
 if TYPE_CHECKING:
+    import random
+
     from tests.powercut.disks import Disk
 
 PROJECT = Path(__file__).with_name("project")
@@ -134,6 +135,7 @@ def cut_again_and_again(disk: Disk, folder: Path, dice: random.Random, counts: C
                 series.cut(children)
             counts.cuts += 1
             series.check(verdict.judge(series.ledger, series.spool))
+            series.check(verdict.broken_rules(series.ledger, series.spool))
             undone = verdict.undone_cancels(series.ledger, series.spool)
             counts.undone += len(undone)
             counts.cancels += len(series.ledger.cancelled)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from bgjobs.spool import fsck
+from bgjobs.spool.layout import Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLACES = ("pending", "claimed", "waiting", "done", "failed", "cancelled", "corrupt")
 ENDED = ("done", "failed", "cancelled")
@@ -76,7 +81,7 @@ def undone_cancels(ledger: Ledger, spool: Path) -> set[str]:
 
 def judge_end(ledger: Ledger, spool: Path) -> list[str]:
     """Return what is wrong after a worker has run all that was left."""
-    broken = judge(ledger, spool)
+    broken = [*judge(ledger, spool), *broken_rules(ledger, spool)]
     for job_id, places in Found(spool).places.items():
         if job_id not in ledger.acked:
             if not set(places) <= {*ENDED, "corrupt"}:
@@ -85,8 +90,22 @@ def judge_end(ledger: Ledger, spool: Path) -> list[str]:
             broken.append(f"cancelled: {job_id}, and nobody asked for it")
         elif places not in (["done"], ["cancelled"]):
             broken.append(f"unfinished: {job_id} is in {places}")
-    left = sorted(path.name for name in ("workers", "claimed") for path in (spool / name).iterdir())
-    return broken + [f"left over: the place of worker {name}" for name in left]
+    # One that died while it took its place, before it was `ready`, is left alone for ten minutes.
+    left = [path for path in (spool / "workers").iterdir() if (path / "ready").exists()]
+    left += [path for path in (spool / "claimed").iterdir() if any(path.iterdir())]
+    return broken + [f"left over: {path}" for path in sorted(left)]
+
+
+def broken_rules(ledger: Ledger, spool: Path) -> list[str]:
+    """Return which rules of docs/spool.md doctor's own look finds broken.
+
+    A job that nobody was told about may be torn: it is put aside when a worker meets it.
+    """
+    return [
+        f"{finding.rule}: {finding.code}: {finding.path} {finding.message}"
+        for finding in fsck.broken(Layout(str(spool)))
+        if finding.code != "not-a-job" or any(job_id in finding.path for job_id in ledger.acked)
+    ]
 
 
 def run_again(notes: Path) -> int:
@@ -98,5 +117,3 @@ def shown(broken: list[str], most: int = 12) -> str:
     """Return the findings as text, the first ones of many."""
     more = len(broken) - most
     return "\n".join([*broken[:most], *([f"… and {more} more"] if more > 0 else [])])
-
-
