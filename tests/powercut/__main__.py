@@ -38,7 +38,7 @@ def main() -> int:
         try:
             return max((_try(kind, Path(name), options) for kind in kinds), default=0)
         finally:
-            subprocess.run(["umount", name], check=False)
+            subprocess.run(["umount", "--lazy", name], check=False)  # the last loop device may still let go of its image
 
 
 def _options() -> argparse.Namespace:

@@ -1,0 +1,290 @@
+"""Try every state that a power cut can leave: record what a scenario does to the disk, build each state, go on from it.
+
+    python -m tests.crash.enumerator [SCENARIO …]
+
+What must hold in each: the spool opens, doctor finds no rule broken once the dead are buried, every job that was promised
+is there once, ends, and has the first line that it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec import Struct
+
+from bgjobs import clock, disk, system
+from bgjobs.errors import BgjobsError
+from bgjobs.job import Job, Succeeded
+from bgjobs.backend import Unfinished
+from bgjobs.spool import files, fsck, record, recovery
+from bgjobs.system.polled_doorbell import PolledDoorbell
+from tests.contract.stores import NO_SELECTION, SpoolStore, finish, info, new_job, recover
+from tests.crash.enumerator_model import Model, states
+from tests.crash.enumerator_scenarios import SCENARIOS
+from tests.crash.enumerator_trace import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bgjobs.backend import Claim, Session
+    from bgjobs.spool.spool_queue import SpoolQueue
+    from tests.crash.enumerator_model import State
+
+IN_MEMORY = Path("/dev/shm")  # where it is there: thousands of small directories are made and removed
+ENDED = ("done", "failed", "cancelled")
+PLACES = ("pending", "claimed", "waiting", *ENDED, "corrupt")
+LATER = timedelta(days=1)  # no job is still waiting for its moment then, and none is pruned yet
+ROUNDS = 20
+NOTHING = Unfinished(due=False, later=False, claimed=False)
+CONFIG = '[bgjobs]\nspool = "disk/spool"\nlog_dir = "logs"\ndurability = "{durability}"\n'
+
+
+class Counts(Struct):
+    """How much was tried."""
+
+    scenarios: int = 0
+    states: int = 0
+    broken: int = 0
+
+
+class Stage:
+    """A disk on which a scenario plays, and its recording."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, *, durability: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.disk = folder / "disk"
+        self.disk.mkdir()
+        (folder / "allowed_jobs.toml").write_text(CONFIG.format(durability=durability), encoding="utf-8")
+        self._store = SpoolStore(str(folder))
+        self._patch = patch
+        self._lines: dict[str, bytes] = {}
+        self._sessions: list[Session] = []
+        self._advance = timedelta(0)
+        self._recorder: Recorder | None = None
+        patch.setattr(clock, "now", lambda: datetime.now(UTC) + self._advance)
+        patch.setattr(clock, "now_ms", lambda: time.time_ns() // 1_000_000 + self._advance // timedelta(milliseconds=1))
+
+    # For scenarios
+
+    def open(self) -> SpoolQueue:
+        """Return the queue, as a process of its own has it."""
+        return self._store.open()
+
+    def join(self) -> Session:
+        """Take a place as a worker."""
+        session = self.open().join(info(), NO_SELECTION)
+        self._sessions.append(session)
+        return session
+
+    def die(self, session: Session) -> None:
+        """Let go of a session as a process does that is killed."""
+        self._sessions.remove(session)
+        self._store.abandon(session)
+
+    def leave(self, session: Session) -> None:
+        """Let a worker go in order."""
+        self._sessions.remove(session)
+        session.leave()
+
+    def submit(self, *jobs: Job, queue: SpoolQueue | None = None) -> list[str]:
+        """Submit jobs; they are promised once that returns."""
+        for job in jobs:
+            self._lines[job.id] = record.line_1(job)
+        (queue or self.open()).submit(jobs)
+        self.promise(*(job.id for job in jobs))
+        return [job.id for job in jobs]
+
+    def promise(self, *jobs: str, kept: bool = True) -> None:
+        """Say that somebody was told that these jobs are kept, or that they may go from now on."""
+        if self._recorder is not None:
+            self._recorder.promise(list(jobs), kept=kept)
+
+    def pass_time(self, length: timedelta) -> None:
+        """Set the clock forward."""
+        self._advance += length
+
+    def record(self) -> Recorder:
+        """Write down what happens from now on. What has happened so far is on the disk, and promised."""
+        self._recorder = Recorder(self.disk)
+        self._recorder.wrap(self._patch)
+        self._recorder.promise(list(self._lines))
+        return self._recorder
+
+    def close(self) -> None:
+        """Let go of what is left."""
+        for session in list(self._sessions):
+            self.die(session)
+
+    # For checks
+
+    def line_1(self, job_id: str) -> bytes:
+        """Return the first line of a job's file."""
+        return self._lines[job_id]
+
+
+def enumerate_states(
+    play: Callable[[Stage], Iterator[None]],
+    model: Model,
+    *,
+    one_fsync: bool,
+    durability: str = "full",
+    by_file: bool = False,
+) -> tuple[int, list[str]]:
+    """Play a scenario, and check every state that it can leave; return how many, and what is wrong with which.
+
+    What a scenario does before its `yield` is on the disk before it begins. `by_file` stands for kernels that cannot
+    sync a whole file system in one call.
+    """
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None, prefix="bgjobs-states-") as name:
+        with pytest.MonkeyPatch.context() as patch:
+            _as_if(patch, "before the cut", one_fsync=one_fsync, by_file=by_file)
+            stage = Stage(Path(name, "stage"), patch, durability=durability)
+            playing = play(stage)
+            next(playing)
+            recorder = stage.record()
+            next(playing, None)
+            base, steps = recorder.base, recorder.steps
+            stage.close()
+        with pytest.MonkeyPatch.context() as patch:
+            _as_if(patch, "after the cut", one_fsync=one_fsync, by_file=by_file)
+            checked: dict[int, list[frozenset[str]]] = {}
+            count, broken = 0, []
+            for state in states(base, steps, model):
+                paths = state.tree.paths()
+                known = checked.setdefault(hash(frozenset(paths.items())), [])
+                if any(state.promised <= promised for promised in known):
+                    continue
+                known.append(state.promised)
+                count += 1
+                wrong = _check(Path(name, "state"), patch, paths, state, stage)
+                broken += [f"{wrong}\n  {state}"] if wrong else []
+    return count, broken
+
+
+def _as_if(patch: pytest.MonkeyPatch, boot: str, *, one_fsync: bool, by_file: bool) -> None:
+    patch.setattr(system, "boot_id", lambda: boot)
+    patch.setattr(system, "one_fsync_is_safe", lambda path: one_fsync)
+    patch.setattr(disk, "sync_file", lambda fd: None)  # the memory that this runs on needs none
+    patch.setattr(disk, "sync_directory", lambda path: None)
+    patch.setattr(disk, "sync_filesystem", lambda path: not by_file)
+    # What waits for others to look again need not wait here: nobody else is there.
+    patch.setattr(recovery, "LOST_PLACE_S", -1.0)
+    patch.setattr(recovery, "UNREADY_S", -1.0)
+    patch.setattr(fsck, "PAUSES_S", ())
+    patch.setattr(system, "Doorbell", PolledDoorbell)  # to let go of one of Linux's takes as long as all the rest
+
+
+def _check(
+    folder: Path, patch: pytest.MonkeyPatch, paths: dict[str, bytes | None], state: State, told: Stage
+) -> str:
+    """Build a state, go on from it with real code, and return what is wrong with it, or nothing."""
+    stage = Stage(folder, patch, durability="os")
+    try:
+        for path, content in paths.items():
+            if content is None:
+                (stage.disk / path).mkdir()
+            else:
+                _put(stage.disk / path, content)
+        stage.pass_time(LATER)
+        return "; ".join(_go_on(stage, state.promised, told))
+    finally:
+        stage.close()
+        shutil.rmtree(folder)
+
+
+def _put(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(descriptor, content)
+    os.close(descriptor)
+
+
+def _go_on(stage: Stage, promised: frozenset[str], told: Stage) -> Iterator[str]:
+    try:
+        spool = stage.open()
+        session = stage.join()
+        for _ in range(ROUNDS):
+            if not _round(session) and spool.unfinished(clock.now()) == NOTHING and _only(spool, session):
+                break
+        stage.leave(session)
+    except (BgjobsError, OSError) as error:
+        yield f"cannot go on: {error!r}"
+        return
+    found = _found(stage.disk / "spool")
+    for job_id in sorted(promised):
+        where = found.get(job_id, [])
+        if len(where) != 1 or where[0][0] not in ENDED:
+            yield f"{job_id} was promised and is in {[place for place, _ in where]}"
+        elif where[0][1] != told.line_1(job_id):
+            yield f"line 1 of {job_id} is {where[0][1]!r}"
+    for job_id in found.keys() - promised:
+        if len(found[job_id]) > 1 or found[job_id][0][0] not in (*ENDED, "corrupt"):
+            yield f"{job_id}, that nobody was told of, is in {[place for place, _ in found[job_id]]}"
+    left = [str(path) for name in ("workers", "claimed") for path in (stage.disk / "spool" / name).iterdir()]
+    yield from (f"left over: {path}" for path in left)
+    yield from (f"{finding.rule} {finding.code}: {finding.path}" for finding in fsck.broken(spool.paths))
+
+
+def _round(session: Session) -> list[Claim]:
+    """Bury the dead, and run what is there; return what ran."""
+    recover(session)
+    claims = session.claim(100)
+    for claim in claims:
+        finish(session, claim, Succeeded())
+    return claims
+
+
+def _only(spool: SpoolQueue, session: Session) -> bool:
+    """Tell whether no other worker has left anything."""
+    paths = spool.paths
+    return {*files.names(paths.workers), *files.names(paths.claimed)} == {session.id}
+
+
+def _found(spool: Path) -> dict[str, list[tuple[str, bytes]]]:
+    """Return where each job is, and its first line: a raw look, with none of the code under test."""
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    for place in PLACES:
+        for path in (spool / place).rglob("*.json*"):
+            if not path.name.endswith(".reason"):
+                line = path.read_bytes().split(b"\n", 1)[0] + b"\n"
+                found.setdefault(path.name.partition(".json")[0][-26:], []).append((place, line))
+    return found
+
+
+MODELS = {
+    # The one sync of ext4 and xfs, and the two of everything else, must be enough for what the file system promises.
+    "ordered, one fsync": (Model.ORDERED, True),
+    "ordered, two fsyncs": (Model.ORDERED, False),
+    "weak, two fsyncs": (Model.WEAK, False),
+}
+
+
+def main(names: list[str]) -> int:
+    """Try the scenarios, all if none is named; print what was tried, and return the exit status."""
+    counts = Counts()
+    for name, play in SCENARIOS.items():
+        if names and name not in names:
+            continue
+        counts.scenarios += 1
+        for title, (model, one_fsync) in MODELS.items():
+            begun = time.monotonic()
+            tried, broken = enumerate_states(play, model, one_fsync=one_fsync)
+            counts.states += tried
+            counts.broken += len(broken)
+            print(f"enumerator: {name}, {title}: {tried:,} states, {len(broken)} broken, {time.monotonic() - begun:.1f} s")
+            for text in broken[:3]:
+                print(f"  {text}")
+    print(f"enumerator: {counts.scenarios} scenarios, {counts.states:,} states, {counts.broken} broken")
+    return 1 if counts.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
