@@ -168,7 +168,21 @@ class SpoolSession:
         except NewerFormatError:
             self._put_aside(path, priority, not_before_ms, job_id)
             return None
+        if job.finished_at is not None:
+            self._finish_the_move(path, job_id)
+            return None
         return Claim(job, path)
+
+    def _finish_the_move(self, path: str, job_id: str) -> None:
+        """Move a job that has ended to where it belongs; it must not run again.
+
+        A power cut can take the rename and leave the line that was written before, or after, it.
+        """
+        ends = [event for event in record.events(files.read(path, record.MOST_BYTES)) if isinstance(event, record.End)]
+        if ends and ends[-1].state in layout.ENDED_DIRECTORIES:
+            self._mover.to_ended(path, job_id, ends[-1].state, moment(ends[-1].at))
+        else:
+            self._quarantine(path, "it says that it ended in a state that is none")
 
     def _quarantine(self, path: str, reason: str) -> None:
         try:
