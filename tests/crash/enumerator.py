@@ -23,10 +23,11 @@ from msgspec import Struct
 
 from bgjobs import clock, disk, system
 from bgjobs.errors import BgjobsError
-from bgjobs.job import Job, Succeeded
+from bgjobs.job import Job, Succeeded, milliseconds, moment
 from bgjobs.backend import Unfinished
 from bgjobs.spool import files, fsck, record, recovery
 from bgjobs.system.polled_doorbell import PolledDoorbell
+from tests.contract import stores
 from tests.contract.stores import NO_SELECTION, SpoolStore, finish, info, new_job, recover
 from tests.crash.enumerator_model import Model, states
 from tests.crash.enumerator_scenarios import SCENARIOS
@@ -70,6 +71,7 @@ class Stage:
         self._sessions: list[Session] = []
         self._advance = timedelta(0)
         self._recorder: Recorder | None = None
+        patch.setattr(stores, "now", lambda: moment(milliseconds(clock.now())))
         patch.setattr(clock, "now", lambda: datetime.now(UTC) + self._advance)
         patch.setattr(clock, "now_ms", lambda: time.time_ns() // 1_000_000 + self._advance // timedelta(milliseconds=1))
 

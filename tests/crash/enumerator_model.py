@@ -13,8 +13,8 @@ above. A rename happens whole or not at all, also between two directories; a fil
 names, or neither (ext2, FAT), is none to keep a queue on. Syncing a file brings its content to the disk, and no name.
 A step whose ground is lost (the directory, or the file under its earlier name) is lost with it.
 
-From both follow many states for every moment; `states` names them all where few steps are open, and else all with one
-or two losses, and the one in which all is lost that can be.
+From both follow many states for every moment; `states` names them all where few steps are open, and else those with no
+loss, one loss or two, and the one in which all is lost that can be.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from tests.crash.enumerator_trace import Step, Tree
 
-FEW = 8  # so many open steps are tried in every combination
+FEW = 8  # so many open steps are tried in every combination,
+SOME = 14  # and of so many every pair
 NameStep = Link | Move | Drop
 Tail = Literal["gone", "half", "zeros"]  # what became of the last, unsynced data of a file
 TAILS: tuple[Tail, ...] = ("gone", "half", "zeros")
@@ -126,9 +127,10 @@ class Moment:
         return tree
 
     def _combined(self, names: list[int], end: int) -> Iterator[Loss]:
-        """Combine losses: all of them where they are few, else every single one, every pair, and all at once."""
+        """Combine losses: in every way where they are few, else every pair, every single one, and all at once."""
         parts = [*((n, None) for n in names), *((None, node) for node, n in self._first_open.items() if n < end)]
-        sizes = range(len(parts) + 1) if len(parts) <= FEW else (0, 1, 2, len(parts))
+        most = len(parts)
+        sizes = range(most + 1) if most <= FEW else (0, 1, 2, most) if most <= SOME else (0, 1, most)
         for size in sizes:
             for chosen in itertools.combinations(parts, size):
                 gone = frozenset(n for n, _ in chosen if n is not None)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from bgjobs import disk
 from bgjobs.backend import Claim
 from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds
@@ -95,7 +97,7 @@ def run(stage: Stage) -> Iterator[None]:
     yield
     session = stage.join()
     claim = _claimed(stage, session)
-    finish(session, claim, Succeeded(b'"sent"'))
+    finish(session, claim, Succeeded(msgspec.Raw(b'"sent"')))
 
 
 def run_two(stage: Stage) -> Iterator[None]:

@@ -200,9 +200,10 @@ class Recorder:
         self._opened(fd, path)
 
     def _opened_or_made(self, fd: int, path: str) -> None:
-        if self._node(path) is None:
-            self._make(path, is_file=True)
-        self._opened(fd, path)
+        if self._inside(path):
+            if self._node(path) is None:
+                self._make(path, is_file=True)
+            self._opened(fd, path)
 
     def _opened(self, fd: int, path: str) -> None:
         node = self._node(path)

@@ -19,7 +19,6 @@ from bgjobs.backend import Finding
 from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
 from bgjobs.spool import files, job_check, layout, record, worker_check
-from bgjobs.spool.cursor import DRAINED_AFTER_MS
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.lookup import Place
 from bgjobs.spool.prune import SWEEP_AFTER_S
@@ -234,7 +233,7 @@ def _trash(paths: Layout) -> list[str]:
 
 
 def _drained(paths: Layout) -> list[str]:
-    found, last_ms = [], clock.now_ms() - DRAINED_AFTER_MS
+    found, last_ms = [], clock.now_ms() - layout.DRAINED_AFTER_MS
     for priority in range(10):
         for name in sorted(files.names(paths.priority(priority))):
             path, start_ms = paths.bucket(priority, name), layout.bucket_start_ms(name)
