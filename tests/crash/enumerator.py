@@ -2,8 +2,8 @@
 
     python -m tests.crash.enumerator [SCENARIO …]
 
-What must hold in each: the spool opens, doctor finds no rule broken once the dead are buried, every job that was promised
-is there once, ends, and has the first line that it was given.
+What must hold in each: the spool opens, doctor finds no rule broken once the dead are buried, and every job that was
+promised is there once, ends, and has the first line that it was given.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,16 +20,15 @@ import pytest
 from msgspec import Struct
 
 from bgjobs import clock, disk, system
-from bgjobs.errors import BgjobsError
-from bgjobs.job import Job, Succeeded, milliseconds, moment
 from bgjobs.backend import Unfinished
-from bgjobs.spool import files, fsck, record, recovery
+from bgjobs.errors import BgjobsError
+from bgjobs.job import Succeeded
+from bgjobs.spool import files, fsck, recovery
 from bgjobs.system.polled_doorbell import PolledDoorbell
-from tests.contract import stores
-from tests.contract.stores import NO_SELECTION, SpoolStore, finish, info, new_job, recover
+from tests.contract.stores import finish, recover
 from tests.crash.enumerator_model import Model, states
 from tests.crash.enumerator_scenarios import SCENARIOS
-from tests.crash.enumerator_trace import Recorder
+from tests.crash.enumerator_stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +43,6 @@ PLACES = ("pending", "claimed", "waiting", *ENDED, "corrupt")
 LATER = timedelta(days=1)  # no job is still waiting for its moment then, and none is pruned yet
 ROUNDS = 20
 NOTHING = Unfinished(due=False, later=False, claimed=False)
-CONFIG = '[bgjobs]\nspool = "disk/spool"\nlog_dir = "logs"\ndurability = "{durability}"\n'
 
 
 class Counts(Struct):
@@ -55,82 +51,6 @@ class Counts(Struct):
     scenarios: int = 0
     states: int = 0
     broken: int = 0
-
-
-class Stage:
-    """A disk on which a scenario plays, and its recording."""
-
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, *, durability: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.disk = folder / "disk"
-        self.disk.mkdir()
-        (folder / "allowed_jobs.toml").write_text(CONFIG.format(durability=durability), encoding="utf-8")
-        self._store = SpoolStore(str(folder))
-        self._patch = patch
-        self._lines: dict[str, bytes] = {}
-        self._sessions: list[Session] = []
-        self._advance = timedelta(0)
-        self._recorder: Recorder | None = None
-        patch.setattr(stores, "now", lambda: moment(milliseconds(clock.now())))
-        patch.setattr(clock, "now", lambda: datetime.now(UTC) + self._advance)
-        patch.setattr(clock, "now_ms", lambda: time.time_ns() // 1_000_000 + self._advance // timedelta(milliseconds=1))
-
-    # For scenarios
-
-    def open(self) -> SpoolQueue:
-        """Return the queue, as a process of its own has it."""
-        return self._store.open()
-
-    def join(self) -> Session:
-        """Take a place as a worker."""
-        session = self.open().join(info(), NO_SELECTION)
-        self._sessions.append(session)
-        return session
-
-    def die(self, session: Session) -> None:
-        """Let go of a session as a process does that is killed."""
-        self._sessions.remove(session)
-        self._store.abandon(session)
-
-    def leave(self, session: Session) -> None:
-        """Let a worker go in order."""
-        self._sessions.remove(session)
-        session.leave()
-
-    def submit(self, *jobs: Job, queue: SpoolQueue | None = None) -> list[str]:
-        """Submit jobs; they are promised once that returns."""
-        for job in jobs:
-            self._lines[job.id] = record.line_1(job)
-        (queue or self.open()).submit(jobs)
-        self.promise(*(job.id for job in jobs))
-        return [job.id for job in jobs]
-
-    def promise(self, *jobs: str, kept: bool = True) -> None:
-        """Say that somebody was told that these jobs are kept, or that they may go from now on."""
-        if self._recorder is not None:
-            self._recorder.promise(list(jobs), kept=kept)
-
-    def pass_time(self, length: timedelta) -> None:
-        """Set the clock forward."""
-        self._advance += length
-
-    def record(self) -> Recorder:
-        """Write down what happens from now on. What has happened so far is on the disk, and promised."""
-        self._recorder = Recorder(self.disk)
-        self._recorder.wrap(self._patch)
-        self._recorder.promise(list(self._lines))
-        return self._recorder
-
-    def close(self) -> None:
-        """Let go of what is left."""
-        for session in list(self._sessions):
-            self.die(session)
-
-    # For checks
-
-    def line_1(self, job_id: str) -> bytes:
-        """Return the first line of a job's file."""
-        return self._lines[job_id]
 
 
 def enumerate_states(
@@ -185,9 +105,7 @@ def _as_if(patch: pytest.MonkeyPatch, boot: str, *, one_fsync: bool, by_file: bo
     patch.setattr(system, "Doorbell", PolledDoorbell)  # to let go of one of Linux's takes as long as all the rest
 
 
-def _check(
-    folder: Path, patch: pytest.MonkeyPatch, paths: dict[str, bytes | None], state: State, told: Stage
-) -> str:
+def _check(folder: Path, patch: pytest.MonkeyPatch, paths: dict[str, bytes | None], state: State, told: Stage) -> str:
     """Build a state, go on from it with real code, and return what is wrong with it, or nothing."""
     stage = Stage(folder, patch, durability="os")
     try:
@@ -273,17 +191,13 @@ def main(names: list[str]) -> int:
     """Try the scenarios, all if none is named; print what was tried, and return the exit status."""
     counts = Counts()
     for name, play in SCENARIOS.items():
-        if names and name not in names:
-            continue
-        counts.scenarios += 1
-        for title, (model, one_fsync) in MODELS.items():
-            begun = time.monotonic()
-            tried, broken = enumerate_states(play, model, one_fsync=one_fsync)
-            counts.states += tried
-            counts.broken += len(broken)
-            print(f"enumerator: {name}, {title}: {tried:,} states, {len(broken)} broken, {time.monotonic() - begun:.1f} s")
-            for text in broken[:3]:
-                print(f"  {text}")
+        if not names or name in names:
+            counts.scenarios += 1
+            for title, (model, one_fsync) in MODELS.items():
+                tried, broken = enumerate_states(play, model, one_fsync=one_fsync)
+                counts.states += tried
+                counts.broken += len(broken)
+                print("\n".join(f"enumerator: {name}, {title}: {text}" for text in broken[:3]), end="")
     print(f"enumerator: {counts.scenarios} scenarios, {counts.states:,} states, {counts.broken} broken")
     return 1 if counts.broken else 0
 

@@ -23,12 +23,12 @@ import itertools
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tests.crash.enumerator_trace import Drop, Link, Move, Promise, SyncAll, SyncFile, SyncFolder, Write
+from tests.crash.enumerator_tree import Drop, Link, Move, Promise, SyncAll, SyncFile, SyncFolder, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.crash.enumerator_trace import Step, Tree
+    from tests.crash.enumerator_tree import Step, Tree
 
 FEW = 8  # so many open steps are tried in every combination,
 SOME = 14  # and of so many every pair
@@ -100,6 +100,8 @@ class Moment:
                     self._last_sync = n
                 case SyncFolder():
                     self._last_sync = n
+                case Link() | Move() | Drop():
+                    pass
         self.promised = frozenset(promised)
 
     def losses(self, model: Model) -> Iterator[Loss]:

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import disk
-from bgjobs.backend import Claim
-from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds
+from bgjobs.job import Interrupted, Job, JobError, Raised, Succeeded, milliseconds
 from bgjobs.spool import files, layout
 from tests.contract.stores import begin, finish, new_job, recover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.backend import Session
-    from tests.crash.enumerator import Stage
+    from bgjobs.backend import Claim, Session
+    from tests.crash.enumerator_stage import Stage
 
     Play = Callable[[Stage], Iterator[None]]
 

@@ -25,6 +25,7 @@ INSIDE = "BGJOBS_TEST_POWERCUT_INSIDE"
 def main() -> int:
     """Run what was asked for, and return the exit status."""
     options = _options()
+    os.environ["PATH"] += ":/usr/sbin:/sbin"  # where mount and mkfs are, whoever started us
     lacking = disks.lacking()
     if lacking:
         print(f"powercut: skipped: {lacking}")
@@ -38,7 +39,9 @@ def main() -> int:
         try:
             return max((_try(kind, Path(name), options) for kind in kinds), default=0)
         finally:
-            subprocess.run(["umount", "--lazy", name], check=False)  # the last loop device may still let go of its image
+            subprocess.run(
+                ["umount", "--lazy", name], check=False
+            )  # the last loop device may still let go of its image
 
 
 def _options() -> argparse.Namespace:
