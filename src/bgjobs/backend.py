@@ -87,11 +87,15 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 
 
 class WorkerView(Struct, frozen=True, kw_only=True):
-    """A worker as others see it. `alive` is what the kernel says, not what a file says."""
+    """A worker as others see it. `alive` is what the kernel says, not what a file says.
+
+    `dropped` counts the lines that it could not write to the logs.
+    """
 
     id: str
     info: WorkerInfo
     alive: bool
+    dropped: int = 0
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -102,11 +106,15 @@ class Selection(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True):
-    """A job that this worker alone may run. `place` is the store's own; `leftover` marks one from a dead worker."""
+    """A job that this worker alone may run. `place` is the store's own.
+
+    `leftover` marks one from a dead worker, `full` one whose record has no room for a further attempt.
+    """
 
     job: Job
     place: str
     leftover: bool = False
+    full: bool = False
 
 
 class Begin(Struct, frozen=True):

@@ -115,6 +115,12 @@ class ClaimLostError(BgjobsError):
     code = "claim-lost"
 
 
+class SyncFailedError(BgjobsError):
+    """The disk could not keep what was written. It is not tried again: a second success would mean nothing."""
+
+    code = "sync-failed"
+
+
 class SessionLostError(BgjobsError):
     """The worker's place in the queue is gone (its spool vanished, or its lock file was deleted)."""
 

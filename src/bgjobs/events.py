@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bgjobs import disk
 from bgjobs.job import Cancelled, Crashed, Interrupted, Outcome, Raised, Refused, State, Succeeded, TimedOut
 from bgjobs.job import show_priority as level
+from bgjobs.logfile import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 STATUS_LOG = "background_jobs.log"
 ERROR_LOG = "background_jobs_errors.log"
-MOST_BYTES = 10 * 1024 * 1024
-KEPT = 5
 MOST_RESULT = 200
 MOST_MESSAGE = 1000
 WORD = re.compile(r"[A-Za-z0-9_.-]{0,100}", re.ASCII)
@@ -31,9 +29,12 @@ PLAIN = re.compile(r"[ -~]*", re.ASCII)
 class Log:
     """Writes the two logs of one spool. Each record is one line, in one write with its neighbours."""
 
-    def __init__(self, directory: str) -> None:
-        """Remember the directory; it is made when there is something to write."""
-        self._directory = directory
+    def __init__(self, directory: str, *, beside: str | None = None) -> None:
+        """Remember the directory; it is made when there is something to write.
+
+        It is made again only while the file `beside` exists, that of the spool.
+        """
+        self._files = {name: LogFile(os.path.join(directory, name), beside=beside) for name in (STATUS_LOG, ERROR_LOG)}
         self._held: dict[str, list[str]] | None = None
         self.dropped = 0
 
@@ -133,31 +134,16 @@ class Log:
             self._held[name].append(line)
 
     def _write(self, name: str, lines: list[str]) -> None:
-        path = os.path.join(self._directory, name)
-        data = "".join(lines).encode()
+        file = self._files[name]
         try:
-            _append(path, data)
+            file.append("".join(lines).encode())
         except OSError as error:
             if not self.dropped:
-                _complain(f"bgjobs: cannot write {path}: {error.strerror}: jobs go on without it\n")
+                _complain(f"bgjobs: cannot write {file.path}: {error.strerror}: jobs go on without it\n")
             self.dropped += len(lines)
 
 
 _ERROR_STATUS = {Raised: "FAILED", TimedOut: "TIMEOUT", Crashed: "CRASHED"}
-
-
-def _append(path: str, data: bytes) -> None:
-    # Opened anew for each batch: another worker may have rotated the file away, and Windows renames no open file.
-    try:
-        descriptor = disk.open_create_append(path)
-    except FileNotFoundError:
-        disk.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = disk.open_create_append(path)
-    try:
-        while data:
-            data = data[disk.write(descriptor, data) :]
-    finally:
-        disk.close(descriptor)
 
 
 def _complain(text: str) -> None:
@@ -167,21 +153,6 @@ def _complain(text: str) -> None:
             sys.stderr.write(text)
     except (OSError, ValueError):
         pass
-
-
-def rotate(directory: str) -> None:
-    """Move logs that have grown large aside, keeping the newest few. The caller holds the claim lock."""
-    for name in (STATUS_LOG, ERROR_LOG):
-        path = os.path.join(directory, name)
-        try:
-            if disk.stat(path).st_size < MOST_BYTES:
-                continue
-            for number in range(KEPT - 1, 0, -1):
-                older = path if number == 1 else f"{path}.{number - 1}"
-                if os.path.exists(older):
-                    disk.replace(older, f"{path}.{number}")
-        except OSError:
-            continue  # the next round tries again; a log that is too long harms nobody
 
 
 def _job_line(job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = 1000) -> str:

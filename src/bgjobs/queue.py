@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class Queue:
         self.settings = configured
         self.allowlist = Allowlist(configured)
         self._backend: SpoolQueue | None = None
-        self.log = Log(configured.log_dir)
+        self.log = Log(configured.log_dir, beside=os.path.join(configured.spool, "VERSION"))
 
     @classmethod
     def open(cls, *, config: str | None = None, spool: str | None = None) -> Self:

@@ -41,6 +41,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     jobs: dict[str, Any]
     digest: str
     durability: str = "full"
+    finish_fsync: bool = False
+    min_free: int = 16 * 1024 * 1024
     keep_done: timedelta = timedelta(days=7)
     keep_failed: timedelta = timedelta(days=30)
     age_boost: timedelta = timedelta(0)
@@ -197,6 +199,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         raw: Any = [part.strip() for part in value.split(",")] if check in {_names, _strings} else value
         if check is _count and re.fullmatch(r"[0-9]{1,9}", value):
             raw = int(value)
+        if check is _flag and value in {"true", "false"}:
+            raw = value == "true"
         try:
             found[key] = check(raw)
         except (ValueError, UsageError) as error:
@@ -263,6 +267,12 @@ def _size(value: object) -> int:
     return int(found[1]) * UNITS[found[2]]
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _one_of(*words: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         if value not in words:
@@ -291,6 +301,8 @@ GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
     "import_paths": _strings,
     "age_boost": _duration,
     "durability": _one_of("full", "os"),
+    "finish_fsync": _flag,
+    "min_free": _size,
     "keep_done": _positive_duration,
     "keep_failed": _positive_duration,
     "log_dir": _text,

@@ -35,7 +35,7 @@ def test_run_prints_the_result_on_stdout_and_the_output_on_stderr(bgjobs: Bgjobs
     [
         (["Work", "fail", "because"], 5, "Work.fail failed: ValueError: because"),
         (["Work", "leave"], 5, "Work.leave failed: "),
-        (["Work", "sleep", "60", "--timeout", "0.2"], 5, "Work.sleep failed: JobTimeout: "),
+        (["Work", "sleep", "60", "--timeout", "0.001"], 5, "Work.sleep failed: JobTimeout: "),
         (["Work", "add", "one"], 3, "does not fit int"),
         (["Nowhere", "fail"], 3, "is not in"),
         (["Work", "fail", "--retries", "3"], 2, "no such option"),

@@ -247,7 +247,7 @@ def test_a_stranger_in_the_queue_is_put_aside_and_the_jobs_beside_it_run(
     assert job_id in name
     assert spool.counts()[State.CORRUPT] == 1
     assert reasons(spool)
-    assert job_id in Path(spool.log_dir, STATUS_LOG).read_text(encoding="utf-8")
+    assert job_id in Path(spool.settings.log_dir, STATUS_LOG).read_text(encoding="utf-8")
     target = Path(spool.paths.root, "target")
     assert not target.exists() or target.read_bytes() == b"precious"
     assert store.holders()[first.id] == [State.RUNNING]
@@ -440,7 +440,7 @@ def test_a_job_that_ended_on_a_full_disk_ended_all_the_same(
     (claim,) = claim_all(session, 1)
     running = begin(session, claim)
 
-    def full(path: str, line: bytes) -> None:
+    def full(path: str, line: bytes, *, sync: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:

@@ -378,7 +378,6 @@ def test_a_worker_whose_spool_vanished_stops_and_does_not_make_it_again(
     assert project.queue.counts()[State.DONE] == 250  # nothing is lost once it is there again
 
 
-@pytest.mark.xfail(reason="bgjobs.events makes the directory of the logs with all above it", strict=False)
 def test_a_spool_that_vanishes_while_jobs_start_is_not_made_again(project: Project) -> None:
     quick = [request("Honest", "echo", n) for n in range(60)]  # so short that the worker begins to work ahead
     vanish = request("Honest", "move", str(project.spool), str(project.root / "away"))

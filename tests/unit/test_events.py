@@ -443,47 +443,5 @@ def test_what_was_logged_together_is_written_also_when_the_block_fails(tmp_path:
     assert len(logged(tmp_path)[0]) == 2
 
 
-# Rotation
-
-
-def test_a_small_log_is_not_rotated(tmp_path: Path) -> None:
-    Log(str(tmp_path)).started(RUNNING, NOW)
-    events.rotate(str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == [STATUS_LOG]
-
-
-@pytest.mark.parametrize("name", [STATUS_LOG, ERROR_LOG])
-def test_a_large_log_is_moved_aside_and_five_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(events, "MOST_BYTES", 10)
-    for number in range(1, 9):
-        (tmp_path / name).write_text(f"log number {number}\n", encoding="utf-8")
-        events.rotate(str(tmp_path))
-    kept = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
-    assert kept == {f"{name}.{age}": f"log number {9 - age}\n" for age in range(1, 5)}
-    (tmp_path / name).write_text("new\n", encoding="utf-8")
-    assert len(list(tmp_path.iterdir())) == 5
-
-
-def test_a_log_is_rotated_at_ten_mebibytes() -> None:
-    assert events.MOST_BYTES == 10 * 1024 * 1024
-
-
-def test_rotating_where_there_is_no_log_is_no_trouble(tmp_path: Path) -> None:
-    events.rotate(str(tmp_path / "none"))
-
-
-def test_a_log_that_was_moved_aside_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "MOST_BYTES", 10)
-    log, other = Log(str(tmp_path)), Log(str(tmp_path))
-    log.started(RUNNING, NOW)
-    events.rotate(str(tmp_path))
-    other.started(RUNNING, NOW)
-    log.started(RUNNING, NOW)
-    assert len(lines_of(tmp_path / STATUS_LOG)) == 2
-    assert len(lines_of(tmp_path / f"{STATUS_LOG}.1")) == 1
-
-
 def test_the_status_of_a_job_that_failed_for_good_says_so() -> None:
     assert lifecycle.after(LAST, CRASH, POLICY, NOW, 0.5).state is State.FAILED

@@ -100,6 +100,8 @@ retry_on = ["OSError"]
 fail_on = ["shop.Declined"]
 age_boost = "30m"
 durability = "os"
+finish_fsync = true
+min_free = "1GiB"
 keep_done = "1h"
 keep_failed = "2d"
 pass_env = ["SHOP_URL"]
@@ -120,6 +122,7 @@ pass_env = ["SHOP_URL"]
         fail_on=("shop.Declined",),
     )
     assert (found.age_boost, found.durability) == (timedelta(minutes=30), "os")
+    assert (found.finish_fsync, found.min_free) == (True, 1024**3)
     assert (found.keep_done, found.keep_failed) == (timedelta(hours=1), timedelta(days=2))
     assert found.pass_env == ("SHOP_URL",)
 
@@ -174,7 +177,12 @@ WRONG = [
     *((key, '"3"') for key in ("retries", "max_crashes")),  # text is a wrong type in the file
     *(("backoff", value) for value in ('"none"', "1", '"Fixed"', "true", '["fixed"]')),
     *(("durability", value) for value in ('"none"', "true", '"Full"')),
-    *(("max_output", value) for value in ("-1", "true", "1.5", '"8MB"', '"-1"', '"8mib"', '"MiB"', '""')),
+    *(
+        (key, value)
+        for key in ("max_output", "min_free")
+        for value in ("-1", "true", "1.5", '"8MB"', '"-1"', '"8mib"', '"MiB"', '""')
+    ),
+    *(("finish_fsync", value) for value in ("1", '"true"', '"yes"', "[]")),
     *((key, value) for key in ("retry_on", "fail_on", "pass_env") for value in ('"OSError"', "[1]", '[""]', '["*"]')),
     *((key, value) for key in ("retry_on", "fail_on") for value in ('["a b"]', '["os."]', '["Err\\u043er"]', '["1"]')),
     *(("import_paths", value) for value in ('"."', "[]", "[1]", '[""]', '["a\\u0000b"]')),

@@ -91,6 +91,7 @@ def _worker_json(worker: WorkerView) -> dict[str, Any]:
         "started_at": rfc3339(worker.info.started_at),
         "version": worker.info.version,
         "alive": worker.alive,
+        "log_lines_dropped": worker.dropped,
     }
 
 
@@ -103,7 +104,8 @@ def _worker(worker: WorkerView, now: datetime) -> Line:
     if not worker.alive:
         return [(f"  {worker.info.name}  ", "bold"), (GONE, "yellow")]
     text = f"{worker.info.concurrency} at a time, since {moments.shown(worker.info.started_at, now)}"
-    return [(f"  {worker.info.name}  ", "bold"), ("alive", "green"), (f", {text}", "")]
+    dropped = f", {worker.dropped} log lines could not be written" if worker.dropped else ""
+    return [(f"  {worker.info.name}  ", "bold"), ("alive", "green"), (f", {text}", ""), (dropped, "yellow")]
 
 
 def _running(job: Job, now: datetime) -> Line:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bgjobs import system
-from bgjobs.events import KEPT
+from bgjobs.logfile import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

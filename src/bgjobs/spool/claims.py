@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bgjobs import clock, disk, events, system
+from bgjobs import clock, disk, system
 from bgjobs.backend import Begin, Claim
 from bgjobs.errors import SessionLostError
 from bgjobs.ids import id_ms, new_id
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.spool_queue import SpoolQueue
 
-ROTATE_EVERY = 64
 SOON_S = 0.1
 MOST_PASSED_OVER = 100_000
 
@@ -52,14 +51,14 @@ class SpoolSession:
         self._alive = self._enter()
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
         self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
-        self._mover = moves.Mover(self._paths, self.id)
-        self._recovery = Recovery(self._paths, self._log, me=self.id, cancel=spool.cancel)
+        self._mover = moves.Mover(self._paths, self.id, sync=spool.settings.finish_fsync)
+        self._recovery = Recovery(spool, me=self.id)
         self._taken: list[str] = []  # claimed, but not looked into yet
         self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
+        self._dropped = 0
         self._progressing: set[str] = set()
         self._wished: set[str] = set()
-        self._rounds = 0
         self.bell = system.Doorbell(self._paths.doorbell)
 
     def _enter(self) -> FileLock:
@@ -99,10 +98,7 @@ class SpoolSession:
 
     def _take(self, most: int, above: int) -> bool:
         """Move so many jobs into our hands; return whether there were as many."""
-        with self._claim_lock.held(SOON_S) as is_ours:
-            self._rounds += 1
-            if is_ours and self._rounds % ROTATE_EVERY == 1:
-                events.rotate(self._spool.log_dir)
+        with self._claim_lock.held(SOON_S):
             claims, count = self._paths.claims_of(self.id), 0
             for candidate in self._cursor.candidates(clock.now_ms(), above=above):
                 source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
@@ -144,7 +140,9 @@ class SpoolSession:
             return False
         try:
             parsed = layout.parse_pending(name)
-            job = read_job(path, State.QUEUED, 0, parsed.job_id if parsed else "", None)
+            data = files.read(path, record.MOST_BYTES)
+            job_id = parsed.job_id if parsed else ""
+            job = record.decode(data, job_id=job_id, state=State.QUEUED, priority=0, not_before_ms=None)
         except (OSError, files.StrangeFileError, CorruptError, NewerFormatError):
             return False  # a worker without a selection sorts it out
         if self._selection.classes is not None and job.class_name in self._selection.classes:
@@ -161,7 +159,10 @@ class SpoolSession:
             return None
         priority, not_before_ms, job_id = parts
         try:
-            job = read_job(path, State.RUNNING, priority, job_id, not_before_ms)
+            data = files.read(path, record.MOST_BYTES)
+            job = record.decode(
+                data, job_id=job_id, state=State.RUNNING, priority=priority, not_before_ms=not_before_ms
+            )
         except (files.StrangeFileError, CorruptError) as error:
             self._quarantine(path, str(error))
             return None
@@ -169,20 +170,17 @@ class SpoolSession:
             self._put_aside(path, priority, not_before_ms, job_id)
             return None
         if job.finished_at is not None:
-            self._finish_the_move(path, job_id)
+            self._finish_move(path, job_id, data)
             return None
-        return Claim(job, path)
+        return Claim(job, path, full=len(data) > record.FULL_BYTES)
 
-    def _finish_the_move(self, path: str, job_id: str) -> None:
-        """Move a job that has ended to where it belongs; it must not run again.
-
-        A power cut can take the rename and leave the line that was written before, or after, it.
-        """
-        ends = [event for event in record.events(files.read(path, record.MOST_BYTES)) if isinstance(event, record.End)]
-        if ends and ends[-1].state in layout.ENDED_DIRECTORIES:
-            self._mover.to_ended(path, job_id, ends[-1].state, moment(ends[-1].at))
-        else:
-            self._quarantine(path, "it says that it ended in a state that is none")
+    def _finish_move(self, path: str, job_id: str, data: bytes) -> None:
+        """Move a job on that has ended already: a power cut undid the moves after that, but not the last line."""
+        for event in reversed(record.events(data)):
+            if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
+                self._mover.to_ended(path, job_id, event.state, moment(event.at))
+                return
+        self._quarantine(path, "it has ended in an unknown state")
 
     def _quarantine(self, path: str, reason: str) -> None:
         try:
@@ -306,6 +304,7 @@ class SpoolSession:
             self._progressing.add(job_id)
             with suppress(OSError):  # a full disk
                 files.replace_content(self._paths.worker(self.id, f"progress-{job_id}"), msgspec.json.encode(state))
+        self._tell_dropped()
         wishes = {}
         for name in files.names(self._paths.worker(self.id)):
             if name.startswith("cancel-"):
@@ -315,6 +314,13 @@ class SpoolSession:
         self._drop_late(self._wished.intersection(wishes))
         self._wished = set(wishes)
         return wishes
+
+    def _tell_dropped(self) -> None:
+        """Let others see how many lines the logs had no room for."""
+        if self._log.dropped != self._dropped:
+            with suppress(OSError):  # perhaps the same full disk: the next round tries again
+                files.replace_content(self._paths.worker(self.id, "dropped"), f"{self._log.dropped}\n".encode())
+                self._dropped = self._log.dropped
 
     def _drop_late(self, wishes: set[str]) -> None:
         """Remove the wishes that came when their job was just ending: nobody would look for them any more."""
@@ -358,9 +364,3 @@ class SpoolSession:
         self._alive.release()
         if empty:
             remove_place(self._paths, self.id)
-
-
-def read_job(path: str, state: State, priority: int, job_id: str, not_before_ms: int | None) -> Job:
-    """Read a job file. Raises OSError, StrangeFileError, CorruptError or NewerFormatError."""
-    data = files.read(path, record.MOST_BYTES)
-    return record.decode(data, job_id=job_id, state=state, priority=priority, not_before_ms=not_before_ms)

@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from bgjobs import disk, system
+from bgjobs.errors import SyncFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +66,11 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[disk.write(descriptor, view) :]
 
 
-def append(path: str, line: bytes) -> None:
-    """Append one line, in one write, to a file of ours. A torn line before it is closed off first."""
+def append(path: str, line: bytes, *, sync: bool = False) -> None:
+    """Append one line, in one write, to a file of ours. A torn line before it is closed off first.
+
+    With `sync` it is on the disk then, or SyncFailedError is raised.
+    """
     descriptor = disk.open_append(path)
     try:
         state = disk.fstat(descriptor)
@@ -75,8 +79,17 @@ def append(path: str, line: bytes) -> None:
         if state.st_size and _last_byte(descriptor) != b"\n":
             line = b"\n" + line
         write_all(descriptor, line)
+        if sync:
+            _sync_appended(descriptor, path)
     finally:
         disk.close(descriptor)
+
+
+def _sync_appended(descriptor: int, path: str) -> None:
+    try:
+        disk.sync_file(descriptor)
+    except OSError as error:
+        raise SyncFailedError(f"cannot bring {path} to the disk: {error.strerror}", hint="check the disk") from error
 
 
 def _last_byte(descriptor: int) -> bytes:

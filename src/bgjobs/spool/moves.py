@@ -30,18 +30,18 @@ NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result sho
 PLAIN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 SUFFIX = 12  # letters of an id that are random: names must stay short
 FEW = 8  # so many attempts cannot fill a file
-KEPT_FREE = 4 * 1024 * 1024  # for a last result, and for many more attempts without tracebacks
 
 Ending = record.Try | record.Lost | record.Back | record.End
 
 
 class Mover:
-    """Moves the claimed jobs of one worker `wid`."""
+    """Moves the claimed jobs of one worker `wid`; with `sync`, what became of them is on the disk before they move."""
 
-    def __init__(self, paths: Layout, wid: str) -> None:
+    def __init__(self, paths: Layout, wid: str, *, sync: bool) -> None:
         """Remember whose claims these are."""
         self._paths = paths
         self._wid = wid
+        self._sync = sync
         self._known: set[str] = set()
         self._told: set[str] = set()
 
@@ -64,8 +64,9 @@ class Mover:
         return target
 
     def _tell(self, path: str, event: Ending, job: Job) -> None:
+        line = _fitting(path, event) if len(job.attempts) > FEW else record.encoded(event)
         try:
-            files.append(path, _fitting(path, event) if len(job.attempts) > FEW else record.encoded(event))
+            files.append(path, line, sync=self._sync)
         except FileNotFoundError:
             raise ClaimLostError(f"job {job.id} is no longer ours") from None
         except OSError as error:
@@ -148,7 +149,7 @@ def _fitting(path: str, event: Ending) -> bytes:
     line = record.encoded(event)
     if isinstance(event, record.Back) or event.error is None:
         return line
-    if disk.stat(path).st_size + len(line) <= record.MOST_BYTES - KEPT_FREE:
+    if disk.stat(path).st_size + len(line) <= record.BRIEF_BYTES:
         return line
     return record.encoded(replace(event, error=replace(event.error, traceback="")))
 

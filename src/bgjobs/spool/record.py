@@ -24,6 +24,8 @@ from bgjobs.job import (
 from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, decode_line_1
 
 MOST_BYTES = 8 * 1024 * 1024
+BRIEF_BYTES = 4 * 1024 * 1024  # from here on without tracebacks
+FULL_BYTES = 6 * 1024 * 1024  # from here on no further attempt: what is left is for the end of the last one
 MOST_RESULT = 1024 * 1024
 MOST_TRACEBACK = 64 * 1024
 MOST_MESSAGE = 4 * 1024

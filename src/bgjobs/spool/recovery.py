@@ -22,12 +22,13 @@ from bgjobs.spool import files, layout, locks, moves, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from bgjobs.events import Log
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
+    from bgjobs.spool.spool_queue import SpoolQueue
 
 UNREADY_S = 600
 LEFTOVER_PATIENCE_S = 0.5
@@ -45,13 +46,13 @@ class RunnerNote(Struct, frozen=True):
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, paths: Layout, log: Log, me: str, cancel: Callable[[str, str], object]) -> None:
-        """Know no other worker yet. `cancel` cancels a job wherever it is."""
-        self._paths = paths
-        self._cancel = cancel
+    def __init__(self, spool: SpoolQueue, *, me: str) -> None:
+        """Know no other worker yet."""
+        self._paths: Layout = spool.paths
+        self._spool = spool
         self._lacking_since: dict[str, float] = {}
         self._told: set[str] = set()
-        self._log = log
+        self._log: Log = spool.log
         self._me = me
         self._probes: dict[str, locks.Probe] = {}
         self.orphans: set[str] = set()
@@ -84,11 +85,12 @@ class Recovery:
         """Honour a cancel that was asked of the dead worker, also one that came while the job was on its way back."""
         by = self._wish(wid, job_id)
         if by is not None:
-            self._cancel(job_id, by)
+            self._spool.cancel(job_id, by)
 
     def _mover(self, wid: str) -> moves.Mover:
         """Return a mover in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
-        return self._movers.setdefault(wid, moves.Mover(self._paths, wid))
+        sync = self._spool.settings.finish_fsync
+        return self._movers.setdefault(wid, moves.Mover(self._paths, wid, sync=sync))
 
     def close(self) -> None:
         """Close what was kept open."""

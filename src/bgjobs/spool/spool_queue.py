@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TRIES = 100
 SET_UP_S = 10.0
+FEWEST_FILES = 100
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -41,9 +42,8 @@ class SpoolQueue:
     def __init__(self, settings: Settings, log: Log) -> None:
         """Open the spool, or set it up where there is none. Raises SpoolError."""
         self.paths = Layout(settings.spool)
-        self.log_dir = settings.log_dir
         self.log = log
-        self._settings = settings
+        self.settings = settings
         self._publisher: Publisher | None = None
         try:
             self._open()
@@ -109,12 +109,30 @@ class SpoolQueue:
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
+        self._check_room()
         if self._publisher is None:
-            self._publisher = Publisher(self.paths, durable=self._settings.durability == "full")
+            self._publisher = Publisher(self.paths, durable=self.settings.durability == "full")
         try:
             self._publisher.publish(jobs)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
+
+    def _check_room(self) -> None:
+        """Refuse new jobs while there is still room for what becomes of those that are there."""
+        least = self.settings.min_free
+        if not least:
+            return
+        try:
+            room, files_left = disk.free_space(self.paths.root)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
+        if room < least or (files_left is not None and files_left < FEWEST_FILES):
+            left = f"{room} bytes are left" if room < least else f"{files_left} files are left"
+            raise SpoolError(
+                f"the disk of {self.paths.root} is nearly full: {left}",
+                hint="free some, prune ended jobs, or lower min_free",
+                code="disk-full",
+            )
 
     # Inspection
 
@@ -219,7 +237,9 @@ class SpoolQueue:
             except (OSError, files.StrangeFileError, msgspec.MsgspecError, KeyError, TypeError):
                 continue
             alive = locks.is_held(self.paths.worker(wid, "alive.lock"))
-            found.append(WorkerView(id=wid, info=info, alive=alive))
+            dropped = (files.read_note(self.paths.worker(wid, "dropped")) or "").strip()
+            count = int(dropped) if dropped.isascii() and dropped.isdigit() else 0
+            found.append(WorkerView(id=wid, info=info, alive=alive, dropped=count))
         return found
 
     def output(self, job: Job, attempt: int) -> Path | None:
@@ -300,7 +320,7 @@ class SpoolQueue:
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
         try:
-            return SpoolSession(self, info, selection, self._settings.age_boost)
+            return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
 

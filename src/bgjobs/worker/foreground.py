@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from bgjobs import clock, lifecycle, system
 from bgjobs.ids import new_id
-from bgjobs.job import Crashed, Job, Outcome, Raised, Refused
+from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
 from bgjobs.worker import assignments
 from bgjobs.worker.messages import Run
-from bgjobs.worker.runners import Assignment, Finished, Runner, Why
+from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner, Why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +74,20 @@ def _message(target: Target, job: Job, *, look_only: bool = False) -> Run:
     )
 
 
+def _outcome(report: Finished | Returned) -> Outcome:
+    """Return how the attempt ended, or what kept it from beginning."""
+    if isinstance(report, Finished):
+        return report.outcome
+    held = report.assignment
+    match held.why:
+        case Why.TIMED_OUT:
+            return TimedOut(held.policy.timeout)
+        case Why.CANCELLED:
+            return Cancelled(held.asked_by)
+        case Why.WORKER_STOPS | None:
+            return Crashed(JobError(type="Crashed", message=report.reason or "it was not begun"))
+
+
 class _Foreground:
     """A runner that is ours alone, replaced when it dies."""
 
@@ -81,6 +95,7 @@ class _Foreground:
         self._queue = queue
         self._poller = system.Poller()
         self._runner: Runner | None = None
+        self._stopped = False
         self._signals: AbstractContextManager[None] = system.stop_requests(self._asked_to_stop)
 
     def __enter__(self) -> Self:
@@ -97,12 +112,19 @@ class _Foreground:
     def run(self, assignment: Assignment) -> Outcome:
         """Run one assignment to its end."""
         runner = self._ready()
+        while runner.ready is None and not runner.spent:
+            list(self._reports(runner))  # only then: starting is no part of the time that the method has
+            if self._stopped:
+                return Cancelled()
         runner.assign(assignment)
-        runner.flush()
+        if self._stopped:
+            runner.stop(assignment.job.id, Why.CANCELLED)
         while True:
             runner.flush()
-            for finished in self._reports(runner):
-                return finished.outcome
+            for report in self._reports(runner):
+                return _outcome(report)
+            if not runner.held:
+                return Crashed(JobError(type="Crashed", message="its process ended before it could begin"))
             runner.check(time.monotonic())
 
     def probe(self, target: Target) -> str:
@@ -135,17 +157,18 @@ class _Foreground:
         self._poller.watch(self._runner, self._runner.output_fd)
         return self._runner
 
-    def _reports(self, runner: Runner) -> Iterator[Finished]:
+    def _reports(self, runner: Runner) -> Iterator[Finished | Returned]:
         for _, data in self._poller.wait(
             max(0.0, min(0.01 if runner.behind else SLICE_S, runner.deadline() - time.monotonic()))
         ):
             if data:
-                yield from (report for report in runner.hear(data) if isinstance(report, Finished))
+                yield from (report for report in runner.hear(data) if not isinstance(report, Began))
             else:
                 runner.spent = True
-                yield from (report for report in runner.bury() if isinstance(report, Finished))
+                yield from (report for report in runner.bury() if not isinstance(report, Began))
 
     def _asked_to_stop(self) -> None:
+        self._stopped = True
         if self._runner is not None and self._runner.head is not None:
             self._runner.stop(self._runner.head.job.id, Why.CANCELLED)
         self._poller.wake()

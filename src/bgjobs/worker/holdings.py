@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, lifecycle
-from bgjobs.errors import ClaimLostError, NotAllowedError
-from bgjobs.job import JobError
+from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError
+from bgjobs.job import Crashed, JobError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,6 +33,7 @@ class Holdings:
         self._owed: list[tuple[Claim, Job]] = []
         self._to_return: list[tuple[Claim, str]] = []
         self._since: dict[str, float] = {}
+        self.disk_failed = False
 
     def __len__(self) -> int:
         """Count all of them."""
@@ -57,7 +58,13 @@ class Holdings:
         self.waiting.sort(key=_rank)
 
     def admits(self, claim: Claim) -> bool:
-        """Check a claimed job against the allowlist as it is now; a job that it refuses fails."""
+        """Check a claimed job against the allowlist as it is now; a job that it refuses fails.
+
+        So does one that was tried so often that its record is full.
+        """
+        if claim.full:
+            self._fail_full(claim)
+            return False
         try:
             self._queue.allowlist.target(claim.job.class_name, claim.job.method)
         except NotAllowedError as error:
@@ -67,6 +74,13 @@ class Holdings:
                 self._queue.log.refused(claim.job, reason, now)
             return False
         return True
+
+    def _fail_full(self, claim: Claim) -> None:
+        now = clock.now()
+        outcome = Crashed(JobError(type="TooManyAttempts", message="its record has no room for another attempt"))
+        job = lifecycle.failed(claim.job, outcome.error, now)
+        if self.store(claim, job):
+            self._queue.log.ended(claim.job, job, outcome, now)
 
     def wait_again(self, claim: Claim) -> None:
         """Let a job that a runner did not begin wait for its turn again."""
@@ -81,6 +95,13 @@ class Holdings:
             self._say(str(error))
             self.forget(claim)
             return False
+        except SyncFailedError as error:
+            # It has ended, and its file says so; but whether that survives a power cut nobody knows. It stays where it
+            # is, for the next worker to move on.
+            self._say(str(error))
+            self.disk_failed = True
+            self.forget(claim)
+            return True
         except OSError as error:
             self._say(f"cannot store how job {job.id} ended: {error}")
             self._owed.append((claim, job))

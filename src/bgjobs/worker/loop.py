@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import __version__, clock, lifecycle, system
 from bgjobs.backend import Selection, WorkerInfo
-from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError
+from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.holdings import Holdings
@@ -108,7 +108,7 @@ class Worker:
             return 1
         finally:
             self._leave()
-        return 1 if self._pool.broken else 0
+        return 1 if self._is_broken() else 0
 
     # Claim
 
@@ -246,6 +246,9 @@ class Worker:
             self._holdings.pay()
             if self._stopping_since is None:
                 self._keep_house()
+        except SyncFailedError as error:
+            self._say(str(error))
+            self._holdings.disk_failed = True
         except (OSError, ClaimLostError) as error:
             # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
             self._say(f"cannot look after the queue: {error}")
@@ -286,7 +289,7 @@ class Worker:
 
     def _should_stop(self) -> bool:
         options = self._options
-        if self._stops or self._pool.broken or (self._end_at is not None and time.monotonic() >= self._end_at):
+        if self._stops or self._is_broken() or (self._end_at is not None and time.monotonic() >= self._end_at):
             return True
         if options.max_jobs is not None and self._ended >= options.max_jobs:
             return True
@@ -300,6 +303,10 @@ class Worker:
         if left.due and not options.only and not options.min_priority:
             self._may_be_more = True
         return self._nothing_to_do(due=left.due, later=left.later, claimed=left.claimed)
+
+    def _is_broken(self) -> bool:
+        """Tell whether it cannot go on: no runner can be started, or the disk does not keep what is written."""
+        return self._pool.broken or self._holdings.disk_failed
 
     def _nothing_to_do(self, *, due: bool, later: bool, claimed: bool) -> bool:
         if self._options.only or self._options.min_priority:
