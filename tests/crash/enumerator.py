@@ -27,15 +27,16 @@ from bgjobs.spool import files, fsck, recovery
 from bgjobs.system.polled_doorbell import PolledDoorbell
 from tests.contract.stores import finish, recover
 from tests.crash.enumerator_model import Model, states
-from tests.crash.enumerator_scenarios import SCENARIOS
-from tests.crash.enumerator_stage import Stage
+from tests.crash.enumerator_scenarios import SCENARIOS, SETTINGS
+from tests.crash.enumerator_stage import ONCE, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from bgjobs.backend import Claim, Session
     from bgjobs.spool.spool_queue import SpoolQueue
     from tests.crash.enumerator_model import State
+    from tests.crash.enumerator_scenarios import Play
 
 IN_MEMORY = Path("/dev/shm")  # where it is there: thousands of small directories are made and removed
 ENDED = ("done", "failed", "cancelled")
@@ -54,7 +55,7 @@ class Counts(Struct):
 
 
 def enumerate_states(
-    play: Callable[[Stage], Iterator[None]],
+    play: Play,
     model: Model,
     *,
     one_fsync: bool,
@@ -69,7 +70,7 @@ def enumerate_states(
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None, prefix="bgjobs-states-") as name:
         with pytest.MonkeyPatch.context() as patch:
             _as_if(patch, "before the cut", one_fsync=one_fsync, by_file=by_file)
-            stage = Stage(Path(name, "stage"), patch, durability=durability)
+            stage = Stage(Path(name, "stage"), patch, durability=durability, settings=SETTINGS.get(play.__name__, ""))
             playing = play(stage)
             next(playing)
             recorder = stage.record()
@@ -139,18 +140,27 @@ def _go_on(stage: Stage, promised: frozenset[str], told: Stage) -> Iterator[str]
         yield f"cannot go on: {error!r}"
         return
     found = _found(stage.disk / "spool")
-    for job_id in sorted(promised):
-        where = found.get(job_id, [])
-        if len(where) != 1 or where[0][0] not in ENDED:
-            yield f"{job_id} was promised and is in {[place for place, _ in where]}"
-        elif where[0][1] != told.line_1(job_id):
-            yield f"line 1 of {job_id} is {where[0][1]!r}"
+    for promise in sorted(promised):
+        job_id, _, once = promise.partition(" ")
+        yield from _broken(job_id, found.get(job_id, []), told.line_1(job_id), once=once == ONCE)
     for job_id in found.keys() - promised:
         if len(found[job_id]) > 1 or found[job_id][0][0] not in (*ENDED, "corrupt"):
             yield f"{job_id}, that nobody was told of, is in {[place for place, _ in found[job_id]]}"
     left = [str(path) for name in ("workers", "claimed") for path in (stage.disk / "spool" / name).iterdir()]
     yield from (f"left over: {path}" for path in left)
     yield from (f"{finding.rule} {finding.code}: {finding.path}" for finding in fsck.broken(spool.paths))
+
+
+def _broken(job_id: str, where: list[tuple[str, bytes]], line_1: bytes, *, once: bool) -> Iterator[str]:
+    """Return what is wrong with a job that was promised, given where its files are and what is in them."""
+    if len(where) != 1 or where[0][0] not in ENDED:
+        yield f"{job_id} was promised and is in {[place for place, _ in where]}"
+        return
+    content = where[0][1]
+    if not content.startswith(line_1):
+        yield f"line 1 of {job_id} is {content[:200]!r}"
+    if once and content.count(b'{"event":"start"') != 1:
+        yield f"{job_id} ran again: {content!r}"
 
 
 def _round(session: Session) -> list[Claim]:
@@ -169,13 +179,12 @@ def _only(spool: SpoolQueue, session: Session) -> bool:
 
 
 def _found(spool: Path) -> dict[str, list[tuple[str, bytes]]]:
-    """Return where each job is, and its first line: a raw look, with none of the code under test."""
+    """Return where each job is, and its file's content: a raw look, with none of the code under test."""
     found: dict[str, list[tuple[str, bytes]]] = {}
     for place in PLACES:
         for path in (spool / place).rglob("*.json*"):
             if not path.name.endswith(".reason"):
-                line = path.read_bytes().split(b"\n", 1)[0] + b"\n"
-                found.setdefault(path.name.partition(".json")[0][-26:], []).append((place, line))
+                found.setdefault(path.name.partition(".json")[0][-26:], []).append((place, path.read_bytes()))
     return found
 
 

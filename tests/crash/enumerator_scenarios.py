@@ -99,6 +99,15 @@ def run(stage: Stage) -> Iterator[None]:
     finish(session, claim, Succeeded(msgspec.Raw(b'"sent"')))
 
 
+def run_for_good(stage: Stage) -> Iterator[None]:
+    """A worker runs a job, and its end is synced: it must not run again."""
+    (job_id,) = stage.submit(_job())
+    yield
+    session = stage.join()
+    finish(session, _claimed(stage, session), Succeeded())
+    stage.promise_once(job_id)
+
+
 def run_two(stage: Stage) -> Iterator[None]:
     """A worker that is there runs two jobs at a time."""
     stage.submit(_job(), _job())
@@ -252,6 +261,7 @@ SCENARIOS: dict[str, Play] = {
         submit_into_a_bucket_that_was_gone,
         join_and_leave,
         run,
+        run_for_good,
         run_two,
         run_and_submit,
         give_back,
@@ -267,3 +277,5 @@ SCENARIOS: dict[str, Play] = {
         put_aside,
     )
 }
+
+SETTINGS = {"run_for_good": "finish_fsync = true"}

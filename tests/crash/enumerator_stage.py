@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     from bgjobs.backend import Session
     from bgjobs.spool.spool_queue import SpoolQueue
 
-CONFIG = '[bgjobs]\nspool = "disk/spool"\nlog_dir = "logs"\ndurability = "{durability}"\n'
+ONCE = "once"
+CONFIG = '[bgjobs]\nspool = "disk/spool"\nlog_dir = "logs"\ndurability = "{durability}"\n{settings}\n'
 
 
 class Stage:
     """A disk on which a scenario plays, and its recording."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, *, durability: str) -> None:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, *, durability: str, settings: str = "") -> None:
         folder.mkdir(exist_ok=True)
         self.disk = folder / "disk"
         self.disk.mkdir()
-        (folder / "allowed_jobs.toml").write_text(CONFIG.format(durability=durability), encoding="utf-8")
+        (folder / "allowed_jobs.toml").write_text(
+            CONFIG.format(durability=durability, settings=settings), encoding="utf-8"
+        )
         self._store = SpoolStore(str(folder))
         self._patch = patch
         self._lines: dict[str, bytes] = {}
@@ -76,6 +79,10 @@ class Stage:
         """Say that somebody was told that these jobs are kept, or that they may go from now on."""
         if self._recorder is not None:
             self._recorder.promise(list(jobs), kept=kept)
+
+    def promise_once(self, job_id: str) -> None:
+        """Say that the job has run for good: it must not run again."""
+        self.promise(f"{job_id} {ONCE}")
 
     def pass_time(self, length: timedelta) -> None:
         """Set the clock forward."""

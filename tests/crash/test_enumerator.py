@@ -9,7 +9,14 @@ import pytest
 
 from tests.crash.enumerator import MODELS, enumerate_states
 from tests.crash.enumerator_model import Model, states
-from tests.crash.enumerator_scenarios import SCENARIOS, submit_a_group, submit_into_a_bucket_that_was_gone, submit_two
+from tests.crash.enumerator_scenarios import (
+    SCENARIOS,
+    SETTINGS,
+    run_for_good,
+    submit_a_group,
+    submit_into_a_bucket_that_was_gone,
+    submit_two,
+)
 from tests.crash.enumerator_tree import ROOT, Link, Move, Promise, SyncFile, SyncFolder, Tree, Write
 
 if TYPE_CHECKING:
@@ -55,6 +62,12 @@ def test_one_sync_is_not_enough_where_names_keep_no_order() -> None:
 def test_a_name_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bgjobs.spool.publish.Publisher._sync_name", lambda self, directory: None)
     _, broken = enumerate_states(submit_into_a_bucket_that_was_gone, Model.WEAK, one_fsync=False)
+    assert broken
+
+
+def test_an_end_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SETTINGS, run_for_good.__name__, "finish_fsync = false")
+    _, broken = enumerate_states(run_for_good, Model.ORDERED, one_fsync=True)
     assert broken
 
 

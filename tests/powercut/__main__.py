@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.powercut import disks, rounds
+from tests.powercut import disks, load, rounds
 
 INSIDE = "BGJOBS_TEST_POWERCUT_INSIDE"
 
@@ -32,6 +32,7 @@ def main() -> int:
         return 0
     if INSIDE not in os.environ:
         return _in_a_namespace_of_its_own()
+    load.adopt_orphans()
     print(f"powercut: seed {options.seed}", flush=True)
     kinds = [kind for kind in options.file_system or disks.KINDS if not _skipped(kind)]
     with tempfile.TemporaryDirectory(prefix="bgjobs-powercut-") as name:
@@ -76,15 +77,14 @@ def _try(kind: str, folder: Path, options: argparse.Namespace) -> int:
         lost = rounds.must_lose(disk, folder, dice)
         kept, torn = rounds.survive_lies(disk, folder, dice)
         while counts.cuts < options.each:
-            # By turns: the order of syncs that this file system needs, and the one for all that are not known.
-            one_fsync = counts.cuts // rounds.CUTS_PER_SPOOL % 2 == 0
-            rounds.cut_again_and_again(disk, folder, dice, counts, one_fsync=one_fsync)
+            rounds.cut_again_and_again(disk, folder, dice, counts)
     except rounds.BrokenPromiseError as error:
         print(f"powercut: {kind} BROKEN after {counts.cuts} cuts, seed {options.seed}:\n{error}", flush=True)
         return 1
     print(
         f"powercut: {kind} {counts.cuts} cuts, {counts.acked:,} jobs acknowledged, 0 lost, 0 torn, "
-        f"{counts.again} run again, {counts.undone} of {counts.cancels} cancels undone, "
+        f"{counts.again} run again, {counts.for_good} done for good and not run again, "
+        f"{counts.undone} of {counts.cancels} cancels undone, "
         f"{time.monotonic() - begun:.0f} s\n"
         f"powercut: {kind} without syncs: {lost} lost, as it must be; "
         f"with syncs that lie: {torn} torn and put aside, the {kept} others done",

@@ -7,15 +7,18 @@ Each tells the harness through a pipe what it is about to do, and then what was 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
-import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from bgjobs import Queue, Request, disk, system
 from bgjobs.errors import BgjobsError
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_IN_GROUP = 40
+LONGEST_PAUSE_S = 0.02
+SET_CHILD_SUBREAPER = 36
 
 
 class Child:
@@ -54,11 +59,6 @@ class Child:
         *lines, self._rest = self._rest.split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def kill(self) -> None:
-        """Kill it, as `kill -9` does."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-
     def ended(self, within_s: float) -> int | None:
         """Return its exit status once it has ended by itself; None if it does not in time."""
         deadline = time.monotonic() + within_s
@@ -72,6 +72,22 @@ class Child:
     def close(self) -> None:
         """Hear nothing more."""
         os.close(self._reading)
+
+
+def adopt_orphans() -> None:
+    """See to it that the runners of a killed worker become our own children."""
+    ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, ctypes.c_ulong(1), *(ctypes.c_ulong(0) for _ in range(3)))
+
+
+def kill_all() -> None:
+    """Kill all that descends from us, at once, as the end of the power does, and wait until nothing is left of it."""
+    while found := psutil.Process().children(recursive=True):
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _be(task: Callable[[Callable[[dict[str, Any]], None]], object], writing: int, errors: Path) -> None:
@@ -159,6 +175,7 @@ class Person:
     def act(self) -> None:
         """Do one thing."""
         acts = (self._one, self._group, self._delayed, self._cancel, self._retry)
+        time.sleep(self._dice.uniform(0, LONGEST_PAUSE_S))  # a person, and no flood: there are workers, too
         (act,) = self._dice.choices(acts, weights=(8, 1, 3, 2, 2))
         act()
 

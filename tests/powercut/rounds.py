@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from tests.powercut import verdict
-from tests.powercut.load import Child, Tampering, submitter, worker
+from tests.powercut.load import Child, Tampering, kill_all, submitter, worker
 from tests.powercut.verdict import Ledger
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ PROJECT = Path(__file__).with_name("project")
 CUTS_PER_SPOOL = 4
 SUBMITTERS, WORKERS = 2, 2
 PATIENCE_S = 60.0
-LEAST_ACKS, MOST_ACKS = 1, 120
+MOST_ACKS, MOST_RUNS = 60, 30  # before each cut, at the least
+NOTE_BYTES = 27  # what a job notes of one run: its id
 ENOUGH = 10  # so many jobs at least, when losing them is the point
 CONFIG = """
 [bgjobs]
 spool        = "{spool}"
 durability   = "{durability}"
+finish_fsync = {finish_fsync}
 import_paths = ["{project}"]
 retries      = 3
 retry_delay  = 0.05
@@ -44,6 +46,7 @@ class Counts(Struct):
     cuts: int = 0
     acked: int = 0
     again: int = 0
+    for_good: int = 0
     cancels: int = 0
     undone: int = 0
 
@@ -55,7 +58,9 @@ class BrokenPromiseError(Exception):
 class Series:
     """One spool on one disk, from its making to the end of all its jobs."""
 
-    def __init__(self, disk: Disk, folder: Path, dice: random.Random, *, durability: str = "full") -> None:
+    def __init__(
+        self, disk: Disk, folder: Path, dice: random.Random, *, durability: str = "full", finish_fsync: bool = False
+    ) -> None:
         self.disk = disk
         self.spool = disk.mounted / "spool"
         self.ledger = Ledger()
@@ -65,7 +70,9 @@ class Series:
         self.errors = folder / "errors"
         self.errors.write_bytes(b"")
         self.config = str(folder / "allowed_jobs.toml")
-        text = CONFIG.format(spool=self.spool, durability=durability, project=PROJECT)
+        text = CONFIG.format(
+            spool=self.spool, durability=durability, finish_fsync=str(finish_fsync).lower(), project=PROJECT
+        )
         Path(self.config).write_text(text, encoding="utf-8")
         disk.make()
 
@@ -80,14 +87,15 @@ class Series:
         ]
         return [Child(task, self.errors) for task in (*tasks, *(worker(self.config, tampering),) * WORKERS)]
 
-    def listen(self, children: list[Child], acks: int) -> None:
-        """Hear the submitters until so many jobs are acknowledged, and a moment longer."""
-        deadline, goal = time.monotonic() + PATIENCE_S, len(self.ledger.acked) + acks
-        while len(self.ledger.acked) < goal:
+    def listen(self, children: list[Child], acks: int, runs: int) -> None:
+        """Hear the submitters until so many more jobs are acknowledged and so many have run, and a moment longer."""
+        deadline = time.monotonic() + PATIENCE_S
+        acks, size = acks + len(self.ledger.acked), self.notes.stat().st_size + runs * NOTE_BYTES
+        while len(self.ledger.acked) < acks or self.notes.stat().st_size < size:
             for child in children:
                 self.ledger.note(child.heard(), before_the_cut=True)
             if time.monotonic() > deadline:
-                raise BrokenPromiseError(f"nobody could submit: {self.said()}")
+                raise BrokenPromiseError(f"nobody could submit, or no job ran: {self.said()}")
             time.sleep(0.001)  # between two looks
         time.sleep(self.dice.uniform(0, 0.02))  # a moment that falls anywhere between two steps
 
@@ -96,8 +104,8 @@ class Series:
         for child in children:
             self.ledger.note(child.heard(), before_the_cut=True)
         self.disk.cut()
+        kill_all()
         for child in children:
-            child.kill()
             self.ledger.note(child.heard(), before_the_cut=False)
             child.close()
         self.disk.unmount()
@@ -107,8 +115,7 @@ class Series:
         """Let a worker run all that is left."""
         child = Child(worker(self.config, self.tampering(), drain=True), self.errors)
         status = child.ended(PATIENCE_S)
-        if status is None:
-            child.kill()
+        kill_all()
         child.close()
         if status != 0:
             raise BrokenPromiseError(f"the worker that runs the rest ended with {status}: {self.said()}")
@@ -123,14 +130,20 @@ class Series:
         return self.errors.read_text("utf-8", "replace")[-2000:]
 
 
-def cut_again_and_again(disk: Disk, folder: Path, dice: random.Random, counts: Counts, *, one_fsync: bool) -> None:
+def cut_again_and_again(disk: Disk, folder: Path, dice: random.Random, counts: Counts) -> None:
     """Cut the power a few times under one spool, each time in the middle of the load; nothing may be lost."""
-    series = Series(disk, folder, dice)
+    # By turns: the order of syncs that this file system needs, and the one for all that are not known; jobs that may
+    # run again after a cut, and jobs that may not once they are done.
+    turn = counts.cuts // CUTS_PER_SPOOL
+    one_fsync, finish_fsync = turn % 2 == 0, turn // 2 % 2 == 1
+    series = Series(disk, folder, dice, finish_fsync=finish_fsync)
     try:
         for _ in range(CUTS_PER_SPOOL):
             children = series.load(series.tampering(one_fsync=one_fsync))
             try:
-                series.listen(children, dice.randint(LEAST_ACKS, MOST_ACKS))
+                series.listen(children, dice.randint(1, MOST_ACKS), dice.choice((0, dice.randint(1, MOST_RUNS))))
+                if finish_fsync:
+                    series.ledger.note_done(series.spool, series.notes)
             finally:
                 series.cut(children)
             counts.cuts += 1
@@ -142,8 +155,10 @@ def cut_again_and_again(disk: Disk, folder: Path, dice: random.Random, counts: C
             series.ledger.cancelled.clear()
         series.drain()
         series.check(verdict.judge_end(series.ledger, series.spool))
+        series.check(verdict.ran_after_the_end(series.ledger, series.notes))
     finally:
         disk.unmount()
+    counts.for_good += len(series.ledger.done)
     counts.acked += len(series.ledger.acked)
     counts.again += verdict.run_again(series.notes)
 
@@ -154,7 +169,7 @@ def must_lose(disk: Disk, folder: Path, dice: random.Random) -> int:
     try:
         children = series.load(series.tampering())
         try:
-            series.listen(children, MOST_ACKS)
+            series.listen(children, MOST_ACKS, 0)
         finally:
             series.cut(children)
         lost = sum("lost" in line for line in verdict.judge(series.ledger, series.spool))

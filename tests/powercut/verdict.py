@@ -23,6 +23,7 @@ class Ledger:
         self.acked: set[str] = set()
         self.cancels: set[str] = set()
         self.cancelled: set[str] = set()
+        self.done: dict[str, int] = {}
 
     def note(self, told: list[dict[str, Any]], *, before_the_cut: bool) -> None:
         """Write down what a submitter told. After the cut an acknowledgement counts as one that never came."""
@@ -32,6 +33,14 @@ class Ledger:
             if before_the_cut:
                 self.acked |= set(what.get("ack", ()))
                 self.cancelled |= {what["cancelled"]} if "cancelled" in what else set()
+
+    def note_done(self, spool: Path, notes: Path) -> None:
+        """Write down which jobs are done, for good, and how often they had run."""
+        # In this order: what is done has run, and what runs meanwhile is not among the done.
+        done = [path.stem for path in (spool / "done").rglob("*.json")]
+        runs = _runs(notes)
+        for job_id in done:
+            self.done.setdefault(job_id, runs[job_id])
 
 
 class Found:
@@ -108,9 +117,19 @@ def broken_rules(ledger: Ledger, spool: Path) -> list[str]:
     ]
 
 
+def ran_after_the_end(ledger: Ledger, notes: Path) -> list[str]:
+    """Return which jobs ran again though they were done for good."""
+    runs = _runs(notes)
+    return [f"ran again: {job_id} was done" for job_id, before in ledger.done.items() if runs[job_id] != before]
+
+
 def run_again(notes: Path) -> int:
     """Return how many jobs noted more than one run."""
-    return sum(runs > 1 for runs in Counter(notes.read_text(encoding="ascii").split()).values())
+    return sum(runs > 1 for runs in _runs(notes).values())
+
+
+def _runs(notes: Path) -> Counter[str]:
+    return Counter(notes.read_text(encoding="ascii").split())
 
 
 def shown(broken: list[str], most: int = 12) -> str:
