@@ -10,9 +10,11 @@ from msgspec import Struct
 from bgjobs.job import Job, Progress, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
+
+    from bgjobs.lifecycle import Policy
 
 
 CancelResult = Literal["cancelled", "requested", "too late", "unknown"]
@@ -192,6 +194,13 @@ class Session(Protocol):
     def recover(self) -> Iterator[Claim]:
         """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
 
+    def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
+        """Make jobs of what other programs have handed in, and return how many: none where nobody can do that.
+
+        `policy_of` says how a pair of class and method is treated where a file does not. Raises nothing for a file
+        that cannot be imported: it is put aside, or tried again later, and the others go on.
+        """
+
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this and leftovers of crashes; return how many jobs went."""
 
@@ -203,11 +212,15 @@ class Session(Protocol):
 
 
 class Unfinished(Struct, frozen=True):
-    """Whether jobs may start now, will start later, or are claimed by some worker."""
+    """Whether jobs may start now, will start later, or are claimed by some worker.
+
+    `incoming` tells whether something waits that a worker will make into jobs.
+    """
 
     due: bool
     later: bool
     claimed: bool
+    incoming: bool = False
 
 
 class Backend(Protocol):
@@ -242,6 +255,18 @@ class Backend(Protocol):
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one."""
+
+    def run_now(self, job_id: str, by: str = "") -> RunNowResult:
+        """Let a job whose moment lies ahead start at once; its priority stays. Anything else stays as it is."""
+
+    def delete(self, job_id: str) -> DeleteResult:
+        """Delete a job that has ended, and all that it printed."""
+
+    def prune(self, states: Collection[State], before: datetime, *, dry_run: bool = False) -> int:
+        """Delete the jobs that ended before this moment in one of these states; return how many.
+
+        What is corrupt counts as ended when its file was last written. `dry_run` only counts.
+        """
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""

@@ -48,6 +48,12 @@ class AlreadyEndedError(BgjobsError):
     code = "already-ended"
 
 
+class NotEndedError(BgjobsError):
+    """The job has not ended yet, so it cannot be deleted."""
+
+    code = "not-ended"
+
+
 class UsageError(BgjobsError):
     """A value that cannot be right wherever it is used: a priority, a delay, the shape of an id."""
 

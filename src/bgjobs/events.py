@@ -58,6 +58,10 @@ class Log:
         when = f", not before {_stamp(job.not_before)}" if job.not_before > now else ""
         self._status(job, "QUEUED", now, f"submitted by {job.submitted_by}{when}", number=False)
 
+    def undelayed(self, job: Job, now: datetime, by: str) -> None:
+        """A job need not wait for its moment any more."""
+        self._status(job, "QUEUED", now, f"not delayed any more{f', by {by}' if by else ''}", number=False)
+
     def started(self, job: Job, now: datetime) -> None:
         """An attempt began."""
         self._status(job, "RUNNING", now, f"started on {job.worker}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bgjobs import clock, secrets, settings, signatures
+from bgjobs import clock, durations, secrets, settings, signatures
 from bgjobs.allowlist import Allowlist, Target
 from bgjobs.arguments import check, needs_conversion
 from bgjobs.backend import Filter
@@ -17,26 +17,28 @@ from bgjobs.errors import (
     JobFailed,
     JobWasCancelled,
     NoSuchJobError,
+    NotEndedError,
     RefusedError,
     UsageError,
 )
 from bgjobs.events import Log
 from bgjobs.ids import ID, SUFFIX
 from bgjobs.job import Job, State
-from bgjobs.requests import Request, by, check_size, new_job
+from bgjobs.requests import Request, by, check_size, length, new_job
 from bgjobs.spool.spool_queue import SpoolQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
-    from bgjobs.backend import Backend, CancelResult, WorkerView
+    from bgjobs.backend import Backend, CancelResult, RunNowResult, WorkerView
     from bgjobs.settings import Settings
     from bgjobs.signatures import Signature, Unreadable
 
     Signatures = dict[tuple[str, str], Signature | Unreadable]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
+ENDED_AS_JOBS = (State.DONE, State.FAILED, State.CANCELLED)
 
 
 class Queue:
@@ -106,13 +108,17 @@ class Queue:
 
     def submit_many(self, requests: Iterable[Request]) -> list[Job]:
         """Queue jobs, all checked before the first is stored; those with one priority and minute all or none."""
-        known: Signatures = {}
-        jobs = [self.prepare(request, known) for request in requests]
+        jobs = self.prepare_many(requests)
         self.backend.submit(jobs)
         with self.log.together():
             for job in jobs:
                 self.log.submitted(job, job.submitted_at)
         return jobs
+
+    def prepare_many(self, requests: Iterable[Request]) -> list[Job]:
+        """Check requests and return the jobs that they would be, as `prepare` does. The first refusal ends it."""
+        known: Signatures = {}
+        return [self.prepare(request, known) for request in requests]
 
     def prepare(self, request: Request, known: Signatures | None = None) -> Job:
         """Check a request and return the job that it would be, without storing it. A refusal is logged.
@@ -236,8 +242,49 @@ class Queue:
         """Cancel a job that has not begun, or ask its worker to stop it. Raises NoSuchJobError."""
         result = self.backend.cancel(self.full_id(job_id), by())
         if result == "unknown":
-            raise NoSuchJobError(f"no job {job_id}", hint="see `bgjobs list`")
+            raise _no_such(job_id)
         return result
+
+    def run_now(self, job_id: str) -> RunNowResult:
+        """Let a job whose moment lies ahead start at once. Raises NoSuchJobError.
+
+        Returns "now", or else why nothing was to be done: "already due", "running", or "too late" (it had ended).
+        """
+        result = self.backend.run_now(self.full_id(job_id), by())
+        if result == "unknown":
+            raise _no_such(job_id)
+        return result
+
+    def delete(self, job_id: str) -> None:
+        """Delete an ended job, and all that it printed. Raises NoSuchJobError, or NotEndedError."""
+        full = self.full_id(job_id)
+        match self.backend.delete(full):
+            case "unknown":
+                raise _no_such(job_id)
+            case "not ended":
+                raise NotEndedError(f"job {full} has not ended", hint="cancel it first")
+            case "deleted":
+                return
+
+    def prune(
+        self,
+        *,
+        older: str | float | timedelta | None = None,
+        state: str | Sequence[str] = ENDED_AS_JOBS,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete the jobs that ended longer ago than `older`; return how many. `dry_run` only counts.
+
+        Without `older` (seconds, a text such as "7d", or a timedelta) the settings `keep_done` and `keep_failed` say
+        how long. `state` is one state or several of done, failed, cancelled and corrupt; what is corrupt (not a valid
+        job file) goes only when it is named. Raises UsageError or SpoolError.
+        """
+        now, count = clock.now(), 0
+        for chosen in _ended_states(state):
+            configured = self.settings.keep_done if chosen is State.DONE else self.settings.keep_failed
+            keep = configured if older is None else min(length("age", older), durations.LONGEST)
+            count += self.backend.prune({chosen}, now - keep, dry_run=dry_run)
+        return count
 
     def retry(self, job_id: str) -> Job:
         """Submit an ended job again, as a new job that names the old one. Raises UsageError if it has not ended."""
@@ -259,6 +306,20 @@ class Queue:
             retry_of=old.id,
         )
         return self.submit_many([request])[0]
+
+
+def _no_such(job_id: str) -> NoSuchJobError:
+    return NoSuchJobError(f"no job {job_id}", hint="see `bgjobs list`")
+
+
+def _ended_states(chosen: str | Sequence[str]) -> set[State]:
+    """Return the states that were named. Raises UsageError for one in which jobs have not ended."""
+    named = {chosen} if isinstance(chosen, str) else set(chosen)
+    known = {state.value: state for state in State if state.ended}
+    for name in named - known.keys():
+        hint = f"use one of {', '.join(known)}"
+        raise UsageError(f"bad state {str(name)[:40]!r}", hint=hint, code="bad-state")
+    return {known[name] for name in named}
 
 
 def run_background_job(

@@ -76,8 +76,8 @@ def new_job(target: Target, request: Request, *, text: bool) -> Job:
         submitted_at=now,
         submitted_by=by(),
         retries=policy.retries if request.retries is None else _retries(request.retries),
-        retry_delay=None if request.retry_delay is None else _length("retry delay", request.retry_delay),
-        timeout=None if request.timeout is None else _length("timeout", request.timeout, least=MILLISECOND),
+        retry_delay=None if request.retry_delay is None else length("retry delay", request.retry_delay),
+        timeout=None if request.timeout is None else length("timeout", request.timeout, least=MILLISECOND),
         tags=_tags(request.tags),
         retry_of=request.retry_of,
     )
@@ -89,21 +89,22 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
             raise UsageError("both a delay and a moment", hint="give one of them", code="bad-delay")
         at = request.at.astimezone(UTC)
     else:
-        at = now + (delay if request.delay is None else _length("delay", request.delay))
+        at = now + (delay if request.delay is None else length("delay", request.delay))
     if milliseconds(at) > LATEST_MS:
         raise UsageError("the moment lies too far ahead", hint="choose one before the year 2286", code="bad-delay")
     # Whole milliseconds, as the file's name has it; a moment that has passed means at once.
     return max(moment(milliseconds(at)), now)
 
 
-def _length(what: str, value: str | float | timedelta, least: timedelta = timedelta(0)) -> timedelta:
+def length(what: str, value: str | float | timedelta, least: timedelta = timedelta(0)) -> timedelta:
+    """Return the length that a caller gave as seconds, as a text such as "90s", or as it is. Raises UsageError."""
     try:
-        length = value if isinstance(value, timedelta) else durations.parse(value)
+        given = value if isinstance(value, timedelta) else durations.parse(value)
     except ValueError as error:
         raise UsageError(f"bad {what}: {error}", code=_code(what)) from None
-    if length < least:
-        raise UsageError(f"bad {what}: {length.total_seconds():g} s is too short", code=_code(what))
-    return length
+    if given < least:
+        raise UsageError(f"bad {what}: {given.total_seconds():g} s is too short", code=_code(what))
+    return given
 
 
 def _code(what: str) -> str:
@@ -131,11 +132,15 @@ def _tags(tags: Sequence[str]) -> tuple[str, ...]:
 
 def check_size(target: Target, request: Request) -> None:
     """Refuse what JSON cannot hold, or what is too large or too deep to be an argument."""
-    name = f"{target.class_name}.{target.method}"
-    if isinstance(request.args, str | bytes) or not isinstance(request.kwargs, Mapping):
+    check_arguments(f"{target.class_name}.{target.method}", request.args, request.kwargs)
+
+
+def check_arguments(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse what JSON cannot hold, or what is too large or too deep to be an argument of `name`."""
+    if isinstance(args, str | bytes) or not isinstance(kwargs, Mapping):
         raise BadArgumentsError(f"the arguments of {name} are not in a list", hint='write ["Tony"], not "Tony"')
     try:
-        size = len(msgspec.json.encode([list(request.args), dict(request.kwargs)], enc_hook=_no_json))
+        size = len(msgspec.json.encode([list(args), dict(kwargs)], enc_hook=_no_json))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise BadArgumentsError(
             f"the arguments of {name} are not JSON: {str(error)[:200]}", hint="pass texts, numbers, lists and objects"
@@ -145,7 +150,7 @@ def check_size(target: Target, request: Request) -> None:
             f"the arguments of {name} take {size} bytes, more than {MOST_ARGUMENTS}",
             hint="pass a path or an id instead",
         )
-    _check_plain([list(request.args), dict(request.kwargs)], name, MOST_DEPTH - 2)
+    _check_plain([list(args), dict(kwargs)], name, MOST_DEPTH - 2)
 
 
 def _check_plain(value: object, name: str, depth: int) -> None:

@@ -57,7 +57,7 @@ class Store(Protocol):
         """Return in which states each job is found by a raw look; queued and scheduled are one."""
 
     def ended(self) -> dict[str, bytes]:
-        """Return all that is stored of each job that ended."""
+        """Return all that is stored of each job that ended, under names that have its id in them."""
 
     def settle(self) -> None:
         """Wait until a worker that looked before would see what changed since, if that takes its time."""

@@ -99,6 +99,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.backend = self.store.open()
         self.jobs: dict[str, Job] = {}
         self.cancels = 0
+        self.deleted = 0
         self.wishes: dict[str, str] = {}
         self.workers: list[Worker] = []
         self.dead: list[Worker] = []
@@ -145,6 +146,39 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             assert answer == "cancelled"
             self.jobs[job.id] = lifecycle.cancelled(job, by, now())
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK)
+    def run_now(self, pick: int) -> None:
+        assert self.backend.run_now(new_id()) == "unknown"
+        delayed = sorted(job.id for job in self.jobs.values() if job.state is State.SCHEDULED)
+        chosen = delayed or sorted(self.jobs)
+        job, before = self.jobs[chosen[pick % len(chosen)]], now()
+        answer = self.backend.run_now(job.id, "ann")
+        if job.state is State.SCHEDULED:
+            assert answer == "now"
+            moment = got(self.backend, job.id).not_before
+            assert before <= moment <= now()
+            self.jobs[job.id] = replace(job, state=State.QUEUED, not_before=moment)
+            self.store.settle()
+        else:
+            expected = {State.QUEUED: "already due", State.RUNNING: "running"}
+            assert answer == expected.get(job.state, "too late")
+
+    @precondition(lambda self: self.deleted < len(self.jobs) // 3)
+    @rule(pick=PICK)
+    def delete(self, pick: int) -> None:
+        assert self.backend.delete(new_id()) == "unknown"
+        job = self.jobs[sorted(self.jobs)[pick % len(self.jobs)]]
+        answer = self.backend.delete(job.id)
+        if not job.state.ended:
+            assert answer == "not ended"
+            return
+        assert answer == "deleted"
+        assert self.backend.get(job.id) is None
+        self.deleted += 1
+        del self.jobs[job.id]
+        self.ended = {path: stored for path, stored in self.ended.items() if job.id not in path}
 
     # Workers
 

@@ -92,6 +92,13 @@ def test_a_delayed_job_is_queued_and_its_moment_named(tmp_path: Path) -> None:
     assert logged(tmp_path) == ([line], [])
 
 
+@pytest.mark.parametrize(("by", "shown"), [("ann@web1", ", by ann@web1"), ("", "")])
+def test_a_job_whose_delay_was_dropped_is_queued(tmp_path: Path, by: str, shown: str) -> None:
+    Log(str(tmp_path)).undelayed(JOB, NOW, by)
+    line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Message: not delayed any more{shown}"
+    assert logged(tmp_path) == ([line], [])
+
+
 def test_an_attempt_that_began_is_running(tmp_path: Path) -> None:
     Log(str(tmp_path)).started(RUNNING, NOW)
     line = f"{HEAD}, Priority: HIGH, Status: RUNNING, Job: {ID}, Attempt: 1/4, Message: started on web1:2211"

@@ -338,6 +338,34 @@ def test_a_move_that_another_worker_did_first_is_a_lost_race(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["claimed"]
 
 
+def test_a_directory_that_is_removed_while_it_is_empty_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "hour" / "target"
+    source.write_text("x", encoding="utf-8")
+    real, calls = disk.move, 0
+
+    def after_somebody_removed_it(*places: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 4:
+            files.remove_directory(str(target.parent))
+        real(*places)
+
+    monkeypatch.setattr(disk, "move", after_somebody_removed_it)
+    files.move_into(str(source), str(target))
+    assert target.read_text(encoding="utf-8") == "x"
+
+
+def test_nothing_is_made_above_the_one_directory_and_none_for_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "source").touch()
+    with pytest.raises(FileNotFoundError):
+        files.move_into(str(tmp_path / "source"), str(tmp_path / "gone" / "hour" / "target"))
+    with pytest.raises(FileNotFoundError):
+        files.move_into(str(tmp_path / "nothing"), str(tmp_path / "hour" / "target"))
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
 def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     files.remove(str(tmp_path / "none"))
     assert files.remove_directory(str(tmp_path / "none"))

@@ -46,14 +46,8 @@ class Call:
 
 def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the arguments by position or by name that a JSON array or object holds. Raises UsageError."""
-    import json  # noqa: PLC0415 - the one reader that can refuse what is given twice, and most calls need none
-
     try:
-        found = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
-        # What a text cannot be written as cannot be a letter: half of a pair, as in "\ud800".
-        json.dumps(found, ensure_ascii=False).encode()
-    except RecursionError:
-        raise _bad_json("nested too deeply", "flatten it") from None
+        found = strict_json(text)
     except ValueError as error:
         raise _bad_json(str(error)[:200], 'write JSON such as ["Tony", 2] or {"name": "Tony"}') from None
     match found:
@@ -63,6 +57,21 @@ def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
             return (), found
         case _:
             raise _bad_json("neither an array nor an object", 'write JSON such as ["Tony", 2] or {"name": "Tony"}')
+
+
+def strict_json(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
+    """Return the value that a JSON text holds. Raises ValueError, also for what other readers may take differently."""
+    import json  # noqa: PLC0415 - the one reader that can refuse what is given twice, and most calls need none
+
+    try:
+        found = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        # What a text cannot be written as cannot be a letter: half of a pair, as in "\ud800".
+        json.dumps(found, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return found
 
 
 def _by_name(keywords: Sequence[str]) -> dict[str, str]:

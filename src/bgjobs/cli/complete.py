@@ -47,6 +47,11 @@ def active_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]
     return _ids(context, incomplete, frozenset(State) - ENDED)
 
 
+def scheduled_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the newest jobs that wait for their moment."""
+    return _ids(context, incomplete, frozenset({State.SCHEDULED}))
+
+
 def ended_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the newest jobs that have ended."""
     return _ids(context, incomplete, ENDED - {State.CORRUPT})

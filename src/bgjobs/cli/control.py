@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
 
 from bgjobs import clock
 from bgjobs.cli import options, output
+from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
-from bgjobs.errors import AlreadyEndedError, BgjobsError, UsageError
+from bgjobs.errors import AlreadyEndedError, UsageError
 from bgjobs.job import ENDED, State
 from bgjobs.queue import Queue
 
@@ -50,7 +50,7 @@ def cancel(
     where = conditions.filter(clock.now(), among=ACTIVE, default=ACTIVE)
     queue = Queue.open(config=config, spool=spool)
     chosen = [job.id for job in queue.jobs(where)] if every else ids or []
-    return _each(chosen, lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+    return each(chosen, lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
 
 
 def retry(
@@ -88,19 +88,7 @@ def retry(
     queue = Queue.open(config=config, spool=spool)
     chosen = [job.id for job in queue.jobs(where)] if every else ids or []
     act = _rehearse if dry_run else _retry
-    return _each(chosen, lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
-
-
-def _each(ids: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> int:
-    """Do it with each job, whatever becomes of the others; return the worst exit status."""
-    worst = 0
-    for job_id in ids:
-        try:
-            act(job_id)
-        except BgjobsError as error:
-            output.error(error, as_json=as_json)
-            worst = max(worst, error.exit_status)
-    return worst
+    return each(chosen, lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
 
 
 def _cancel(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.text import Text
 from bgjobs.events import sanitized
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
     from typing import Self
 
     from bgjobs.cli.output import Line
@@ -125,3 +126,41 @@ class Bars:
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task(title, total=total, about=about)
         self._progress.update(self._tasks[key], description=title, completed=done, total=total, about=about)
+
+
+class Bar:
+    """One bar for a long input. It is out of the way while data is printed."""
+
+    def __init__(self, stream: TextIO, total: int | None) -> None:
+        """Draw on this terminal; `total` is the length of the input in bytes, if it is known."""
+        # Data on stdout stays on stdout: rich would send it to where the bar is drawn.
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=console(stream),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Remove the bar while the block prints."""
+        self._progress.stop()
+        yield
+        self._progress.start()
+
+    def show(self, done: int, about: str) -> None:
+        """Draw how far it is."""
+        self._progress.update(self._task, completed=done, description=about, refresh=True)

@@ -1,4 +1,4 @@
-"""Which jobs: from the options of `list`, `cancel --all` and `retry --all` to a `Filter`."""
+"""Which jobs: from the options of `list`, `cancel --all` and the like to a `Filter`."""
 
 from __future__ import annotations
 

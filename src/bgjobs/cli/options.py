@@ -56,7 +56,7 @@ Timeout = Annotated[
     str | None, typer.Option("--timeout", metavar="DURATION", help="Stop an attempt that runs longer: 90s, 5m, 2h.")
 ]
 
-# Which jobs, for `list`, `cancel --all` and `retry --all`
+# Which jobs, for `list`, `cancel --all` and the like
 
 States = Annotated[
     list[str] | None,

@@ -15,17 +15,19 @@ from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
 from bgjobs.spool.cursor import Cursor
+from bgjobs.spool.incoming import Importer
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.recovery import Recovery, dissolve, remove_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime, timedelta
 
     from filelock import FileLock
 
     from bgjobs.backend import Selection, WorkerInfo
     from bgjobs.job import Job, Progress
+    from bgjobs.lifecycle import Policy
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.spool_queue import SpoolQueue
 
@@ -52,7 +54,8 @@ class SpoolSession:
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
         self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
         self._mover = moves.Mover(self._paths, self.id, sync=spool.settings.finish_fsync)
-        self._recovery = Recovery(spool, me=self.id)
+        self._importer = Importer(spool, self.id)
+        self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
         self._taken: list[str] = []  # claimed, but not looked into yet
         self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
@@ -345,6 +348,10 @@ class SpoolSession:
         """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
         return self._recovery.run()
 
+    def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
+        """Make jobs of the files in `incoming/`, some at a time; return how many."""
+        return self._importer.run(policy_of)
+
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
@@ -359,6 +366,7 @@ class SpoolSession:
         self._recovery.close()
         self._claim_lock.close()
         self.bell.close()
+        self._importer.close()
         # With claims left, because something went wrong, our place has to stay: another worker recovers them from it.
         empty = dissolve(self._paths, self.id)
         self._alive.release()

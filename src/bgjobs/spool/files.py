@@ -143,6 +143,19 @@ def move(source: str, target: str) -> None:
     disk.move(source, target)
 
 
+def move_into(source: str, target: str) -> None:
+    """Move a file into a directory that is made if it is not there; only this one, not those above it."""
+    while True:
+        try:
+            disk.move(source, target)
+        except FileNotFoundError:
+            if not exists(source):
+                raise
+            make_directory(os.path.dirname(target))  # and again, if somebody removes it while it is still empty
+        else:
+            return
+
+
 def replace_content(path: str, data: bytes) -> None:
     """Give a small file of ours new content in one step; not durable, for what may be lost."""
     fresh = f"{path}.new"

@@ -1,61 +1,154 @@
-"""Delete what nobody needs any more: ended jobs past their keep, and leftovers of crashes."""
+"""Delete what nobody needs any more: ended jobs, and leftovers of crashes.
+
+An ended job goes in two steps: a rename to `tmp/trash/` takes it out of sight, then whoever comes by removes what
+lies there, first what the jobs printed and then their files, which are the only list of that.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timedelta
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from bgjobs import disk
 from bgjobs.ids import id_ms, new_id
-from bgjobs.job import State, moment
-from bgjobs.spool import files, layout
+from bgjobs.job import State, milliseconds, moment
+from bgjobs.spool import files, layout, record
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from datetime import datetime, timedelta
+
     from bgjobs.spool.layout import Layout
+    from bgjobs.spool.lookup import Place
 
 SWEEP_AFTER_S = 24 * 3600
+FROM_CORRUPT = "corrupt-"  # in the trash: no job, whatever its name was
 
 
 def tidy(paths: Layout, *, keep_done: timedelta, keep_failed: timedelta, now: datetime) -> int:
-    """Delete jobs that ended longer ago than this, by whole hours; return how many."""
+    """Delete jobs that ended longer ago than this, by whole hours, and leftovers; return how many jobs went."""
     keeps = {State.DONE: keep_done, State.FAILED: keep_failed, State.CANCELLED: keep_failed}
-    for state, keep in keeps.items():
-        # One hour more: an hour's directory holds jobs that ended until its end.
-        last = layout.hour(now - keep - timedelta(hours=1))
-        for hour in files.names(paths.ended(state)):
-            if layout.HOUR_NAME.fullmatch(hour) and hour < last:
-                _throw_away(paths, os.path.join(paths.ended(state), hour))
+    count = sum(_prune_hours(paths, state, now - keep, dry_run=False) for state, keep in keeps.items())
     sweep_tmp(paths)
-    return _empty_trash(paths)
-
-
-def _throw_away(paths: Layout, directory: str) -> None:
-    """Take a whole hour out of sight in one step; its files are deleted afterwards, by whoever comes by."""
-    try:
-        files.move(directory, os.path.join(paths.trash, new_id()))
-    except FileNotFoundError:
-        return  # another worker was faster
-
-
-def _empty_trash(paths: Layout) -> int:
-    count = 0
-    for name in files.names(paths.trash):
-        directory = os.path.join(paths.trash, name)
-        found = [layout.ENDED_NAME.fullmatch(file) for file in files.names(directory)]
-        ids = [match[1] for match in found if match]
-        # What they printed first: the files here are the only list of what there is to remove.
-        _remove_outputs(paths, ids)
-        try:
-            for _ in files.remove_tree(directory):
-                pass
-        except FileNotFoundError:
-            continue  # another worker empties it too
-        count += len(ids)
+    empty_trash(paths)
     return count
 
 
-def _remove_outputs(paths: Layout, ids: list[str]) -> None:
+def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run: bool) -> int:
+    """Delete the jobs in these states that ended before the moment; return how many went, or would go."""
+    count = 0
+    for state in states:
+        if state is State.CORRUPT:
+            count += _prune_corrupt(paths, before, dry_run=dry_run)
+        elif state in layout.ENDED_DIRECTORIES:
+            count += _prune_hours(paths, state, before, dry_run=dry_run)
+            count += _prune_last_hour(paths, state, before, dry_run=dry_run)
+    if not dry_run:
+        empty_trash(paths)
+    return count
+
+
+def delete(paths: Layout, place: Place) -> bool:
+    """Delete one ended job; return False when it is not there any more."""
+    fallen = os.path.join(paths.trash, f"{place.job_id}.json")
+    if not _throw_away(place.path, fallen):
+        return False
+    _remove_outputs(paths, [place.job_id])
+    files.remove(fallen)
+    return True
+
+
+def _prune_hours(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> int:
+    """Throw away the hours that lie before the moment as a whole, each in one step."""
+    count, last = 0, layout.hour(before)
+    for hour in files.names(paths.ended(state)):
+        if layout.HOUR_NAME.fullmatch(hour) and hour < last:
+            directory = os.path.join(paths.ended(state), hour)
+            jobs = sum(1 for _ in _jobs_in(files.names(directory)))
+            if dry_run or _throw_away(directory, os.path.join(paths.trash, new_id())):
+                count += jobs
+    return count
+
+
+def _prune_last_hour(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> int:
+    """Throw away those jobs, one by one, that ended in the hour of the moment but before it."""
+    count, directory = 0, os.path.join(paths.ended(state), layout.hour(before))
+    for job_id in _jobs_in(files.names(directory)):
+        path = os.path.join(directory, f"{job_id}.json")
+        if _ended_before(path, milliseconds(before)):
+            count += dry_run or _throw_away(path, os.path.join(paths.trash, f"{job_id}.json"))
+    return count
+
+
+def _ended_before(path: str, before_ms: int) -> bool:
+    """Tell whether the file says so. One that does not say when the job ended is kept until its hour is over."""
+    try:
+        recorded = record.events(files.read(path, record.MOST_BYTES))
+    except (OSError, files.StrangeFileError):
+        return False
+    return any(isinstance(event, record.End) and event.at < before_ms for event in recorded)
+
+
+def _prune_corrupt(paths: Layout, before: datetime, *, dry_run: bool) -> int:
+    """Throw away what is no job file and was last written before the moment, with the reasons beside it."""
+    count, before_ns = 0, milliseconds(before) * 1_000_000
+    for name in files.names(paths.corrupt):
+        path = os.path.join(paths.corrupt, name)
+        if name.endswith(".reason") or not _changed_before(path, before_ns):
+            continue
+        if not dry_run:
+            # The reason first: a file without one is found the next time, a reason without its file never would be.
+            fallen = os.path.join(paths.trash, f"{FROM_CORRUPT}{new_id()}")
+            _throw_away(f"{path}.reason", f"{fallen}.reason")
+            if not _throw_away(path, fallen):
+                continue
+        count += 1
+    return count
+
+
+def _changed_before(path: str, before_ns: int) -> bool:
+    try:
+        return disk.lstat(path).st_mtime_ns < before_ns
+    except FileNotFoundError:
+        return False
+
+
+def _throw_away(path: str, fallen: str) -> bool:
+    """Take a file or a whole hour out of sight in one step; return False when somebody else was faster."""
+    try:
+        files.move(path, fallen)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def empty_trash(paths: Layout) -> None:
+    """Remove what was thrown away, also by a process that died before it could."""
+    names = files.names(paths.trash)
+    single = list(_jobs_in(names))
+    _remove_outputs(paths, single)
+    for job_id in single:
+        files.remove(os.path.join(paths.trash, f"{job_id}.json"))
+    for name in names:
+        path = os.path.join(paths.trash, name)
+        if not files.is_directory(path):
+            files.remove(path)
+            continue
+        if not name.startswith(FROM_CORRUPT):
+            _remove_outputs(paths, _jobs_in(files.names(path)))
+        with suppress(FileNotFoundError):  # somebody else empties it too
+            for _ in files.remove_tree(path):
+                pass
+
+
+def _jobs_in(names: Iterable[str]) -> Iterator[str]:
+    """Go through the ids of the ended jobs whose files have these names."""
+    return (found[1] for found in map(layout.ENDED_NAME.fullmatch, names) if found)
+
+
+def _remove_outputs(paths: Layout, ids: Iterable[str]) -> None:
     """Delete what these jobs printed. Outputs lie by the hour in which a job was submitted."""
     hours: dict[str, set[str]] = {}
     for job_id in ids:

@@ -22,7 +22,7 @@ from bgjobs.spool import files, layout, locks, moves, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from bgjobs.events import Log
@@ -46,10 +46,11 @@ class RunnerNote(Struct, frozen=True):
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, spool: SpoolQueue, *, me: str) -> None:
-        """Know no other worker yet."""
+    def __init__(self, spool: SpoolQueue, *, me: str, inherit: Callable[[str, str], object]) -> None:
+        """Know no other worker yet. `inherit` takes over a file that a dead worker was importing."""
         self._paths: Layout = spool.paths
         self._spool = spool
+        self._inherit = inherit
         self._lacking_since: dict[str, float] = {}
         self._told: set[str] = set()
         self._log: Log = spool.log
@@ -181,6 +182,10 @@ class Recovery:
 
         None stands for a file that has to wait.
         """
+        imported = layout.parse_imported(os.path.basename(path))
+        if imported is not None:
+            self._inherit(path, imported)
+            return
         parts = layout.parse_claimed(os.path.basename(path))
         if parts is None:
             self._quarantine(path, "not a claimed job's name")
@@ -207,10 +212,12 @@ class Recovery:
     ) -> Iterator[Claim | None]:
         now = clock.now()
         ours = last is not None and last.wid == wid
+        # A name that is younger than the line: the move was made, and the same worker claimed the job once more.
+        is_moved = last is not None and milliseconds(job.not_before) >= last.at
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
                 self._mover(wid).to_ended(path, job.id, state, moment(at))
-            case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours:
+            case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours and not is_moved:
                 self._return(wid, path, job, ms, at_once=ms <= milliseconds(now))
             case _ if blocked:
                 yield None

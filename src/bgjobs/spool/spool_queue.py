@@ -11,18 +11,27 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import clock, disk, system
-from bgjobs.backend import CancelResult, Filter, Selection, Unfinished, WorkerInfo, WorkerView
+from bgjobs.backend import (
+    CancelResult,
+    DeleteResult,
+    Filter,
+    RunNowResult,
+    Selection,
+    Unfinished,
+    WorkerInfo,
+    WorkerView,
+)
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Job, Progress, State, milliseconds, moment
-from bgjobs.lifecycle import cancelled
-from bgjobs.spool import files, layout, lookup, record
+from bgjobs.spool import files, layout, lookup, prune, record
+from bgjobs.spool.control import Control
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.line1 import FORMAT, CorruptError, NewerFormatError
 from bgjobs.spool.publish import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from bgjobs.backend import Session
@@ -44,7 +53,9 @@ class SpoolQueue:
         self.paths = Layout(settings.spool)
         self.log = log
         self.settings = settings
+        self.durable = settings.durability == "full"
         self._publisher: Publisher | None = None
+        self._control = Control(self.paths, log, self._read)
         try:
             self._open()
         except OSError as error:
@@ -111,7 +122,7 @@ class SpoolQueue:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
         self._check_room()
         if self._publisher is None:
-            self._publisher = Publisher(self.paths, durable=self.settings.durability == "full")
+            self._publisher = Publisher(self.paths, durable=self.durable)
         try:
             self._publisher.publish(jobs)
         except OSError as error:
@@ -223,7 +234,8 @@ class SpoolQueue:
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Return whether there is work."""
-        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)))
+        incoming = lookup.importable(self.paths)
+        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)), incoming=incoming)
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
@@ -268,52 +280,28 @@ class SpoolQueue:
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one."""
-        asked = False
-        for _ in range(TRIES):
-            place = lookup.locate(self.paths, job_id, _now_ms())
-            if place is None:
-                return "unknown"
-            if place.state.ended:
-                # A quick worker may have done as we asked before we could see whether it was still there to ask.
-                return "cancelled" if asked and place.state is State.CANCELLED else "too late"
-            asked = asked or place.state is State.RUNNING
-            done = self._ask(place, by) if place.state is State.RUNNING else self._cancel_pending(place, by)
-            if done is not None:
-                return done
-        raise SpoolError(f"job {job_id} moves faster than it can be cancelled", hint="try again")
+        return self._control.cancel(job_id, by)
 
-    def _cancel_pending(self, place: Place, by: str) -> CancelResult | None:
-        """Take the job out of the queue by one move, which decides; None when somebody else was faster."""
-        now = clock.now()
-        target = self.paths.ended_path(State.CANCELLED, layout.hour(now), place.job_id)
-        files.make_directory(os.path.dirname(target))
+    def run_now(self, job_id: str, by: str = "") -> RunNowResult:
+        """Let a delayed job start as soon as a worker has time for it. Raises SpoolError."""
         try:
-            files.move(place.path, target)
-        except FileNotFoundError:
-            return None
-        job = self._read(place._replace(path=target, state=State.CANCELLED))
-        if job is not None:
-            gone = cancelled(job, by, now)
-            end = record.End(at=milliseconds(now), state=State.CANCELLED, error=gone.error)
-            files.append(target, record.encoded(end))
-            self.log.cancelled(gone, now, by)
-        return "cancelled"
+            return self._control.run_now(job_id, by)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
 
-    def _ask(self, place: Place, by: str) -> CancelResult | None:
-        """Ask the worker that holds the job to stop it; None when the job is not in its hands any more."""
-        wish = self.paths.worker(place.holder, f"cancel-{place.job_id}")
+    def delete(self, job_id: str) -> DeleteResult:
+        """Delete an ended job with all that it printed. Raises SpoolError."""
         try:
-            files.create(wish, by.encode("utf-8", "replace"), sync=False)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            return None
-        disk.ring(self.paths.doorbell)
-        # The worker may have put the job back just before it could see this: then nobody would ever act on it.
-        if files.exists(place.path):
-            return "requested"
-        files.remove(wish)
-        return None
+            return self._control.delete(job_id)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
+
+    def prune(self, states: Collection[State], before: datetime, *, dry_run: bool = False) -> int:
+        """Delete the jobs in these states that ended before the moment; return how many. Raises SpoolError."""
+        try:
+            return prune.prune(self.paths, states, before, dry_run=dry_run)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""

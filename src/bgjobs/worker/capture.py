@@ -106,11 +106,7 @@ class Capture:
         os.dup2(null, OUT)
         os.dup2(null, ERR)
         os.close(null)
-        try:
-            disk.move(self._path, keep)
-        except FileNotFoundError:
-            files.make_directory(os.path.dirname(keep))  # this one alone: a spool that vanished is not made again
-            disk.move(self._path, keep)
+        files.move_into(self._path, keep)  # a spool that vanished is not made again
         self._redirect()
 
     def _redirect(self) -> None:

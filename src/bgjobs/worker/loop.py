@@ -21,7 +21,7 @@ from bgjobs.worker.runners import Began, Finished, Returned, Why
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bgjobs.backend import Claim
+    from bgjobs.backend import Claim, Unfinished
     from bgjobs.queue import Queue
     from bgjobs.worker.options import WorkerOptions
     from bgjobs.worker.runners import Assignment, Report, Runner
@@ -260,6 +260,7 @@ class Worker:
         if self._watch.changed():
             self._pool.renew()
         housekeeping.recover(self._session, self._queue)
+        self._may_be_more |= housekeeping.import_jobs(self._session, self._queue) > 0
         self._tidying.check(self._session, self._queue.settings)
 
     def _obey(self, wishes: Mapping[str, str]) -> None:
@@ -302,16 +303,16 @@ class Worker:
             return False
         if left.due and not options.only and not options.min_priority:
             self._may_be_more = True
-        return self._nothing_to_do(due=left.due, later=left.later, claimed=left.claimed)
+        return self._nothing_to_do(left)
 
     def _is_broken(self) -> bool:
         """Tell whether it cannot go on: no runner can be started, or the disk does not keep what is written."""
         return self._pool.broken or self._holdings.disk_failed
 
-    def _nothing_to_do(self, *, due: bool, later: bool, claimed: bool) -> bool:
-        if self._options.only or self._options.min_priority:
-            due = False  # what we do not take is not ours to wait for, and what we take was claimed just now
-        return not due and (self._options.once or not (later or claimed))
+    def _nothing_to_do(self, left: Unfinished) -> bool:
+        # What we do not take is not ours to wait for, and what we take was claimed just now.
+        due = left.due and not (self._options.only or self._options.min_priority)
+        return not (due or left.incoming) and (self._options.once or not (left.later or left.claimed))
 
     def _stop_claiming(self) -> None:
         self._stopping_since = time.monotonic()

@@ -1,0 +1,120 @@
+"""The lines of a batch: read in chunks of bounded size, each line strictly, into requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from bgjobs.cli import moments
+from bgjobs.cli.calls import strict_json
+from bgjobs.errors import BgjobsError, UsageError
+from bgjobs.requests import Request
+
+MOST_LINES = 1000
+MOST_BYTES = 8 * 1024 * 1024
+MOST_LINE = 1024 * 1024
+
+
+class Line(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One job as a line of a batch asks for it. Null is the same as not given."""
+
+    class_name: str = msgspec.field(name="class")
+    method: str
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    priority: int | str | None = None
+    delay: float | str | None = None
+    at: str | None = None
+    retries: int | None = None
+    retry_delay: float | str | None = None
+    timeout: float | str | None = None
+    tags: list[str] | None = None
+
+    def request(self) -> Request:
+        """Return what the line asks for. Raises UsageError for a moment that is none."""
+        return Request(
+            class_name=self.class_name,
+            method=self.method,
+            args=self.args or (),
+            kwargs=self.kwargs or {},
+            priority=self.priority,
+            delay=self.delay,
+            at=None if self.at is None else moments.parse(self.at, "at"),
+            retries=self.retries,
+            retry_delay=self.retry_delay,
+            timeout=self.timeout,
+            tags=self.tags or (),
+        )
+
+
+KNOWN = Line.__struct_encode_fields__
+
+
+class Chunk:
+    """Lines that are queued together. `first` is the number of the first one, `end` how many bytes were read so far."""
+
+    def __init__(self, first: int, end: int) -> None:
+        """Begin with this line, after so many bytes."""
+        self.first = first
+        self.end = end
+        self.requests: list[tuple[int, Request]] = []
+        self._begin = end
+
+    def add(self, number: int, line: bytes) -> None:
+        """Take one line in. Raises UsageError, which names it."""
+        self.end += len(line)
+        try:
+            _check_length(line)
+            if line.strip():
+                self.requests.append((number, parse(line)))
+        except UsageError as error:
+            raise self.located(error, number) from None
+
+    def is_full(self) -> bool:
+        """Tell whether these lines should be queued before more are read."""
+        return len(self.requests) >= MOST_LINES or self.end - self._begin >= MOST_BYTES
+
+    def located(self, error: BgjobsError, number: int) -> BgjobsError:
+        """Return the error with the line that it is about, and from where on nothing is queued."""
+        left = f"nothing from line {self.first} on is queued"
+        hint = f"{error.hint}; {left}" if error.hint else left
+        return type(error)(f"line {number}: {error.message}", hint=hint, code=error.code)
+
+
+def chunks(stream: BinaryIO) -> Iterator[Chunk]:
+    """Go through the lines in chunks, reading no further than the one that is given out."""
+    chunk, number = Chunk(1, 0), 0
+    while line := stream.readline(MOST_LINE + 2):
+        number += 1
+        chunk.add(number, line)
+        if chunk.is_full():
+            yield chunk
+            chunk = Chunk(number + 1, chunk.end)
+    if chunk.requests:
+        yield chunk
+
+
+def _check_length(line: bytes) -> None:
+    if len(line.rstrip(b"\r\n")) > MOST_LINE:
+        raise _malformed(f"longer than {MOST_LINE} bytes", "pass a path or an id instead of a large value")
+
+
+def parse(line: bytes) -> Request:
+    """Return the request that the line holds. Raises UsageError."""
+    try:
+        return msgspec.convert(strict_json(line.decode()), Line).request()
+    except msgspec.ValidationError as error:
+        raise _malformed(_in_words(str(error)), f"known are {', '.join(KNOWN)}") from None
+    except ValueError as error:
+        raise _malformed(str(error)[:200], 'write an object such as {"class": "Mail", "method": "send"}') from None
+
+
+def _in_words(reason: str) -> str:
+    return reason[:1].lower() + reason[1:200]
+
+
+def _malformed(reason: str, hint: str) -> UsageError:
+    return UsageError(reason, hint=hint, code="bad-line")

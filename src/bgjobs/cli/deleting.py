@@ -1,0 +1,110 @@
+"""`bgjobs delete` and `bgjobs prune`: ended jobs go, with all that they printed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bgjobs import clock
+from bgjobs.cli import moments, options, output
+from bgjobs.cli.each import each
+from bgjobs.cli.filters import Conditions, parse_states
+from bgjobs.errors import NoSuchJobError, NotEndedError
+from bgjobs.job import ENDED
+from bgjobs.queue import ENDED_AS_JOBS, Queue
+
+DELETED = frozenset(ENDED_AS_JOBS)
+
+
+def delete(
+    ids: options.EndedIds = None,
+    *,
+    every: options.All = False,
+    states: options.States = None,
+    class_name: options.OfClass = None,
+    method: options.OfMethod = None,
+    priority: options.OfPriority = None,
+    tag: options.OfTag = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    error: options.Mentioning = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the ids of the jobs that would be deleted.")
+    ] = False,
+    config: options.Config = None,
+    spool: options.Spool = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Delete ended jobs, with all that they printed. With --all: the done, failed and cancelled ones."""
+    conditions = Conditions(
+        states=states,
+        class_name=class_name,
+        method=method,
+        priority=priority,
+        tag=tag,
+        since=since,
+        until=until,
+        error=error,
+    )
+    conditions.check_choice(ids, every=every)
+    where = conditions.filter(clock.now(), among=DELETED, default=DELETED)
+    queue = Queue.open(config=config, spool=spool)
+    chosen = [job.id for job in queue.jobs(where)] if every else ids or []
+    act = _rehearse if dry_run else _delete
+    return each(chosen, lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+
+
+def prune(
+    older: Annotated[
+        str | None,
+        typer.Option("--older", metavar="DURATION", help="Ended longer ago than that; else as the settings say."),
+    ] = None,
+    *,
+    states: options.States = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many would be deleted.")] = False,
+    config: options.Config = None,
+    spool: options.Spool = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete the jobs that ended long ago. Workers do that too, now and then; with --older it can be sooner.
+
+    What is corrupt is deleted only with --state corrupt.
+    """
+    chosen = parse_states(states, ENDED) if states else DELETED
+    age = None if older is None else moments.parse_length(older, "--older")
+    queue = Queue.open(config=config, spool=spool)
+    count = queue.prune(older=age, state=[*chosen], dry_run=dry_run)
+    if as_json:
+        output.json({"would_delete" if dry_run else "deleted": count})
+    else:
+        output.data(f"{count} {'job' if count == 1 else 'jobs'} {'would be deleted' if dry_run else 'deleted'}")
+
+
+def _delete(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
+    full = queue.full_id(job_id)
+    try:
+        queue.delete(full)
+    except NoSuchJobError:
+        if quietly:
+            return  # somebody else deleted it while we came to it
+        raise
+    if as_json:
+        output.json({"id": full, "result": "deleted"})
+    else:
+        output.data(f"{full} deleted")
+
+
+def _rehearse(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
+    try:
+        job = queue.get(job_id)
+    except NoSuchJobError:
+        if quietly:
+            return
+        raise
+    if not job.state.ended:
+        raise NotEndedError(f"job {job.id} is {job.state}", hint="cancel it first")
+    if as_json:
+        output.json({"id": job.id})
+    else:
+        output.data(job.id)
