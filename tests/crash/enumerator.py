@@ -25,10 +25,10 @@ from bgjobs.errors import BgjobsError
 from bgjobs.job import Succeeded
 from bgjobs.spool import files, fsck, recovery
 from bgjobs.system.polled_doorbell import PolledDoorbell
-from tests.contract.stores import finish, recover
+from tests.contract.stores import POLICY, finish, recover
 from tests.crash.enumerator_model import Model, states
 from tests.crash.enumerator_scenarios import SCENARIOS, SETTINGS
-from tests.crash.enumerator_stage import ONCE, Stage
+from tests.crash.enumerator_stage import ONCE, ONE_OF, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,14 +141,23 @@ def _go_on(stage: Stage, promised: frozenset[str], told: Stage) -> Iterator[str]
         return
     found = _found(stage.disk / "spool")
     for promise in sorted(promised):
-        job_id, _, once = promise.partition(" ")
-        yield from _broken(job_id, found.get(job_id, []), told.line_1(job_id), once=once == ONCE)
+        job_id, _, what = promise.partition(" ")
+        if what == ONE_OF:
+            yield from _not_one(job_id, found)
+        else:
+            yield from _broken(job_id, found.get(job_id, []), told.line_1(job_id), once=what == ONCE)
     for job_id in found.keys() - promised:
         if len(found[job_id]) > 1 or found[job_id][0][0] not in (*ENDED, "corrupt"):
             yield f"{job_id}, that nobody was told of, is in {[place for place, _ in found[job_id]]}"
     left = [str(path) for name in ("workers", "claimed") for path in (stage.disk / "spool" / name).iterdir()]
     yield from (f"left over: {path}" for path in left)
     yield from (f"{finding.rule} {finding.code}: {finding.path}" for finding in fsck.broken(spool.paths))
+
+
+def _not_one(mark: str, found: dict[str, list[tuple[str, bytes]]]) -> Iterator[str]:
+    places = [place for where in found.values() for place, content in where if mark.encode() in content]
+    if len(places) != 1 or places[0] not in ENDED:
+        yield f"{mark} is in {places}"
 
 
 def _broken(job_id: str, where: list[tuple[str, bytes]], line_1: bytes, *, once: bool) -> Iterator[str]:
@@ -166,6 +175,7 @@ def _broken(job_id: str, where: list[tuple[str, bytes]], line_1: bytes, *, once:
 def _round(session: Session) -> list[Claim]:
     """Bury the dead, and run what is there; return what ran."""
     recover(session)
+    session.import_jobs(lambda class_name, method: POLICY)
     claims = session.claim(100)
     for claim in claims:
         finish(session, claim, Succeeded())

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bgjobs import disk
-from bgjobs.job import Interrupted, Job, JobError, Raised, Succeeded, milliseconds
+from bgjobs import clock, disk
+from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds
 from bgjobs.spool import files, layout
-from tests.contract.stores import begin, finish, new_job, recover
+from tests.contract.stores import POLICY, begin, finish, new_job, recover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,6 +238,57 @@ def prune(stage: Stage) -> Iterator[None]:
     session.tidy(keep_done=timedelta(hours=1), keep_failed=timedelta(hours=1))
 
 
+def run_now(stage: Stage) -> Iterator[None]:
+    """Somebody drops the delay of a job, and a worker runs it."""
+    (job_id,) = stage.submit(_job(delay=timedelta(hours=1)))
+    session, queue = stage.join(), stage.open()
+    yield
+    assert queue.run_now(job_id, "ann") == "now"
+    finish(session, _claimed(stage, session), Succeeded())
+
+
+def delete(stage: Stage) -> Iterator[None]:
+    """Somebody deletes a job that has ended; another one stays."""
+    (job_id, _) = stage.submit(_job(), _job())
+    session, queue = stage.join(), stage.open()
+    for claim in session.claim(2):
+        finish(session, claim, Succeeded())
+    yield
+    stage.promise(job_id, kept=False)
+    assert queue.delete(job_id) == "deleted"
+
+
+def prune_by_hand(stage: Stage) -> Iterator[None]:
+    """Somebody prunes what ended before this moment; a job that ends later stays."""
+    old = stage.submit(_job(), _job(), _job())
+    session, queue = stage.join(), stage.open()
+    for claim in session.claim(2):
+        finish(session, claim, Succeeded())
+    stage.pass_time(timedelta(minutes=1))
+    moment = clock.now()
+    stage.pass_time(timedelta(minutes=1))
+    kept = _claimed(stage, session)
+    finish(session, kept, Succeeded())
+    yield
+    stage.promise(*(set(old) - {kept.job.id}), kept=False)
+    assert queue.prune([State.DONE], moment) == len(old) - 1
+
+
+def take_in(stage: Stage) -> Iterator[None]:
+    """A worker makes jobs of what another program has put into `incoming/`, and synced."""
+    queue = stage.open()
+    for mark in ("mark1", "mark2"):
+        call = f'{{"format":1,"class":"Mail","method":"send","args":["{mark}"]}}\n'
+        files.create(f"{queue.paths.incoming}/{mark}.json", call.encode(), sync=True)
+    session = stage.join()
+    yield
+    stage.promise_one_of("mark1")
+    stage.promise_one_of("mark2")
+    assert session.import_jobs(lambda class_name, method: POLICY) == 2
+    for claim in session.claim(2):
+        finish(session, claim, Succeeded())
+
+
 def put_aside(stage: Stage) -> Iterator[None]:
     """A worker meets a file that is no job, beside one that is."""
     (job_id,) = stage.submit(_job())
@@ -274,6 +325,10 @@ SCENARIOS: dict[str, Play] = {
         recover_not_begun,
         recover_cancelled,
         prune,
+        run_now,
+        delete,
+        prune_by_hand,
+        take_in,
         put_aside,
     )
 }

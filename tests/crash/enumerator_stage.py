@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bgjobs.backend import Session
     from bgjobs.spool.spool_queue import SpoolQueue
 
-ONCE = "once"
+ONCE, ONE_OF = "once", "one job"
 CONFIG = '[bgjobs]\nspool = "disk/spool"\nlog_dir = "logs"\ndurability = "{durability}"\n{settings}\n'
 
 
@@ -83,6 +83,10 @@ class Stage:
     def promise_once(self, job_id: str) -> None:
         """Say that the job has run for good: it must not run again."""
         self.promise(f"{job_id} {ONCE}")
+
+    def promise_one_of(self, mark: str) -> None:
+        """Say that exactly one job holds this text."""
+        self.promise(f"{mark} {ONE_OF}")
 
     def pass_time(self, length: timedelta) -> None:
         """Set the clock forward."""

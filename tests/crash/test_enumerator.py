@@ -16,6 +16,7 @@ from tests.crash.enumerator_scenarios import (
     submit_a_group,
     submit_into_a_bucket_that_was_gone,
     submit_two,
+    take_in,
 )
 from tests.crash.enumerator_tree import ROOT, Link, Move, Promise, SyncFile, SyncFolder, Tree, Write
 
@@ -68,6 +69,12 @@ def test_a_name_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_end_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SETTINGS, run_for_good.__name__, "finish_fsync = false")
     _, broken = enumerate_states(run_for_good, Model.ORDERED, one_fsync=True)
+    assert broken
+
+
+def test_an_import_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bgjobs.spool.incoming.Importer._is_settled", lambda self, batch: True)
+    _, broken = enumerate_states(take_in, Model.WEAK, one_fsync=False)
     assert broken
 
 

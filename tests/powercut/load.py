@@ -2,7 +2,7 @@
 
 Each tells the harness through a pipe what it is about to do, and then what was acknowledged: one JSON object a line.
 
-    {"try": {ID: LINE_1, …}}   {"ack": [ID, …]}   {"cancel": ID}   {"cancelled": ID}
+    {"try": {ID: LINE_1, …}}   {"ack": [ID, …]}   {"cancel": ID}   {"cancelled": ID}   {"delete": ID}
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from bgjobs import Queue, Request, disk, system
-from bgjobs.errors import BgjobsError
+from bgjobs.errors import BgjobsError, NoSuchJobError, NotEndedError
 from bgjobs.job import Job, State
 from bgjobs.spool import record
 from bgjobs.worker import loop
@@ -174,9 +174,17 @@ class Person:
 
     def act(self) -> None:
         """Do one thing."""
-        acts = (self._one, self._group, self._delayed, self._cancel, self._retry)
+        acts = {
+            self._one: 8,
+            self._group: 1,
+            self._delayed: 3,
+            self._cancel: 2,
+            self._retry: 2,
+            self._run_now: 1,
+            self._delete: 1,
+        }
         time.sleep(self._dice.uniform(0, LONGEST_PAUSE_S))  # a person, and no flood: there are workers, too
-        (act,) = self._dice.choices(acts, weights=(8, 1, 3, 2, 2))
+        (act,) = self._dice.choices(list(acts), weights=list(acts.values()))
         act()
 
     def _one(self) -> None:
@@ -193,16 +201,33 @@ class Person:
         if self._mine:
             job_id = self._mine.pop(self._dice.randrange(len(self._mine)))
             self._tell({"cancel": job_id})
-            if self._queue.cancel(job_id) == "cancelled":
-                self._tell({"cancelled": job_id})
+            with suppress(NoSuchJobError):
+                if self._queue.cancel(job_id) == "cancelled":
+                    self._tell({"cancelled": job_id})
 
     def _retry(self) -> None:
         """Submit an ended job again, as `Queue.retry` does; the id must be known before."""
         if not self._mine:
             return
-        old = self._queue.get(self._dice.choice(self._mine))
+        with suppress(NoSuchJobError):  # deleted
+            self._retry_one(self._queue.get(self._dice.choice(self._mine)))
+
+    def _retry_one(self, old: Job) -> None:
         if old.state.ended and old.state is not State.CORRUPT:
             self._submit(Request(class_name=old.class_name, method=old.method, args=old.args, retry_of=old.id))
+
+    def _run_now(self) -> None:
+        if self._mine:
+            with suppress(NoSuchJobError):
+                self._queue.run_now(self._dice.choice(self._mine))
+
+    def _delete(self) -> None:
+        """Delete a job if it has ended: from now on it may be gone, or come back."""
+        if self._mine:
+            job_id = self._dice.choice(self._mine)
+            self._tell({"delete": job_id})
+            with suppress(NoSuchJobError, NotEndedError):
+                self._queue.delete(job_id)
 
     def _request(self, *, priority: int | None = None, delay: float | None = None) -> Request:
         method, more = self._dice.choice([("sign", ()), ("sign", ()), ("nap", (0.01,)), ("fail_first", ())])

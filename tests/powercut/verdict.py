@@ -23,6 +23,7 @@ class Ledger:
         self.acked: set[str] = set()
         self.cancels: set[str] = set()
         self.cancelled: set[str] = set()
+        self.deleted: set[str] = set()
         self.done: dict[str, int] = {}
 
     def note(self, told: list[dict[str, Any]], *, before_the_cut: bool) -> None:
@@ -30,6 +31,7 @@ class Ledger:
         for what in told:
             self.tried |= what.get("try", {})
             self.cancels |= {what["cancel"]} if "cancel" in what else set()
+            self.deleted |= {what["delete"]} if "delete" in what else set()
             if before_the_cut:
                 self.acked |= set(what.get("ack", ()))
                 self.cancelled |= {what["cancelled"]} if "cancelled" in what else set()
@@ -61,7 +63,8 @@ class Found:
 def judge(ledger: Ledger, spool: Path) -> list[str]:
     """Return what a power cut must not have done to this spool, a line each."""
     found = Found(spool)
-    broken = [f"lost: {job_id} was acknowledged and is gone" for job_id in sorted(ledger.acked - found.places.keys())]
+    lost = ledger.acked - ledger.deleted - found.places.keys()
+    broken = [f"lost: {job_id} was acknowledged and is gone" for job_id in sorted(lost)]
     broken += [f"unexpected: nobody submitted {job_id}" for job_id in sorted(found.places.keys() - ledger.tried.keys())]
     for job_id, places in found.places.items():
         if len(places) > 1:
@@ -85,7 +88,7 @@ def torn(ledger: Ledger, spool: Path) -> set[str]:
 def undone_cancels(ledger: Ledger, spool: Path) -> set[str]:
     """Return the jobs that somebody was told are cancelled, and that are not."""
     places = Found(spool).places
-    return {job_id for job_id in ledger.cancelled if places.get(job_id) != ["cancelled"]}
+    return {job_id for job_id in ledger.cancelled if places.get(job_id, ["cancelled"]) != ["cancelled"]}
 
 
 def judge_end(ledger: Ledger, spool: Path) -> list[str]:
