@@ -39,9 +39,10 @@ def test_no_power_cut_loses_what_was_promised(play: Play, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", MODELS)
-def test_no_power_cut_loses_a_group_where_each_file_is_synced_by_itself(how: str) -> None:
+@pytest.mark.parametrize("play", [submit_a_group, take_in])
+def test_no_power_cut_loses_a_group_where_each_file_is_synced_by_itself(play: Play, how: str) -> None:
     model, one_fsync = MODELS[how]
-    _, broken = enumerate_states(submit_a_group, model, one_fsync=one_fsync, by_file=True)
+    _, broken = enumerate_states(play, model, one_fsync=one_fsync, by_file=True)
     assert not broken, "\n".join(broken[:5])
 
 
@@ -74,7 +75,7 @@ def test_an_end_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_import_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bgjobs.spool.incoming.Importer._is_settled", lambda self, batch: True)
-    _, broken = enumerate_states(take_in, Model.WEAK, one_fsync=False)
+    _, broken = enumerate_states(take_in, Model.WEAK, one_fsync=False, by_file=True)
     assert broken
 
 
