@@ -29,7 +29,7 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package soak fix bench clean
+.PHONY: help demo test check format lint types imports cover package soak powercut fix bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -78,6 +78,9 @@ fix: $(WITH)dev ## repair what can be repaired: lint, then format
 
 bench: $(WITH)bench ## measure bgjobs and its peers
 	$(BIN)/python -m benchmarks $(ARGS) </dev/null
+
+powercut: $(WITH)test ## cut the power under a busy queue, 200 times, on ext4 and xfs (as root)
+	@$(BIN)/python -m tests.powercut $(ARGS) </dev/null
 
 clean: ## remove .venv, build output and caches; jobs in spool/ stay
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov

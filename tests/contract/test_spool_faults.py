@@ -707,3 +707,37 @@ def test_both_durabilities_keep_jobs(tmp_path: Path, durability: str) -> None:
     spool.submit(jobs[1:])
     assert [spool.get(job.id) for job in jobs] == jobs
     assert [path.name for path in Path(spool.paths.tmp).iterdir()] == ["trash"]
+
+
+# After a power cut
+
+
+@pytest.mark.parametrize("left", [b"", bytes(200), b'{"boot":"another","birth":"1","worker":{"pid":1}}'])
+def test_what_was_claimed_when_the_power_went_counts_as_begun(
+    spool: SpoolQueue, workers: Sessions, left: bytes
+) -> None:
+    """The `start` line may be gone with the power, and what the worker said of itself, too."""
+    job = submitted(spool)
+    dead = workers.join()
+    claim_all(dead, 1)
+    workers.abandon(dead)
+    Path(spool.paths.worker(dead.id, "info")).write_bytes(left)
+    (lost,) = recover(workers.join())
+    assert (lost.id, lost.crashes) == (job.id, 1)
+
+
+def test_a_job_that_has_ended_and_still_waits_is_moved_and_does_not_run_again(
+    spool: SpoolQueue, workers: Sessions
+) -> None:
+    """Some file systems lose a rename in a power cut and keep the line that was written after it."""
+    job = submitted(spool)
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    where = Path(spool.paths.bucket(5, layout.bucket(milliseconds(job.not_before), at_once=True)))
+    before = where / layout.pending_name(milliseconds(job.not_before), job.id)
+    finish(session, claim, Succeeded(msgspec.Raw(b'"sent"')))
+    path_of(spool, job.id).rename(before)
+    wait_until(lambda: session.claim(1) == [] and not before.exists())
+    kept = got(spool, job.id)
+    assert (kept.state, len(kept.attempts)) == (State.DONE, 1)
+    assert bytes(kept.result_json or b"") == b'"sent"'

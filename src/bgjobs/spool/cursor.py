@@ -23,7 +23,6 @@ MOST_NAMES = 65_536
 UNSURE_NS = 20_000_000  # a change this close to a listing may not show in the directory's time
 RELIST_S = 30.0
 CHEAP, CHEAP_S = 50, 0.001
-DRAINED_AFTER_MS = 2 * layout.MINUTE_MS
 
 
 class Candidate(NamedTuple):
@@ -110,7 +109,7 @@ class Bucket:
 
     def drained(self, now_ms: int) -> bool:
         """Tell whether nothing is left of a minute that nobody submits to any more."""
-        return not self.names and self.start_ms + DRAINED_AFTER_MS < now_ms
+        return not self.names and self.start_ms + layout.DRAINED_AFTER_MS < now_ms
 
     def _is_strange(self, name: str) -> bool:
         self.strange.append(os.path.join(self.path, name))

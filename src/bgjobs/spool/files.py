@@ -192,6 +192,21 @@ def make_directory(path: str) -> None:
         pass
 
 
+def make_directories(path: str) -> None:
+    """Make a directory and those above it, where they are not there, and make the names of the new ones durable."""
+    new = []
+    above = path
+    while not exists(above):
+        new.append(above)
+        above = os.path.dirname(above)
+    disk.makedirs(path, exist_ok=True)
+    for directory in reversed(new):
+        try:
+            sync_directory(os.path.dirname(directory))
+        except PermissionError:
+            pass  # one in which we may make names and not read any: it cannot be synced
+
+
 def remove_directory(path: str) -> bool:
     """Remove an empty directory; return whether it is gone."""
     try:

@@ -40,6 +40,7 @@ IN_USE = (*(f"pending/{name}" for name in PRIORITY_NAMES), "claimed", "workers",
 ENDED_DIRECTORIES = {State.DONE: "done", State.FAILED: "failed", State.CANCELLED: "cancelled"}
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
+DRAINED_AFTER_MS = 2 * MINUTE_MS  # after the start of its minute, an empty bucket may be removed
 
 
 class Pending(NamedTuple):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from bgjobs import clock
 from bgjobs.backend import Finding
 from bgjobs.spool import files, layout
-from bgjobs.spool.cursor import DRAINED_AFTER_MS
 from bgjobs.spool.prune import SWEEP_AFTER_S
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def _trash(paths: Layout) -> list[str]:
 
 def drained(paths: Layout) -> list[str]:
     """Return the empty buckets of minutes to which nobody submits any more."""
-    found, last_ms = [], clock.now_ms() - DRAINED_AFTER_MS
+    found, last_ms = [], clock.now_ms() - layout.DRAINED_AFTER_MS
     for priority in range(10):
         for name in sorted(files.names(paths.priority(priority))):
             path, start_ms = paths.bucket(priority, name), layout.bucket_start_ms(name)

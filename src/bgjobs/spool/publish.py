@@ -7,7 +7,7 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import disk, system
+from bgjobs import clock, disk, system
 from bgjobs.ids import new_id
 from bgjobs.job import milliseconds
 from bgjobs.spool import files, layout, record
@@ -74,9 +74,19 @@ class Publisher:
             place = target
             if self._durable:
                 files.sync_directory(directory)
+                self._sync_name(directory)
         except OSError:
             files.discard(place)  # as in `files.create_and_publish`, it may be claimed already
             raise
+
+    def _sync_name(self, directory: str) -> None:
+        """Make the name of a bucket durable once more if a worker may have removed it since we did.
+
+        Somebody else can have made it again, and not have come to its sync.
+        """
+        start_ms = layout.bucket_start_ms(os.path.basename(directory))
+        if start_ms is None or start_ms + layout.DRAINED_AFTER_MS <= clock.now_ms():
+            files.sync_directory(os.path.dirname(directory))
 
     def _make_bucket(self, priority: int, directory: str) -> None:
         if directory in self._known:

@@ -285,8 +285,10 @@ class Recovery:
         return files.read_note(self._paths.worker(wid, f"cancel-{job_id}"))
 
     def _rebooted(self, wid: str) -> bool:
-        about = self._about(wid)
-        return "boot" in about and about["boot"] != system.boot_id()
+        # A worker writes which boot it is of before it claims anything, and does not sync that: an empty file, or one
+        # full of zeros, is what a power cut makes of it.
+        written = files.exists(self._paths.worker(wid, "info"))
+        return written and self._about(wid).get("boot") != system.boot_id()
 
     def _about(self, wid: str) -> dict[str, object]:
         """Return what the worker said of itself when it came."""

@@ -83,7 +83,7 @@ class SpoolQueue:
 
     def _set_up(self) -> None:
         root = self.paths.root
-        disk.makedirs(root, exist_ok=True)
+        files.make_directories(root)
         network = system.network_filesystem(root)
         if network:
             raise SpoolError(
@@ -115,7 +115,9 @@ class SpoolQueue:
         about = msgspec.json.encode({"format": FORMAT, "uuid": new_id()})
         fresh = os.path.join(self.paths.tmp, f"VERSION.{new_id()}")
         files.create(fresh, about + b"\n", sync=True)
-        files.sync_directory(self.paths.pending)
+        # All that a spool has must be on the disk before the file that says so: nobody makes a directory again later.
+        for parent in (self.paths.pending, self.paths.tmp, self.paths.root):
+            files.sync_directory(parent)
         files.move(fresh, self.paths.version)
         files.sync_directory(self.paths.root)
 
