@@ -181,4 +181,4 @@ def test_the_zone_of_the_machine_and_its_summer_time_change_nothing(
         "2026102500",
         "2026102501",
     ]
-    assert "[2026-10-25 01:00:01.000+00:00]" in Path(spool.log_dir, STATUS_LOG).read_text(encoding="utf-8")
+    assert "[2026-10-25 01:00:01.000+00:00]" in Path(spool.settings.log_dir, STATUS_LOG).read_text(encoding="utf-8")
