@@ -27,6 +27,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     `code` is a stable word. `rule` names the promise that is broken (I1 to I10 of docs/spool.md) and is empty for what
     breaks none: a leftover, a warning. `repairable` tells whether the next worker, or `doctor --repair`, mends it.
+    `serious` marks what breaks no promise by itself, but leaves a store that cannot be trusted, used or looked at.
     """
 
     code: str
@@ -34,6 +35,19 @@ class Finding(Struct, frozen=True, kw_only=True):
     path: str = ""
     rule: str = ""
     repairable: bool = False
+    serious: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something has to be done about it."""
+        return bool(self.rule) or self.serious
+
+
+class Fitness(Struct, frozen=True, kw_only=True):
+    """Whether what the store lies on is fit for it: facts by name, and what should be otherwise."""
+
+    facts: dict[str, str | int | bool | None]
+    findings: list[Finding]
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -199,6 +213,9 @@ class Session(Protocol):
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this and leftovers of crashes; return how many jobs went."""
 
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
 
@@ -262,6 +279,12 @@ class Backend(Protocol):
 
         What is corrupt counts as ended when its file was last written. `dry_run` only counts.
         """
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
+
+    def fitness(self) -> Fitness:
+        """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""

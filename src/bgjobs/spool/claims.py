@@ -10,8 +10,8 @@ import msgspec
 
 from bgjobs import clock, disk, system
 from bgjobs.backend import Begin, Claim
-from bgjobs.errors import SessionLostError
-from bgjobs.ids import id_ms, new_id
+from bgjobs.errors import ClaimLostError, SessionLostError, SpoolError
+from bgjobs.ids import ID, id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
 from bgjobs.spool.cursor import Cursor
@@ -20,7 +20,7 @@ from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.recovery import Recovery, dissolve, remove_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
 
     from filelock import FileLock
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SOON_S = 0.1
 MOST_PASSED_OVER = 100_000
+MOST_UNMOVED = 8  # jobs in a round that cannot be moved: more of them, and it is not about the jobs
 
 
 class SpoolSession:
@@ -95,8 +96,8 @@ class SpoolSession:
             trouble = unreadable or trouble
         for path in self._cursor.strange():
             self._quarantine(path, "not a job file's name")
-        for path, reason in self._cursor.unreadable().items():
-            self._leave_alone(path, reason)
+        for path, why in self._cursor.unreadable():
+            self._leave_alone(path, why)
         if trouble is not None and not claims:
             raise trouble
         return claims
@@ -104,7 +105,7 @@ class SpoolSession:
     def _take(self, most: int, above: int) -> bool:
         """Move so many jobs into our hands; return whether there were as many."""
         with self._claim_lock.held(SOON_S):
-            claims, count = self._paths.claims_of(self.id), 0
+            claims, count, unmoved = self._paths.claims_of(self.id), 0, 0
             for candidate in self._cursor.candidates(clock.now_ms(), above=above):
                 source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
                 if self._selection.classes is not None and not self._selected(source, candidate.name):
@@ -114,9 +115,12 @@ class SpoolSession:
                     files.move(source, target)
                 except FileNotFoundError:
                     continue  # another worker was faster, or somebody cancelled it
-                except PermissionError as error:
-                    self._leave_alone(os.path.dirname(source), error)
-                    continue  # what lies elsewhere may be ours to move
+                except OSError as error:
+                    unmoved += 1
+                    if error.errno not in files.UNREADABLE or unmoved > MOST_UNMOVED:
+                        raise
+                    self._leave_alone(source, error)
+                    continue
                 if target in self._taken:
                     continue  # a copy of a job that we just took, from another bucket
                 self._taken.append(target)
@@ -135,8 +139,11 @@ class SpoolSession:
             except FileNotFoundError:
                 continue  # it is not ours any more
             except OSError as error:
-                trouble = error
                 self._taken.append(path)
+                if error.errno in files.UNREADABLE:
+                    self._leave_alone(path, error)
+                else:
+                    trouble = error
                 continue
             if claim is not None:
                 claims.append(claim)
@@ -186,7 +193,8 @@ class SpoolSession:
         """Move a job on that has ended already: a power cut undid the moves after that, but not the last line."""
         for event in reversed(record.events(data)):
             if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
-                self._mover.to_ended(path, job_id, event.state, moment(event.at))
+                with suppress(ClaimLostError):
+                    self._mover.to_ended(path, job_id, event.state, moment(event.at))
                 return
         self._quarantine(path, "it has ended in an unknown state")
 
@@ -196,18 +204,16 @@ class SpoolSession:
         except FileNotFoundError:
             return
         except OSError as error:
-            # It stays where it is. Nothing else may suffer from that.
-            if path not in self._noted:
-                self._noted.add(path)
-                self._log.left_alone(os.path.basename(path), f"{reason}; {error.strerror}", clock.now())
+            self._leave_alone(path, error, f"{reason}; ")
             return
         self._log.corrupt(os.path.basename(path), reason, clock.now())
 
-    def _leave_alone(self, path: str, error: OSError) -> None:
-        """Say once that nothing can be taken from a place. We look at it again as long as we live."""
+    def _leave_alone(self, path: str, error: OSError, reason: str = "") -> None:
+        """Say, once, that something stays where it is. Nothing else may suffer from that."""
         if path not in self._noted:
             self._noted.add(path)
-            self._log.left_alone(os.path.relpath(path, self._paths.root), f"{error.strerror}", clock.now())
+            where = os.path.relpath(path, self._paths.root)
+            self._log.left_alone(where, f"{reason}{error.strerror}", clock.now())
 
     def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
@@ -283,12 +289,12 @@ class SpoolSession:
         self._mover.finish(claim.place, claim.job, job)
         if job.id in self._progressing:
             self._progressing.discard(job.id)
-            files.remove(self._paths.worker(self.id, f"progress-{job.id}"))
+            files.discard(self._paths.worker(self.id, f"progress-{job.id}"))
         if not job.state.ended:
             self._after_return(job.id)
         elif job.id in self._wished:
             self._wished.discard(job.id)
-            files.remove(self._paths.worker(self.id, f"cancel-{job.id}"))
+            files.discard(self._paths.worker(self.id, f"cancel-{job.id}"))
 
     def put_aside(self, claim: Claim, reason: str) -> None:
         """Put a claimed file that cannot be a job of its own into `corrupt/`."""
@@ -302,12 +308,24 @@ class SpoolSession:
 
     def _after_return(self, job_id: str) -> None:
         """Honour a cancel that came while the job was on its way back to the queue, where nobody looks for it."""
-        wish = self._paths.worker(self.id, f"cancel-{job_id}")
-        by = files.read_note(wish)
-        if by is not None:
-            files.remove(wish)
-            self._spool.cancel(job_id, by)
+        self._grant({job_id})
         disk.ring(self._paths.doorbell)
+
+    def _grant(self, wishes: Iterable[str]) -> bool:
+        """Cancel these jobs, wherever they are now, if somebody asked for it; return whether that is done.
+
+        The wish goes last: what we do not get done is tried again, at last by whoever takes over from us.
+        """
+        try:
+            for job_id in wishes:
+                wish = self._paths.worker(self.id, f"cancel-{job_id}")
+                by = files.read_note(wish)
+                if by is not None:
+                    self._spool.cancel(job_id, by)
+                    files.remove(wish)
+        except (OSError, SpoolError):
+            return False
+        return True
 
     # Living
 
@@ -320,12 +338,11 @@ class SpoolSession:
                 files.replace_content(self._paths.worker(self.id, f"progress-{job_id}"), msgspec.json.encode(state))
         self._tell_dropped()
         wishes = {}
-        for name in files.names(self._paths.worker(self.id)):
-            if name.startswith("cancel-"):
-                by = files.read_note(self._paths.worker(self.id, name))
-                if by is not None:
-                    wishes[name.removeprefix("cancel-")] = by
-        self._drop_late(self._wished.intersection(wishes))
+        for job_id in self._wishes():
+            by = files.read_note(self._paths.worker(self.id, f"cancel-{job_id}"))
+            if by is not None:
+                wishes[job_id] = by
+        self._grant(self._late(self._wished.intersection(wishes)))
         self._wished = set(wishes)
         return wishes
 
@@ -336,12 +353,17 @@ class SpoolSession:
                 files.replace_content(self._paths.worker(self.id, "dropped"), f"{self._log.dropped}\n".encode())
                 self._dropped = self._log.dropped
 
-    def _drop_late(self, wishes: set[str]) -> None:
-        """Remove the wishes that came when their job was just ending: nobody would look for them any more."""
-        if wishes:
-            claimed = [layout.parse_claimed(name) for name in files.names(self._paths.claims_of(self.id))]
-            for job_id in wishes - {parts[2] for parts in claimed if parts}:
-                files.remove(self._paths.worker(self.id, f"cancel-{job_id}"))
+    def _wishes(self) -> set[str]:
+        """Return the ids of the jobs that somebody asked us to cancel."""
+        names = [name.partition("-") for name in files.names(self._paths.worker(self.id))]
+        return {job_id for kind, _, job_id in names if kind == "cancel" and ID.fullmatch(job_id)}
+
+    def _late(self, wishes: set[str]) -> set[str]:
+        """Return the wishes that came when their job was just leaving our hands: nobody else would look for them."""
+        if not wishes:
+            return wishes
+        claimed = [layout.parse_claimed(name) for name in files.names(self._paths.claims_of(self.id))]
+        return wishes - {parts[2] for parts in claimed if parts}
 
     def _check_place(self) -> None:
         for path, inode in (
@@ -350,7 +372,7 @@ class SpoolSession:
         ):
             try:
                 same = disk.stat(path).st_ino == inode
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 same = False
             if not same:
                 raise SessionLostError(f"{path} is gone or was replaced", hint="was the spool moved or unmounted?")
@@ -367,6 +389,12 @@ class SpoolSession:
         """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
 
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+        from bgjobs.spool.repair import Repair  # noqa: PLC0415 - workers do without
+
+        return Repair(self._paths, self._log).run()
+
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
         ms = self._cursor.next_ms(clock.now_ms())
@@ -379,7 +407,10 @@ class SpoolSession:
         self.bell.close()
         self._importer.close()
         # With claims left, because something went wrong, our place has to stay: another worker recovers them from it.
-        empty = dissolve(self._paths, self.id)
+        wishes = {
+            n.removeprefix("cancel-") for n in files.names(self._paths.worker(self.id)) if n.startswith("cancel-")
+        }
+        empty = self._grant(self._late(wishes)) and dissolve(self._paths, self.id)
         self._alive.release()
         if empty:
             remove_place(self._paths, self.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk
@@ -15,6 +16,7 @@ from bgjobs.spool.moves import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from bgjobs.backend import CancelResult, DeleteResult, RunNowResult
     from bgjobs.events import Log
@@ -94,16 +96,18 @@ class Control:
             files.move(place.path, target)
         except FileNotFoundError:
             return None
-        job = self._read(place._replace(path=target, state=State.CANCELLED))
+        # What fails from here on (a full disk; somebody deleted the cancelled job at once) changes nothing about that.
+        with suppress(OSError):
+            self._say_by_whom(place._replace(path=target, state=State.CANCELLED), by, now)
+        return "cancelled"
+
+    def _say_by_whom(self, place: Place, by: str, now: datetime) -> None:
+        job = self._read(place)
         if job is not None:
             gone = cancelled(job, by, now)
-            end = record.End(at=milliseconds(now), state=State.CANCELLED, error=gone.error)
-            try:
-                files.append(target, record.encoded(end))
-            except FileNotFoundError:
-                pass  # somebody deleted the cancelled job at once
             self._log.cancelled(gone, now, by)
-        return "cancelled"
+            end = record.End(at=milliseconds(now), state=gone.state, error=gone.error)
+            files.append(place.path, record.encoded(end))
 
     def _ask(self, place: Place, by: str) -> CancelResult | None:
         """Ask the worker that holds the job to stop it; None when the job is not in its hands any more."""
@@ -111,7 +115,8 @@ class Control:
         try:
             files.create(wish, by.encode("utf-8", "replace"), sync=False)
         except FileExistsError:
-            pass
+            if files.read_note(wish) is None:  # whoever wished first died over it, or the disk was full
+                files.replace_content(wish, by.encode("utf-8", "replace"))
         except FileNotFoundError:
             return None
         disk.ring(self._paths.doorbell)

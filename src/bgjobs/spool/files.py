@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk, system
@@ -16,6 +17,10 @@ from bgjobs.errors import SyncFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# What the system says of one file or directory that cannot be had: it must cost nothing beside it. (A full table of
+# descriptors, or a disk that takes no more, is about all of them.)
+UNREADABLE = frozenset({errno.EACCES, errno.EIO, errno.EPERM})
 
 
 class StrangeFileError(Exception):
@@ -33,7 +38,7 @@ def create(path: str, data: bytes, *, sync: bool) -> None:
         finally:
             disk.close(descriptor)
     except OSError:
-        disk.unlink(path)
+        discard(path)
         raise
 
 
@@ -55,7 +60,7 @@ def create_and_publish(path: str, data: bytes, target: str) -> None:
     except OSError:
         # Unlinking the published name may miss: a worker can have claimed the job already. It was not acknowledged,
         # so it may run or not.
-        remove(place)
+        discard(place)
         raise
 
 
@@ -82,7 +87,8 @@ def append(path: str, line: bytes, *, sync: bool = False) -> None:
         if sync:
             _sync_appended(descriptor, path)
     finally:
-        disk.close(descriptor)
+        with suppress(OSError):  # the line is there for all to read, and nothing more was promised
+            disk.close(descriptor)
 
 
 def _sync_appended(descriptor: int, path: str) -> None:
@@ -170,6 +176,12 @@ def remove(path: str) -> None:
         disk.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def discard(path: str) -> None:
+    """Remove a file after a failure, if that can be done: it is the failure that has to be told."""
+    with suppress(OSError):
+        disk.unlink(path)
 
 
 def make_directory(path: str) -> None:

@@ -10,7 +10,7 @@ from bgjobs.job import State
 from bgjobs.spool import files, layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bgjobs.spool.layout import Layout
 
@@ -28,6 +28,36 @@ class Place(NamedTuple):
     holder: str = ""
 
 
+class Sight(NamedTuple):
+    """How to look into directories of which one may be unreadable."""
+
+    names: Callable[[str], list[str]]
+    exists: Callable[[str], bool]
+
+
+def _names(path: str) -> list[str]:
+    """Return the names in a directory, none of one that cannot be read: what lies beside it can still be found."""
+    try:
+        return files.names(path)
+    except OSError as error:
+        if error.errno in files.UNREADABLE:
+            return []
+        raise
+
+
+def _exists(path: str) -> bool:
+    try:
+        return files.exists(path)
+    except OSError as error:
+        if error.errno in files.UNREADABLE:
+            return False
+        raise
+
+
+TOLERANT = Sight(_names, _exists)
+STRICT = Sight(files.names, files.exists)
+
+
 def locate(paths: Layout, job_id: str, now_ms: int) -> Place | None:
     """Return where the job is, or None when there is none.
 
@@ -35,46 +65,51 @@ def locate(paths: Layout, job_id: str, now_ms: int) -> Place | None:
     pending, and for `run-now`, which moves it within pending. Looking in the order of the forward moves and, if it was
     nowhere, again, finds it.
     """
-    for _ in range(LOOKS):
-        place = (
-            _submitted(paths, job_id)
-            or _claimed(paths, job_id)
-            or _ended(paths, job_id)
-            or next((place for place in pending(paths, now_ms) if place.job_id == job_id), None)
-        )
+    # At last without patience: nobody may say that there is no such job while a directory cannot be read.
+    for see in (*[TOLERANT] * (LOOKS - 1), STRICT):
+        place = _located(paths, job_id, now_ms, see)
         if place is not None:
             return place
     return None
+
+
+def _located(paths: Layout, job_id: str, now_ms: int, see: Sight) -> Place | None:
+    return (
+        _submitted(paths, job_id, see)
+        or _claimed(paths, job_id, see)
+        or _ended(paths, job_id, see)
+        or next((place for place in pending(paths, now_ms, see) if place.job_id == job_id), None)
+    )
 
 
 def missing(paths: Layout, job_ids: Iterable[str], now_ms: int) -> set[str]:
     """Return those of the ids that no job has. As sure as `locate`, but it goes through the queue once for all."""
     left = set(job_ids)
     for _ in range(LOOKS):
-        left = {job_id for job_id in left if not (_submitted(paths, job_id) or _claimed(paths, job_id))}
-        left = {job_id for job_id in left if not _ended(paths, job_id)}
+        left = {job_id for job_id in left if not (_submitted(paths, job_id, STRICT) or _claimed(paths, job_id, STRICT))}
+        left = {job_id for job_id in left if not _ended(paths, job_id, STRICT)}
         if left:
-            left -= {place.job_id for place in pending(paths, now_ms)}
+            left -= {place.job_id for place in pending(paths, now_ms, STRICT)}
     return left
 
 
-def _submitted(paths: Layout, job_id: str) -> Place | None:
+def _submitted(paths: Layout, job_id: str, see: Sight) -> Place | None:
     """Look where a job without delay lies right after it was submitted: its id tells the name."""
     ms = id_ms(job_id)
     prefix, name = layout.bucket(ms, at_once=True), layout.pending_name(ms, job_id)
     for priority in range(9, -1, -1):
-        for bucket in files.names(paths.priority(priority)):
+        for bucket in see.names(paths.priority(priority)):
             if bucket.startswith(prefix):
                 path = os.path.join(paths.bucket(priority, bucket), name)
-                if files.exists(path):
+                if see.exists(path):
                     return Place(job_id, State.QUEUED, path, priority, ms)
     return None
 
 
-def _claimed(paths: Layout, job_id: str) -> Place | None:
+def _claimed(paths: Layout, job_id: str, see: Sight) -> Place | None:
     ending = f"-{job_id}.json"
-    for holder in files.names(paths.claimed):
-        for name in files.names(paths.claims_of(holder)):
+    for holder in see.names(paths.claimed):
+        for name in see.names(paths.claims_of(holder)):
             if name.endswith(ending):
                 return _claimed_place(paths, holder, name)
     return None
@@ -89,22 +124,22 @@ def _claimed_place(paths: Layout, holder: str, name: str) -> Place | None:
     return Place(job_id, State.RUNNING, path, priority, not_before_ms, holder)
 
 
-def _ended(paths: Layout, job_id: str) -> Place | None:
+def _ended(paths: Layout, job_id: str, see: Sight) -> Place | None:
     for state in layout.ENDED_DIRECTORIES:
-        for hour in files.names(paths.ended(state)):
+        for hour in see.names(paths.ended(state)):
             path = paths.ended_path(state, hour, job_id)
-            if files.exists(path):
+            if see.exists(path):
                 return Place(job_id, state, path)
     return None
 
 
-def pending(paths: Layout, now_ms: int) -> Iterator[Place]:
+def pending(paths: Layout, now_ms: int, see: Sight = TOLERANT) -> Iterator[Place]:
     """Go through all jobs that wait for their turn or their moment."""
     for priority in range(9, -1, -1):
-        for bucket in files.names(paths.priority(priority)):
+        for bucket in see.names(paths.priority(priority)):
             at_once = bucket.startswith("now-")
             directory = paths.bucket(priority, bucket)
-            for name in files.names(directory):
+            for name in see.names(directory):
                 parts = layout.parse_pending(name)
                 if parts is not None:
                     due = at_once or parts.not_before_ms <= now_ms
@@ -114,8 +149,8 @@ def pending(paths: Layout, now_ms: int) -> Iterator[Place]:
 
 def claimed(paths: Layout) -> Iterator[Place]:
     """Go through all claimed jobs."""
-    for holder in files.names(paths.claimed):
-        for name in files.names(paths.claims_of(holder)):
+    for holder in _names(paths.claimed):
+        for name in _names(paths.claims_of(holder)):
             place = _claimed_place(paths, holder, name)
             if place is not None:
                 yield place
@@ -123,9 +158,9 @@ def claimed(paths: Layout) -> Iterator[Place]:
 
 def ended(paths: Layout, state: State) -> Iterator[Place]:
     """Go through all jobs that ended in this state."""
-    for hour in files.names(paths.ended(state)):
+    for hour in _names(paths.ended(state)):
         directory = os.path.join(paths.ended(state), hour)
-        for name in files.names(directory):
+        for name in _names(directory):
             found = layout.ENDED_NAME.fullmatch(name)
             if found:
                 yield Place(found[1], state, os.path.join(directory, name))
@@ -146,23 +181,21 @@ def counts(paths: Layout, now_ms: int) -> dict[State, int]:
     """Count the jobs in each state, without opening one."""
     found = dict.fromkeys(State, 0)
     for priority in range(10):
-        for bucket in files.names(paths.priority(priority)):
-            names = files.names(paths.bucket(priority, bucket))
+        for bucket in _names(paths.priority(priority)):
+            names = _names(paths.bucket(priority, bucket))
             due = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
             found[State.QUEUED] += due
             found[State.SCHEDULED] += len(names) - due
     found[State.RUNNING] = sum(
         layout.parse_imported(name) is None
-        for holder in files.names(paths.claimed)
-        for name in files.names(paths.claims_of(holder))
+        for holder in _names(paths.claimed)
+        for name in _names(paths.claims_of(holder))
     )
     for state in layout.ENDED_DIRECTORIES:
         directory = paths.ended(state)
-        found[state] = sum(len(files.names(os.path.join(directory, hour))) for hour in files.names(directory))
-    found[State.WAITING] = sum(
-        len(files.names(os.path.join(paths.waiting, parent))) for parent in files.names(paths.waiting)
-    )
-    found[State.CORRUPT] = sum(not name.endswith(".reason") for name in files.names(paths.corrupt))
+        found[state] = sum(len(_names(os.path.join(directory, hour))) for hour in _names(directory))
+    found[State.WAITING] = sum(len(_names(os.path.join(paths.waiting, parent))) for parent in _names(paths.waiting))
+    found[State.CORRUPT] = sum(not name.endswith(".reason") for name in _names(paths.corrupt))
     return found
 
 
@@ -189,25 +222,23 @@ def unfinished(paths: Layout, now_ms: int) -> tuple[bool, bool, bool]:
     due, later = _in_pending(paths, now_ms)
     is_claimed = any(
         layout.CLAIMED_NAME.fullmatch(name)
-        for holder in files.names(paths.claimed)
-        for name in files.names(paths.claims_of(holder))
+        for holder in _names(paths.claimed)
+        for name in _names(paths.claims_of(holder))
     )
     if not (due or later or is_claimed):
         # A job may have gone back from claimed to pending between the two looks.
         due, later = _in_pending(paths, now_ms)
-    waiting = any(files.names(os.path.join(paths.waiting, parent)) for parent in files.names(paths.waiting))
+    waiting = any(_names(os.path.join(paths.waiting, parent)) for parent in _names(paths.waiting))
     return due, later or waiting, is_claimed
 
 
 def _in_pending(paths: Layout, now_ms: int) -> tuple[bool, bool]:
     due = later = False
     for priority in range(10):
-        for bucket in files.names(paths.priority(priority)):
+        for bucket in _names(paths.priority(priority)):
             if (due and later) or not layout.BUCKET_NAME.fullmatch(bucket):
                 continue
-            names = [
-                name for name in files.names(paths.bucket(priority, bucket)) if layout.PENDING_NAME.fullmatch(name)
-            ]
+            names = [name for name in _names(paths.bucket(priority, bucket)) if layout.PENDING_NAME.fullmatch(name)]
             ready = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
             due, later = due or ready > 0, later or len(names) > ready
     return due, later

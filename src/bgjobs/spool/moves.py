@@ -45,6 +45,7 @@ class Mover:
         self._sync = sync
         self._known: set[str] = set()
         self._told: set[str] = set()
+        self._unsure: set[str] = set()
 
     def finish(self, path: str, before: Job, job: Job) -> str:
         """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path."""
@@ -59,23 +60,35 @@ class Mover:
                 ms, at_once = milliseconds(job.not_before), job.state is State.QUEUED
                 target = self.to_pending(path, job.priority, ms, job.id, at_once=at_once)
         except ClaimLostError:
-            self._told.discard(path)
+            self._forget(path)
             raise
-        self._told.discard(path)
+        self._forget(path)
         return target
+
+    def _forget(self, path: str) -> None:
+        self._told.discard(path)
+        self._unsure.discard(path)
 
     def _tell(self, path: str, event: Ending, job: Job) -> None:
         line = _fitting(path, event) if len(job.attempts) > FEW else record.encoded(event)
         try:
+            if path in self._unsure and self._says(path, line):
+                self._told.add(path)
+                return
             files.append(path, line, sync=self._sync)
         except FileNotFoundError:
             raise ClaimLostError(f"job {job.id} is no longer ours") from None
         except OSError as error:
+            self._unsure.add(path)
             # The disk is full or failing. The move alone still says what matters: a job that ended is not run again.
             if not isinstance(event, record.End) or error.errno in NO_DESCRIPTORS:
                 raise
         else:
             self._told.add(path)
+
+    def _says(self, path: str, line: bytes) -> bool:
+        """Tell whether the file ends with this line, of which we only know that writing it failed somewhere."""
+        return files.read(path, record.MOST_BYTES).endswith((line, line[:-1]))
 
     def to_ended(self, path: str, job_id: str, state: State, at: datetime) -> str:
         """Move a claimed job to where the jobs lie that ended so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk, system
@@ -67,13 +68,15 @@ class Publisher:
             files.create_and_publish(fresh, data, target)
             return
         files.create(fresh, data, sync=self._durable)
+        place = fresh
         try:
             files.move(fresh, target)
+            place = target
+            if self._durable:
+                files.sync_directory(directory)
         except OSError:
-            files.remove(fresh)
+            files.discard(place)  # as in `files.create_and_publish`, it may be claimed already
             raise
-        if self._durable:
-            files.sync_directory(directory)
 
     def _make_bucket(self, priority: int, directory: str) -> None:
         if directory in self._known:
@@ -91,15 +94,15 @@ class Publisher:
         suffix = new_id()[-SUFFIX:]
         fresh = os.path.join(self._paths.tmp, suffix)
         files.make_directory(fresh)
+        target = self._paths.bucket(priority, f"{bucket}.{suffix}")
         try:
             self._fill(fresh, group)
-            files.move(fresh, self._paths.bucket(priority, f"{bucket}.{suffix}"))
+            files.move(fresh, target)
+            if self._durable:
+                files.sync_directory(self._paths.priority(priority))
         except OSError:
-            for _ in files.remove_tree(fresh):
-                pass
+            _withdraw(fresh, target)
             raise
-        if self._durable:
-            files.sync_directory(self._paths.priority(priority))
 
     def _fill(self, directory: str, group: Sequence[Job]) -> None:
         for job in group:
@@ -109,3 +112,12 @@ class Publisher:
             for name in files.names(directory):
                 files.sync(os.path.join(directory, name))
             files.sync_directory(directory)
+
+
+def _withdraw(fresh: str, target: str) -> None:
+    """Take a group out of sight, if it is there already, and remove it; its jobs may be claimed by now."""
+    with suppress(OSError):
+        files.move(target, fresh)
+    with suppress(OSError):  # what failed is worse than what is left of it, which is swept
+        for _ in files.remove_tree(fresh):
+            pass

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from bgjobs import clock, disk, system
 from bgjobs.backend import Claim
-from bgjobs.ids import id_ms
+from bgjobs.ids import ID, id_ms
 from bgjobs.job import Attempt, State, milliseconds, moment
 from bgjobs.lifecycle import cancelled
 from bgjobs.spool import files, layout, locks, moves, record
@@ -68,6 +68,10 @@ class Recovery:
             if layout.WORKER_NAME.fullmatch(wid) and self._is_dead(wid):
                 try:
                     yield from self._take_over(wid)
+                except OSError as error:
+                    if error.errno not in files.UNREADABLE:
+                        raise
+                    self._tell_once(self._paths.worker(wid), error)
                 finally:
                     self._probes.pop(wid).close()
 
@@ -157,10 +161,23 @@ class Recovery:
                 complete = False
                 self._tell_once(path, error)
         self._movers.pop(wid, None)
+        complete = self._grant_wishes(wid) and complete
         if complete and not blocked and dissolve(self._paths, wid):
             self.orphans.discard(wid)
             self._probes[wid].release()
             remove_place(self._paths, wid)
+
+    def _grant_wishes(self, wid: str) -> bool:
+        """Cancel what was put back by somebody who died before it could be cancelled; return whether that is done."""
+        for name in files.names(self._paths.worker(wid)):
+            job_id = name.removeprefix("cancel-")
+            if name != job_id and ID.fullmatch(job_id):
+                try:
+                    self._after_return(wid, job_id)
+                except OSError as error:
+                    self._tell_once(self._paths.worker(wid, name), error)
+                    return False
+        return True
 
     def _end_runners(self, wid: str) -> bool:
         """End what is left of the dead worker's runners; return whether none of them can still run a job."""

@@ -15,6 +15,8 @@ from bgjobs.backend import (
     CancelResult,
     DeleteResult,
     Filter,
+    Finding,
+    Fitness,
     RunNowResult,
     Selection,
     Unfinished,
@@ -24,6 +26,7 @@ from bgjobs.backend import (
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Job, Progress, State, milliseconds, moment
+from bgjobs.settings import FEWEST_FILES
 from bgjobs.spool import files, layout, lookup, prune, record
 from bgjobs.spool.control import Control
 from bgjobs.spool.layout import Layout
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
 
 TRIES = 100
 SET_UP_S = 10.0
-FEWEST_FILES = 100
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -102,6 +104,9 @@ class SpoolQueue:
             raise SpoolError(f"the spool {self.paths.root} has lost its VERSION file", hint=hint)
         for directory in self.paths.directories():
             files.make_directory(directory)
+        from bgjobs.spool import fitness  # noqa: PLC0415 - a spool is set up once
+
+        fitness.refuse_unfit(self.paths)
         self._publish_version()
 
     def _publish_version(self) -> None:
@@ -212,7 +217,12 @@ class SpoolQueue:
         for place in places:
             if place.job_id == seen or not _may_match(place, where):
                 continue
-            job = self._read(place) or self._moved(place)
+            try:
+                job = self._read(place) or self._moved(place)
+            except OSError as error:
+                if error.errno not in files.UNREADABLE:
+                    raise
+                continue  # the worker that meets it names it in the error log
             if job is not None and where.admits(job):
                 seen = place.job_id
                 yield job
@@ -302,11 +312,28 @@ class SpoolQueue:
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
 
+    # Health
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the spool against its promises, while workers go on; `quick` leaves ended jobs unread."""
+        from bgjobs.spool import fsck  # noqa: PLC0415 - filelock is slow to import
+
+        return fsck.check(self.paths, quick=quick)
+
+    def fitness(self) -> Fitness:
+        """Try whether what the spool lies on can keep its promises: disk, locks, clock, room."""
+        from bgjobs.spool import fitness  # noqa: PLC0415 - rarely asked for
+
+        return fitness.look(self.paths, self.settings)
+
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""
+        from bgjobs.spool import fitness, repair  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
         try:
+            fitness.refuse_unfit(self.paths)
+            repair.make_ground(self.paths)
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error

@@ -205,11 +205,21 @@ class Worker:
             case Returned(gone=True, reason=reason):
                 self._say(f"job {claim.job.id} is lost to us: {reason}")
                 self._holdings.forget(claim)
-            case Returned(trouble=True, reason=reason):
+            case Returned(trouble=True, assignment=held, reason=reason):
                 self._claim_at = time.monotonic() + TROUBLE_PAUSE_S
-                self._holdings.give_back(claim, reason)
+                self._return_untried(claim, held, reason)
             case Returned(assignment=held):
                 self._put_back(claim, held)
+
+    def _return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:
+        """Put back a job whose runner could not write that it begins; if it could after all, take that back."""
+        if not self._session.has_begun(claim):
+            self._holdings.give_back(claim, reason)
+            return
+        now = clock.now()
+        job = lifecycle.after(held.job, Interrupted(), held.policy, now, 0.0)
+        if self._holdings.store(claim, job):
+            self._queue.log.handed_back(claim.job, now, reason)
 
     def _put_back(self, claim: Claim, held: Assignment) -> None:
         """Do what is to be done with a job that was sent to a runner and not begun."""

@@ -1,0 +1,192 @@
+"""One file or directory that cannot be read or moved costs no other job, and is named once in the error log."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bgjobs import disk
+from bgjobs.backend import Filter
+from bgjobs.events import ERROR_LOG
+from bgjobs.job import Job, State, Succeeded
+from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bgjobs.backend import Session
+    from bgjobs.spool.spool_queue import SpoolQueue
+
+LOOKS = ("listdir", "lstat", "open_read", "scandir", "stat")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SpoolStore:
+    return SpoolStore(str(tmp_path))
+
+
+@pytest.fixture
+def spool(store: SpoolStore) -> SpoolQueue:
+    return store.open()
+
+
+@pytest.fixture
+def workers(store: SpoolStore) -> Iterator[Sessions]:
+    sessions = Sessions(store)
+    yield sessions
+    sessions.close()
+
+
+@pytest.fixture(params=[errno.EACCES, errno.EIO])
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Return what lets these steps fail at a path and below it, as the disk does, and counts them.
+
+    Not by the mode of the file: whoever runs the tests may be root.
+    """
+
+    def break_(place: Path | str, *steps: str) -> list[str]:
+        met: list[str] = []
+        for name in steps:
+            real = getattr(disk, name)
+
+            def step(path: str, *args: Any, _name: str = name, _real: Any = real, **named: Any) -> Any:
+                if path == str(place) or path.startswith(f"{place}{os.sep}"):
+                    met.append(_name)
+                    raise OSError(request.param, os.strerror(request.param), path)
+                return _real(path, *args, **named)
+
+            monkeypatch.setattr(disk, name, step)
+        return met
+
+    return break_
+
+
+def submitted(spool: SpoolQueue, priority: int = 5) -> Job:
+    job = new_job(priority=priority)
+    spool.submit([job])
+    return job
+
+
+def path_of(spool: SpoolQueue, job: Job) -> Path:
+    """Return where the file of a job lies."""
+    (found,) = Path(spool.paths.root).rglob(f"*{job.id}.json")
+    return found
+
+
+def named(spool: SpoolQueue) -> list[str]:
+    """Return what the error log says was left alone."""
+    log = Path(spool.settings.log_dir, ERROR_LOG)
+    return [line for line in log.read_text("utf-8").splitlines() if "left alone" in line] if log.exists() else []
+
+
+def done_by(spool: SpoolQueue, session: Session, jobs: list[Job]) -> None:
+    """Let the worker run until these have ended."""
+
+    def all_are_done() -> bool:
+        recover(session)
+        for claim in session.claim(2):
+            finish(session, claim, Succeeded())
+        return all(list(Path(spool.paths.root, "done").rglob(f"{job.id}.json")) for job in jobs)
+
+    wait_until(all_are_done)
+
+
+def test_a_bucket_that_cannot_be_read_holds_up_no_other(
+    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+) -> None:
+    stuck, first, last = submitted(spool, priority=8), submitted(spool, priority=9), submitted(spool)
+    session = workers.join()
+    broken(path_of(spool, stuck).parent, *LOOKS)
+    done_by(spool, session, [first, last])
+    for _ in range(20):
+        assert session.claim(5) == []
+    assert len(named(spool)) == 1
+    assert spool.get(first.id) is not None
+    assert {job.id for job in spool.jobs(Filter())} == {first.id, last.id}
+    assert spool.counts()[State.DONE] == 2
+    with pytest.raises(OSError, match=path_of(spool, stuck).parent.name):
+        spool.get(stuck.id)
+
+
+def test_a_priority_that_cannot_be_read_holds_up_no_other(
+    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+) -> None:
+    submitted(spool, priority=8)
+    last = submitted(spool)
+    session = workers.join()
+    broken(spool.paths.priority(8), *LOOKS)
+    done_by(spool, session, [last])
+    assert len(named(spool)) == 1
+
+
+def test_a_file_that_cannot_be_moved_holds_up_no_other(
+    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+) -> None:
+    stuck, *others = [submitted(spool) for _ in range(3)]
+    session = workers.join()
+    met = broken(path_of(spool, stuck), "move")
+    done_by(spool, session, others)
+    tried = len(met)
+    for _ in range(20):
+        assert session.claim(5) == []
+    assert len(met) - tried <= 2, "tried again and again, though nothing has changed"
+    assert len(named(spool)) == 1
+    assert spool.counts()[State.QUEUED] == 1
+
+
+def test_a_claimed_file_that_cannot_be_read_holds_up_no_other(
+    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+) -> None:
+    stuck, *others = [submitted(spool) for _ in range(3)]
+    session = workers.join()
+    name = path_of(spool, stuck).name
+    broken(Path(spool.paths.claims_of(session.id), f"5.{name}"), "open_read")
+    done_by(spool, session, others)
+    assert session.claim(5) == []
+    assert len(named(spool)) == 1
+    assert {job.id for job in spool.jobs(Filter())} == {job.id for job in others}
+
+
+def test_one_dead_worker_whose_place_cannot_be_read_holds_up_no_other(
+    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = submitted(spool, priority=9), submitted(spool)
+    (first,) = workers.dead(claim=1, begin=1)["id"]
+    workers.dead(claim=1, begin=1)
+    session = workers.join()
+    with monkeypatch.context():
+        broken(spool.paths.claims_of(first), "listdir")
+        done_by(spool, session, [other])
+        for _ in range(5):
+            recover(session)
+        assert len(named(spool)) == 1
+    monkeypatch.undo()
+    recover_all(spool, session)
+    done_by(spool, session, [one])
+
+
+def test_a_cancelled_job_is_cancelled_though_nobody_can_write_down_by_whom(
+    spool: SpoolQueue, broken: Callable[..., list[str]]
+) -> None:
+    job = submitted(spool)
+    broken(Path(spool.paths.root, "cancelled"), "open_append")
+    assert spool.cancel(job.id, "ann") == "cancelled"
+    kept = spool.get(job.id)
+    assert kept is not None
+    assert kept.state is State.CANCELLED
+
+
+def test_a_group_whose_name_cannot_be_synced_is_withdrawn(
+    tmp_path: Path, broken: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "allowed_jobs.toml").write_text('[bgjobs]\ndurability = "full"\n', encoding="utf-8")
+    spool = SpoolStore(str(tmp_path)).open()
+    broken(spool.paths.priority(5), "sync_directory")
+    for jobs in ([new_job(), new_job()], [new_job()]):
+        with pytest.raises(Exception, match="cannot use the spool"):
+            spool.submit(jobs)
+    assert list(Path(spool.paths.root).rglob("*.json")) == []
