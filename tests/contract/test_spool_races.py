@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bgjobs import system
 from bgjobs.backend import Filter
 from bgjobs.errors import SpoolError
 from bgjobs.events import ERROR_LOG
@@ -37,6 +38,8 @@ from tests.contract.stores import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from filelock import FileLock
 
     from bgjobs.backend import Session
     from bgjobs.job import Job
@@ -251,17 +254,30 @@ def test_pruning_under_those_who_look_list_and_cancel_meets_no_error(
 # A runner that outlives its worker
 
 
-def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = submitted(spool)
-    (wid,) = workers.dead(claim=1, begin=1)["id"]
+    (wid,) = workers.dead(claim=1, begin=1, runner=1)["id"]
     # It hangs in a system call, say: nobody can end it, and its lock says that it is still there.
-    runner = locks.hold_for_life(spool.paths.worker(wid, "r0.lock"))
+    kill, killed = system.kill_leftover, []
+    hung: list[FileLock] = []
+
+    def kill_in_vain(pid: int, birth: str) -> bool:
+        killed.append(pid)
+        gone = kill(pid, birth)
+        hung[:] = hung or [locks.hold_for_life(spool.paths.worker(wid, "r0.lock"))]
+        return gone
+
+    monkeypatch.setattr(system, "kill_leftover", kill_in_vain)
     session = workers.join()
     for _ in range(3):
         assert recover(session) == []
         assert got(spool, job.id).state is State.RUNNING
+        assert len(killed) == 1  # to try that takes seconds: not at each round
     log = Path(spool.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8")
     assert log.count(f"left alone: workers/{wid}") == 1
+    (runner,) = hung
     runner.release()
     (lost,) = recover(session)
     assert (lost.id, lost.crashes) == (job.id, 1)

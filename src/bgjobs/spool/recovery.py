@@ -182,14 +182,16 @@ class Recovery:
     def _end_runners(self, wid: str) -> bool:
         """End what is left of the dead worker's runners; return whether none of them can still run a job."""
         directory = self._paths.worker(wid)
+        held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
+        # One that was killed and hangs in a system call dies when that ends. To try again takes seconds each time.
+        if wid in self.orphans and any(locks.is_held(path) for path in held):
+            return False
         for name in files.names(directory):
             if name.startswith("r") and name.endswith(".pid"):
                 note = _read_note(os.path.join(directory, name))
                 if note is not None and note.boot == system.boot_id():
                     system.kill_leftover(note.pid, note.birth)
-        # One that could not be killed at once (in a system call that does not end) must not hold us up each time.
-        deadline = time.monotonic() + (0 if wid in self.orphans else LEFTOVER_PATIENCE_S)
-        held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
+        deadline = time.monotonic() + LEFTOVER_PATIENCE_S
         while any(locks.is_held(path) for path in held):
             if time.monotonic() > deadline:
                 self._tell_of_orphan(wid)
