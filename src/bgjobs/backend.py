@@ -43,6 +43,13 @@ class Finding(Struct, frozen=True, kw_only=True):
         return bool(self.rule) or self.serious
 
 
+class Fitness(Struct, frozen=True, kw_only=True):
+    """Whether what the store lies on is fit for it: facts by name, and what should be otherwise."""
+
+    facts: dict[str, str | int | bool | None]
+    findings: list[Finding]
+
+
 class Filter(Struct, frozen=True, kw_only=True):
     """Which jobs to list: every condition that is given must hold."""
 
@@ -91,12 +98,14 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker as others see it. `alive` is what the kernel says, not what a file says.
 
+    One that is alive but not `responsive` was stopped, as by Ctrl-Z or a debugger: it keeps its jobs and does nothing.
     `dropped` counts the lines that it could not write to the logs.
     """
 
     id: str
     info: WorkerInfo
     alive: bool
+    responsive: bool
     dropped: int = 0
 
 
@@ -204,6 +213,9 @@ class Session(Protocol):
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this and leftovers of crashes; return how many jobs went."""
 
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
 
@@ -267,6 +279,12 @@ class Backend(Protocol):
 
         What is corrupt counts as ended when its file was last written. `dry_run` only counts.
         """
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
+
+    def fitness(self) -> Fitness:
+        """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""

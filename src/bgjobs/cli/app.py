@@ -37,6 +37,7 @@ COMMANDS = {
     "run": "running:run",
     "jobs": "approved:jobs",
     "check": "approved:check",
+    "doctor": "doctor:doctor",
 }
 COMPLETING = "_BGJOBS_COMPLETE"
 EPILOG = (

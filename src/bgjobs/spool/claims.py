@@ -10,7 +10,7 @@ import msgspec
 
 from bgjobs import clock, disk, system
 from bgjobs.backend import Begin, Claim
-from bgjobs.errors import SessionLostError
+from bgjobs.errors import ClaimLostError, SessionLostError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
@@ -95,6 +95,8 @@ class SpoolSession:
             trouble = unreadable or trouble
         for path in self._cursor.strange():
             self._quarantine(path, "not a job file's name")
+        for path, reason in self._cursor.unreadable().items():
+            self._leave_alone(path, reason)
         if trouble is not None and not claims:
             raise trouble
         return claims
@@ -112,6 +114,9 @@ class SpoolSession:
                     files.move(source, target)
                 except FileNotFoundError:
                     continue  # another worker was faster, or somebody cancelled it
+                except PermissionError as error:
+                    self._leave_alone(os.path.dirname(source), error)
+                    continue  # what lies elsewhere may be ours to move
                 if target in self._taken:
                     continue  # a copy of a job that we just took, from another bucket
                 self._taken.append(target)
@@ -181,7 +186,8 @@ class SpoolSession:
         """Move a job on that has ended already: a power cut undid the moves after that, but not the last line."""
         for event in reversed(record.events(data)):
             if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
-                self._mover.to_ended(path, job_id, event.state, moment(event.at))
+                with suppress(ClaimLostError):
+                    self._mover.to_ended(path, job_id, event.state, moment(event.at))
                 return
         self._quarantine(path, "it has ended in an unknown state")
 
@@ -197,6 +203,12 @@ class SpoolSession:
                 self._log.left_alone(os.path.basename(path), f"{reason}; {error.strerror}", clock.now())
             return
         self._log.corrupt(os.path.basename(path), reason, clock.now())
+
+    def _leave_alone(self, path: str, error: OSError) -> None:
+        """Say once that nothing can be taken from a place. We look at it again as long as we live."""
+        if path not in self._noted:
+            self._noted.add(path)
+            self._log.left_alone(os.path.relpath(path, self._paths.root), f"{error.strerror}", clock.now())
 
     def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
@@ -355,6 +367,12 @@ class SpoolSession:
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
+
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+        from bgjobs.spool.repair import Repair  # noqa: PLC0415 - workers do without
+
+        return Repair(self._paths, self._log).run()
 
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""

@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from bgjobs import clock, disk
+from bgjobs import disk
 from bgjobs.backend import Finding
 from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
-from bgjobs.spool import files, job_check, layout, record, worker_check
-from bgjobs.spool.cursor import DRAINED_AFTER_MS
+from bgjobs.spool import files, job_check, layout, leftovers, record, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.lookup import Place
-from bgjobs.spool.prune import SWEEP_AFTER_S
 
 if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
@@ -46,19 +45,43 @@ def broken(paths: Layout) -> list[Finding]:
     return _lasting(Survey(paths, quick=False).subjects(), lambda finding: bool(finding.rule))
 
 
+def doubles(paths: Layout) -> list[frozenset[str]]:
+    """Return the places of each job that has more than one."""
+    survey = Survey(paths, quick=True)
+    deque(survey.subjects(), maxlen=0)
+    places: dict[Subject, frozenset[str]] = {
+        partial(_two_places, job_id, where): where for job_id, where in survey.doubled()
+    }
+    return [places[subject] for subject, _ in _suspects(places, lambda _: True)]
+
+
 def _lasting(subjects: Iterable[Subject], wanted: Callable[[Finding], bool]) -> list[Finding]:
-    """Return the findings that stay when their subjects are looked at again."""
-    suspects = [(subject, found) for subject in subjects if (found := [f for f in subject() if wanted(f)])]
+    return [finding for _, found in _suspects(subjects, wanted) for finding in found]
+
+
+def _suspects(subjects: Iterable[Subject], wanted: Callable[[Finding], bool]) -> list[tuple[Subject, list[Finding]]]:
+    """Return the subjects with findings that stay when they are looked at again."""
+    suspects = [(subject, found) for subject in subjects if (found := [f for f in _said(subject) if wanted(f)])]
     for pause in PAUSES_S:
         if suspects:
             time.sleep(pause)
         suspects = [(subject, still) for subject, found in suspects if (still := _still(subject, found))]
-    return [finding for _, found in suspects for finding in found]
+    return suspects
 
 
 def _still(subject: Subject, before: list[Finding]) -> list[Finding]:
     known = {(finding.code, finding.path) for finding in before}
-    return [finding for finding in subject() if (finding.code, finding.path) in known]
+    return [finding for finding in _said(subject) if (finding.code, finding.path) in known]
+
+
+def _said(subject: Subject) -> list[Finding]:
+    """Ask one subject. What cannot be looked at is a finding as well, and holds up no other."""
+    try:
+        return list(subject())
+    except OSError as error:
+        where = os.fsdecode(error.filename) if error.filename else ""
+        message = f"cannot be read ({error.strerror}): see its permissions and the disk's health"
+        return [Finding(code="unreadable", message=message, path=where, serious=True)]
 
 
 class Survey:
@@ -70,11 +93,11 @@ class Survey:
         self._quick = quick
         self._seen: dict[str, str] = {}
         self._more: dict[str, set[str]] = {}
-        self._odd: list[Subject] = []
+        self._odd: dict[str, Subject] = {}
 
     def subjects(self) -> Iterator[Subject]:
         """Go through the spool, once."""
-        yield partial(self._ground)
+        yield partial(leftovers.ground, self._paths)
         yield from self._workers()
         yield from self._pending()
         yield from self._waiting()
@@ -82,22 +105,14 @@ class Survey:
         for state in layout.ENDED_DIRECTORIES:
             yield from self._ended(state)
         yield from self._corrupt()
-        for job_id, found in self._more.items():
-            yield partial(_two_places, job_id, frozenset({self._seen[job_id], *found}))
-        yield partial(_leftovers, self._paths)
+        for job_id, where in self.doubled():
+            yield partial(_two_places, job_id, where)
+        yield partial(leftovers.leftovers, self._paths)
 
-    def _ground(self) -> Iterator[Finding]:
-        """Look for what every spool has."""
-        for path in self._paths.directories():
-            if not files.is_directory(path):
-                message = "is missing: make it (mode 0700), or let --repair do it"
-                yield Finding(code="missing-directory", message=message, path=path, serious=True, repairable=True)
-        if not files.exists(self._paths.version):
-            message = "is missing: was the spool moved, or is its disk not mounted?"
-            yield Finding(code="no-version", message=message, path=self._paths.version, serious=True)
-        if not files.exists(self._paths.claim_lock):
-            message = "is missing: the next worker makes it again"
-            yield Finding(code="no-claim-lock", message=message, path=self._paths.claim_lock, repairable=True)
+    def doubled(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Go through the jobs that were met more than once, perhaps only because they moved."""
+        for job_id, found in self._more.items():
+            yield job_id, frozenset({self._seen[job_id], *found})
 
     def _workers(self) -> Iterator[Subject]:
         places = {name: path for path, name in self._inside(self._paths.workers, _worker)}
@@ -136,7 +151,7 @@ class Survey:
             found = None if name.endswith(".reason") else ANY_ID.search(name)
             if found and found[0] in self._seen and _is_whole(path, found[0]):
                 self._more.setdefault(found[0], set()).add(path)
-        yield from self._odd
+        yield from self._odd.values()
 
     def _job(self, place: Place) -> Subject:
         first = self._seen.setdefault(place.job_id, place.path)
@@ -147,19 +162,24 @@ class Survey:
     def _inside(self, directory: str, parse: Callable[[str], Known | None]) -> Iterator[tuple[str, Known]]:
         """Go through what lies in a directory and has a name that belongs there; note what has not."""
         try:
+            if files.exists(directory) and not files.is_directory(directory):
+                self._odd[directory] = partial(_strange, directory)
+                return
             names = files.names(directory)
-            if not names and files.exists(directory) and not files.is_directory(directory):
-                self._odd.append(partial(_strange, directory))
         except OSError:
-            self._odd.append(partial(_closed, directory))
+            self._odd[directory] = partial(_closed, directory)
             return
         for name in names:
             path = f"{directory}{os.sep}{name}"
             known = parse(name)
             if known is None:
-                self._odd.append(partial(_strange, path))
+                self._odd[path] = partial(_strange, path, can_go=self._may_go(directory))
             else:
                 yield path, known
+
+    def _may_go(self, directory: str) -> bool:
+        """Tell whether workers, or the repair, put aside what does not belong into this directory."""
+        return directory.startswith(self._paths.pending) or os.path.dirname(directory) == self._paths.claimed
 
 
 def _worker(name: str) -> str | None:
@@ -170,17 +190,21 @@ def _claimed_or_import(name: str) -> tuple[int, int, str] | None:
     return IMPORT if IMPORT_NAME.fullmatch(name) else layout.parse_claimed(name)
 
 
-def _strange(path: str) -> Iterator[Finding]:
+def _strange(path: str, *, can_go: bool = False) -> Iterator[Finding]:
     if files.exists(path):
         message = "has a name, or is of a kind, that does not belong there"
-        yield Finding(code="strange-name", message=message, path=path, rule="I9", repairable=True)
+        if not can_go:
+            message += ": move it elsewhere"
+        yield Finding(code="strange-name", message=message, path=path, rule="I9", repairable=can_go)
 
 
-def _closed(directory: str) -> Iterator[Finding]:
+def _closed(directory: str) -> list[Finding]:
     try:
         files.names(directory)
     except OSError as error:
-        yield job_check.unreadable(directory, error)
+        error.filename = directory
+        raise
+    return []
 
 
 def _two_places(job_id: str, where: frozenset[str]) -> Iterator[Finding]:
@@ -208,36 +232,3 @@ def _is_whole(path: str, job_id: str) -> bool:
     except (OSError, files.StrangeFileError, CorruptError, NewerFormatError):
         return False
     return True
-
-
-def _leftovers(paths: Layout) -> Iterator[Finding]:
-    """Name what crashes and drained minutes leave; workers clear it away."""
-    kinds = (
-        ("old-tmp", "old files of submissions that were never acknowledged", _old_tmp(paths)),
-        ("trash", "directories of pruned jobs that are not deleted yet", _trash(paths)),
-        ("drained-buckets", "empty buckets of minutes that are past", _drained(paths)),
-    )
-    for code, what, found in kinds:
-        if found:
-            message = f"{len(found)} {what}: a worker clears them away"
-            yield Finding(code=code, message=message, path=found[0], repairable=True)
-
-
-def _old_tmp(paths: Layout) -> list[str]:
-    oldest_ns = time.time_ns() - SWEEP_AFTER_S * 1_000_000_000
-    found = [os.path.join(paths.tmp, name) for name in sorted(files.names(paths.tmp))]
-    return [path for path in found if path != paths.trash and (files.changed_ns(path) or oldest_ns) < oldest_ns]
-
-
-def _trash(paths: Layout) -> list[str]:
-    return [os.path.join(paths.trash, name) for name in sorted(files.names(paths.trash))]
-
-
-def _drained(paths: Layout) -> list[str]:
-    found, last_ms = [], clock.now_ms() - DRAINED_AFTER_MS
-    for priority in range(10):
-        for name in sorted(files.names(paths.priority(priority))):
-            path, start_ms = paths.bucket(priority, name), layout.bucket_start_ms(name)
-            if start_ms is not None and start_ms < last_ms and files.is_directory(path) and not files.names(path):
-                found.append(path)
-    return found

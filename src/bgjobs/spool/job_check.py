@@ -18,18 +18,8 @@ if TYPE_CHECKING:
     from bgjobs.spool.lookup import Place
 
 
-def unreadable(path: str, error: OSError) -> Finding:
-    """Return the finding for what cannot be looked at."""
-    return Finding(
-        code="unreadable",
-        message=f"cannot be read ({error.strerror}): see its permissions and the disk's health",
-        path=path,
-        serious=True,
-    )
-
-
 def inspect(paths: Layout, place: Place) -> Iterator[Finding]:
-    """Say what is wrong with the job file that lies at this place; nothing if it has moved on."""
+    """Say what is wrong with the job file that lies at this place; nothing if it has moved on. Raises OSError."""
     try:
         data = files.read(place.path, record.MOST_BYTES)
         record.decode(
@@ -42,7 +32,8 @@ def inspect(paths: Layout, place: Place) -> Iterator[Finding]:
     except FileNotFoundError:
         return
     except OSError as error:
-        yield unreadable(place.path, error)
+        error.filename = place.path  # a read does not say of what
+        raise
     except files.StrangeFileError as error:
         yield from _strange(place, str(error))
     except CorruptError as error:

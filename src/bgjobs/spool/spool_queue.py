@@ -15,6 +15,8 @@ from bgjobs.backend import (
     CancelResult,
     DeleteResult,
     Filter,
+    Finding,
+    Fitness,
     RunNowResult,
     Selection,
     Unfinished,
@@ -24,6 +26,7 @@ from bgjobs.backend import (
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Job, Progress, State, milliseconds, moment
+from bgjobs.settings import FEWEST_FILES
 from bgjobs.spool import files, layout, lookup, prune, record
 from bgjobs.spool.control import Control
 from bgjobs.spool.layout import Layout
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
 
 TRIES = 100
 SET_UP_S = 10.0
-FEWEST_FILES = 100
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -102,6 +104,9 @@ class SpoolQueue:
             raise SpoolError(f"the spool {self.paths.root} has lost its VERSION file", hint=hint)
         for directory in self.paths.directories():
             files.make_directory(directory)
+        from bgjobs.spool import fitness  # noqa: PLC0415 - a spool is set up once
+
+        fitness.refuse_unfit(self.paths)
         self._publish_version()
 
     def _publish_version(self) -> None:
@@ -249,7 +254,8 @@ class SpoolQueue:
             alive = locks.is_held(self.paths.worker(wid, "alive.lock"))
             dropped = (files.read_note(self.paths.worker(wid, "dropped")) or "").strip()
             count = int(dropped) if dropped.isascii() and dropped.isdigit() else 0
-            found.append(WorkerView(id=wid, info=info, alive=alive, dropped=count))
+            responsive = alive and not _stands_still(about)
+            found.append(WorkerView(id=wid, info=info, alive=alive, responsive=responsive, dropped=count))
         return found
 
     def output(self, job: Job, attempt: int) -> Path | None:
@@ -301,14 +307,38 @@ class SpoolQueue:
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
 
+    # Health
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the spool against its promises, while workers go on; `quick` leaves ended jobs unread."""
+        from bgjobs.spool import fsck  # noqa: PLC0415 - filelock is slow to import
+
+        return fsck.check(self.paths, quick=quick)
+
+    def fitness(self) -> Fitness:
+        """Try whether what the spool lies on can keep its promises: disk, locks, clock, room."""
+        from bgjobs.spool import fitness  # noqa: PLC0415 - rarely asked for
+
+        return fitness.look(self.paths, self.settings)
+
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""
+        from bgjobs.spool import fitness, repair  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
         try:
+            fitness.refuse_unfit(self.paths)
+            repair.make_ground(self.paths)
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
+
+
+def _stands_still(about: dict[str, object]) -> bool:
+    """Tell whether the process of a worker was stopped, by what it said of itself when it came."""
+    worker, born = about["worker"], about.get("birth")
+    pid = worker.get("pid") if isinstance(worker, dict) else None
+    return isinstance(pid, int) and isinstance(born, str) and system.is_stopped(pid, born)
 
 
 def _may_match(place: Place, where: Filter) -> bool:

@@ -11,7 +11,6 @@ import msgspec
 from bgjobs import system
 from bgjobs.backend import Finding
 from bgjobs.spool import files, locks
-from bgjobs.spool.job_check import unreadable
 from bgjobs.spool.recovery import UNREADY_S
 
 if TYPE_CHECKING:
@@ -23,14 +22,7 @@ Standing = Literal["living", "dead", "coming or going", "without lock"]
 
 
 def inspect(paths: Layout, wid: str) -> Iterator[Finding]:
-    """Say what is wrong with the worker's place, or that it is a dead one's."""
-    try:
-        yield from _inspect(paths, wid)
-    except OSError as error:
-        yield unreadable(paths.worker(wid), error)
-
-
-def _inspect(paths: Layout, wid: str) -> Iterator[Finding]:
+    """Say what is wrong with the worker's place, or that it is a dead one's. Raises OSError."""
     place, claims = paths.worker(wid), paths.claims_of(wid)
     if not files.exists(place):
         if files.exists(claims):
@@ -55,13 +47,11 @@ def _inspect(paths: Layout, wid: str) -> Iterator[Finding]:
 def standing(paths: Layout, wid: str) -> Standing:
     """Tell how it stands with a worker that has a place. Its lock is only tried when no one is about to take it."""
     lock, ready = paths.worker(wid, "alive.lock"), paths.worker(wid, "ready")
-    if not files.exists(lock):
-        if _process_lives(paths, wid):
-            return "without lock"
-        return "dead" if files.names(paths.claims_of(wid)) or _is_old(paths, wid) else "coming or going"
-    if not files.exists(ready):
-        return "dead" if _is_old(paths, wid) else "coming or going"
-    return "living" if locks.is_held(lock) else "dead"
+    if files.exists(lock) and files.exists(ready):
+        return "living" if locks.is_held(lock) else "dead"
+    if _process_lives(paths, wid):
+        return "living" if files.exists(lock) else "without lock"
+    return "dead" if files.names(paths.claims_of(wid)) or _is_old(paths, wid) else "coming or going"
 
 
 def _is_old(paths: Layout, wid: str) -> bool:

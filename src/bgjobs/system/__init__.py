@@ -13,6 +13,7 @@ from bgjobs.system.polled_doorbell import ring
 
 if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, signal_name, stop_requests
+    from bgjobs.system.stopped import is_stopped
 
 if sys.platform == "win32":
     from bgjobs.system.windows import (
@@ -22,6 +23,7 @@ if sys.platform == "win32":
         host,
         is_elevated,
         is_mine,
+        is_private,
         move,
         network_filesystem,
         one_fsync_is_safe,
@@ -39,6 +41,7 @@ if sys.platform == "win32":
 
     if TYPE_CHECKING:
         from bgjobs.system.windows_child import Child, start_child
+        from bgjobs.system.windows_disks import disk_facts
         from bgjobs.system.windows_doorbell import Doorbell
         from bgjobs.system.windows_poller import Poller
         from bgjobs.system.windows_processes import birth, kill_leftover, kill_tree
@@ -51,6 +54,7 @@ else:
         host,
         is_elevated,
         is_mine,
+        is_private,
         move,
         open_append,
         open_create_append,
@@ -80,6 +84,7 @@ else:
         )
 
         if TYPE_CHECKING:
+            from bgjobs.system.darwin_disks import disk_facts
             from bgjobs.system.darwin_doorbell import Doorbell
             from bgjobs.system.darwin_runner import die_with_parent
     else:
@@ -93,6 +98,7 @@ else:
         )
 
         if TYPE_CHECKING:
+            from bgjobs.system.linux_disks import disk_facts
             from bgjobs.system.linux_doorbell import Doorbell
             from bgjobs.system.linux_runner import die_with_parent
 
@@ -106,11 +112,14 @@ __all__ = [
     "boot_id",
     "children",
     "die_with_parent",
+    "disk_facts",
     "free_space",
     "host",
     "install_interrupt",
     "is_elevated",
     "is_mine",
+    "is_private",
+    "is_stopped",
     "kill_leftover",
     "kill_tree",
     "move",
@@ -146,7 +155,9 @@ if not TYPE_CHECKING:
         "birth": f"{_SYSTEM}_processes",
         "children": f"{_FAMILY}_runner",
         "die_with_parent": f"{_SYSTEM}_runner",
+        "disk_facts": f"{_SYSTEM}_disks",
         "install_interrupt": f"{_FAMILY}_signals",
+        "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "start_child": f"{_FAMILY}_child",

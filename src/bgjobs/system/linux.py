@@ -12,7 +12,7 @@ from bgjobs.system.posix import open_directory  # noqa: E402 - on this system on
 
 # Where the disk is in another machine, or shared with one: its locks and renames are not those of this kernel.
 # 9p is how Linux under Windows sees the Windows disks, where a Windows worker may hold its own locks.
-_NETWORK = frozenset(
+NETWORK = frozenset(
     {"9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
     | {"nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs"}
     | {"fuse." + name for name in ("ceph", "gcsfuse", "glusterfs", "moosefs", "rclone", "s3fs", "sshfs", "juicefs")}
@@ -86,10 +86,11 @@ def one_fsync_is_safe(path: str) -> bool:
 def _commits_names_with_files(device: int) -> bool:
     number = f"{os.major(device)}:{os.minor(device)}"
     kinds = {mount.kind for mount in mounts() if mount.device == number}
-    return kinds == {"xfs"} or (kinds == {"ext4"} and _has_journal(number))
+    return kinds == {"xfs"} or (kinds == {"ext4"} and has_journal(number))
 
 
-def _has_journal(device: str) -> bool:
+def has_journal(device: str) -> bool:
+    """Tell whether the ext4 file system on this device, as in 8:1, is seen to have a journal."""
     # The mount table may call the device /dev/root or /dev/mapper/…; ext4 goes by the kernel's own name for it.
     try:
         name = os.path.basename(os.readlink(f"/sys/dev/block/{device}"))
@@ -101,7 +102,7 @@ def _has_journal(device: str) -> bool:
 def network_filesystem(path: str) -> str | None:
     """Return the kind of network or cluster file system that `path` lies on, or None if it is a local one."""
     kind = kind_of(os.path.realpath(path), os.stat(path).st_dev, mounts())
-    return kind if kind in _NETWORK else None
+    return kind if kind in NETWORK else None
 
 
 def kind_of(real_path: str, device: int, table: list[Mount]) -> str | None:

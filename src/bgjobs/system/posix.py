@@ -108,3 +108,8 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def is_mine(state: os.stat_result) -> bool:
     """Tell whether the file belongs to the user that we are."""
     return state.st_uid == os.geteuid()
+
+
+def is_private(state: os.stat_result) -> bool:
+    """Tell whether nobody but its owner may enter the directory, or read or write the file."""
+    return not state.st_mode & 0o077

@@ -132,3 +132,8 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def is_mine(_state: os.stat_result) -> bool:
     """Tell whether the file belongs to the user that we are: not checked here, owners are in access lists."""
     return True
+
+
+def is_private(_state: os.stat_result) -> bool:
+    """Return True: modes mean nothing here, and access lists are not looked at."""
+    return True

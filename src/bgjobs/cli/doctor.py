@@ -1,0 +1,161 @@
+"""`bgjobs doctor`: is the spool in order, and is what it lies on fit for it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from msgspec.structs import replace
+
+from bgjobs.cli import options, output
+from bgjobs.job import State
+from bgjobs.queue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.backend import Finding
+    from bgjobs.cli.output import Line
+
+GROUPS = {
+    "file system": {
+        "no-disk",
+        "network-disk",
+        "split-spool",
+        "volatile-disk",
+        "no-journal",
+        "layered-disk",
+        "not-ours",
+        "open-to-others",
+        "not-writable",
+        "logs-closed",
+    },
+    "locks": {"locks-fail", "locks-untried", "no-claim-lock", "lock-gone"},
+    "clock": {"disk-clock", "clock-behind"},
+    "room": {"little-room"},
+    "leftovers": {"dead-worker", "orphan-runner", "runner-gone", "old-tmp", "trash", "drained-buckets"},
+}
+REST = "promises"
+GIB, MIB = 1 << 30, 1 << 20
+
+
+def doctor(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, also while workers run.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the files of jobs that have ended.")] = False,
+    config: options.Config = None,
+    spool: options.Spool = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Look whether the spool is in order, and whether disk, locks, clock and room are fit for it.
+
+    Exits 1 if something is wrong. What the next worker clears away by itself is named, but is not wrong.
+    """
+    queue = Queue.open(config=config, spool=spool)
+    mended = [_utf8(what) for what in _repaired(queue)] if repair else []
+    fitness = queue.backend.fitness()
+    findings = [_printable(finding) for finding in (*fitness.findings, *queue.backend.findings(quick=quick))]
+    facts = {"spool": _utf8(queue.settings.spool), **fitness.facts, **_standing(queue)}
+    if as_json:
+        shown: dict[str, Any] = {"ok": not _wrong(findings), "facts": facts, "findings": findings}
+        output.json(shown | {"mended": mended} if repair else shown)
+    else:
+        output.lines(_lines(facts, findings, mended))
+    return 1 if _wrong(findings) else 0
+
+
+def _repaired(queue: Queue) -> list[str]:
+    from bgjobs.worker import housekeeping  # noqa: PLC0415 - only the repair takes a worker's place
+
+    return housekeeping.repair(queue)
+
+
+def _printable(finding: Finding) -> Finding:
+    return replace(finding, path=_utf8(finding.path), message=_utf8(finding.message))
+
+
+def _utf8(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold written out: the name of a strange file can have such letters."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _wrong(findings: list[Finding]) -> int:
+    return sum(finding.wrong for finding in findings)
+
+
+def _standing(queue: Queue) -> dict[str, int]:
+    workers, counts = queue.workers(), queue.counts()
+    alive = sum(worker.alive for worker in workers)
+    jobs = sum(count for state, count in counts.items() if state is not State.CORRUPT)
+    return {
+        "workers_alive": alive,
+        "workers_dead": len(workers) - alive,
+        "jobs": jobs,
+        "corrupt_files": counts[State.CORRUPT],
+    }
+
+
+def _lines(facts: dict[str, Any], findings: list[Finding], mended: list[str]) -> Iterator[Line]:
+    yield [("spool        ", "dim"), (facts["spool"], "")]
+    for what in mended:
+        yield [("mended       ", "dim"), (what, "green")]
+    summaries = {
+        "file system": _file_system(facts),
+        "locks": _locks(facts),
+        "clock": _clock(facts),
+        "room": _room(facts),
+        "leftovers": f"workers: {facts['workers_alive']} alive, {facts['workers_dead']} dead",
+        REST: f"{facts['jobs']} jobs looked at, {facts['corrupt_files']} files in corrupt/",
+    }
+    for group, summary in summaries.items():
+        yield [(f"{group:<13}", "dim"), (summary, "")]
+        yield from (_line(finding) for finding in findings if _group(finding) == group)
+    yield [("", "")]
+    yield _verdict(findings)
+
+
+def _verdict(findings: list[Finding]) -> Line:
+    wrong = _wrong(findings)
+    if wrong:
+        cure = "`bgjobs doctor --repair` mends some of it" if any(f.wrong and f.repairable for f in findings) else ""
+        return [(f"{wrong} wrong", "red"), (f": {cure}" if cure else "", "")]
+    remarks = f", {len(findings)} remark{'' if len(findings) == 1 else 's'}"
+    return [("all is well", "green"), (remarks if findings else "", "")]
+
+
+def _group(finding: Finding) -> str:
+    return next((group for group, codes in GROUPS.items() if finding.code in codes), REST)
+
+
+def _line(finding: Finding) -> Line:
+    label = f"wrong ({finding.rule})" if finding.rule else "wrong" if finding.wrong else "note"
+    return [(f"  {label}: ", "red" if finding.wrong else "yellow"), (f"{finding.path} {finding.message}", "")]
+
+
+def _file_system(facts: dict[str, Any]) -> str:
+    journal = "" if facts.get("journal") is None else f" {'with' if facts['journal'] else 'without'} a journal"
+    if facts.get("durability") == "os":
+        sync = 'durability "os": nothing is synced, jobs survive a crash but no power cut'
+    elif facts.get("one_sync"):
+        sync = "a submission is synced once, after its rename"
+    else:
+        sync = "a submission is synced twice, the file and its directory"
+    return f"{facts.get('file_system') or 'unknown'}{journal}; {sync}"
+
+
+def _locks(facts: dict[str, Any]) -> str:
+    if facts.get("locks_hold"):
+        return "tried with two processes: they exclude each other, and are freed when the holder is killed"
+    return "could not be tried" if facts.get("locks_hold") is None else "do not hold"
+
+
+def _clock(facts: dict[str, Any]) -> str:
+    skew = facts.get("clock_skew_ms")
+    return "could not be compared" if skew is None else f"{abs(skew)} ms between it and the times of files"
+
+
+def _room(facts: dict[str, Any]) -> str:
+    free, files = facts.get("free_bytes"), facts.get("free_files")
+    if free is None:
+        return "not known"
+    size = f"{free / GIB:.1f} GiB" if free >= GIB else f"{free / MIB:.1f} MiB"
+    return f"{size} free" + (f", room for {files:,} files" if files is not None else "")

@@ -1,0 +1,74 @@
+"""Whether locks do here what the queue needs of them: tried with two processes, one of which is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from threading import Timer
+
+from filelock import FileLock, Timeout
+
+from bgjobs.spool.locks import life_lock
+
+COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.spool.lock_child")
+ANSWERS_S = 30.0  # a busy machine needs a while to start Python
+FREED_S = 5.0
+BOTH = "two processes held the same lock at the same time"
+
+
+def trouble(path: str) -> str:
+    """Return what is wrong with locks on the file at this path, or nothing.
+
+    Raises ChildProcessError when that could not be tried, and another OSError where there are no locks.
+    """
+    ours = life_lock(path)
+    try:
+        ours.acquire(timeout=0)
+    except (NotImplementedError, Timeout) as error:
+        raise OSError(f"no lock is to be had: {error}") from None
+    child = subprocess.Popen(
+        [sys.executable, *COMMAND, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = Timer(ANSWERS_S, child.kill)
+    deadline.start()
+    try:
+        if (answer := _asked(child)) != "refused":
+            if not answer:
+                raise ChildProcessError("the second process of the self-test did not answer")
+            return BOTH
+        ours.release()
+        if _asked(child) != "taken":
+            return "a lock that was released could not be taken by another process"
+        if _taken(ours, 0):
+            return BOTH
+        child.kill()
+        return "" if _taken(ours, FREED_S) else "the lock of a killed process is not freed"
+    finally:
+        deadline.cancel()
+        child.kill()
+        child.communicate()
+        ours.release()
+
+
+def _asked(child: subprocess.Popen[str]) -> str:
+    """Let the other process try, and return what came of it; nothing if it has died."""
+    assert child.stdin  # noqa: S101 - it was started with pipes
+    assert child.stdout  # noqa: S101 - it was started with pipes
+    try:
+        child.stdin.write("try\n")
+        child.stdin.flush()
+    except OSError:
+        return ""
+    return child.stdout.readline().strip()
+
+
+def _taken(lock: FileLock, patience_s: float) -> bool:
+    try:
+        lock.acquire(timeout=patience_s)
+    except Timeout:
+        return False
+    return True
