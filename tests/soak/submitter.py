@@ -78,7 +78,8 @@ class Submitter:
         luck = self._luck
         match method:
             case "nap":
-                return [round(luck.uniform(0, 0.3), 3)]
+                # Some outlast the death of their worker by far, if that does not end them.
+                return [round(luck.uniform(0, luck.choice((0.3, 0.3, 3))), 3)]
             case "come_round":
                 return [luck.randrange(1, 4)]
             case "say":
