@@ -98,12 +98,14 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker as others see it. `alive` is what the kernel says, not what a file says.
 
+    One that is alive but not `responsive` was stopped, as by Ctrl-Z or a debugger: it keeps its jobs and does nothing.
     `dropped` counts the lines that it could not write to the logs.
     """
 
     id: str
     info: WorkerInfo
     alive: bool
+    responsive: bool
     dropped: int = 0
 
 

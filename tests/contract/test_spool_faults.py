@@ -316,6 +316,28 @@ def test_a_second_file_of_a_job_that_has_ended_is_put_aside(
     assert "duplicate" in reasons(spool)
 
 
+@pytest.mark.parametrize("state", [State.DONE, State.FAILED, State.CANCELLED])
+def test_a_job_that_has_ended_and_lies_in_pending_again_is_not_run_again(
+    spool: SpoolQueue, workers: Sessions, state: State
+) -> None:
+    ended, job = submitted(spool, priority=9), submitted(spool)
+    end = record.End(at=milliseconds(now()), state=state)
+    files.append(str(path_of(spool, ended.id)), record.encoded(end))
+    before = path_of(spool, ended.id).read_bytes()
+    session = workers.join()
+    assert [claim.job.id for claim in claim_all(session, 1)] == [job.id]
+    assert got(spool, ended.id).state is state
+    assert path_of(spool, ended.id).read_bytes() == before
+
+
+def test_a_job_that_has_ended_in_no_state_is_put_aside(spool: SpoolQueue, workers: Sessions) -> None:
+    ended = submitted(spool)
+    files.append(str(path_of(spool, ended.id)), record.encoded(record.End(at=1, state=State.QUEUED)))
+    assert workers.join().claim(1) == []
+    assert len(corrupt(spool)) == 1
+    assert "unknown state" in reasons(spool)
+
+
 def test_a_job_of_a_newer_format_is_left_for_a_newer_worker(spool: SpoolQueue, workers: Sessions) -> None:
     newer = msgspec.json.encode({"format": 2, "id": "…", "isolation": "fresh"})
     job_id = plant(spool, content(newer))

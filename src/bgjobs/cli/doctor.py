@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from bgjobs.cli import options, output
 from bgjobs.job import State
@@ -29,7 +30,7 @@ GROUPS = {
         "not-writable",
         "logs-closed",
     },
-    "locks": {"locks-fail", "no-claim-lock", "lock-gone"},
+    "locks": {"locks-fail", "locks-untried", "no-claim-lock", "lock-gone"},
     "clock": {"disk-clock", "clock-behind"},
     "room": {"little-room"},
     "leftovers": {"dead-worker", "orphan-runner", "runner-gone", "old-tmp", "trash", "drained-buckets"},
@@ -50,10 +51,10 @@ def doctor(
     Exits 1 if something is wrong. What the next worker clears away by itself is named, but is not wrong.
     """
     queue = Queue.open(config=config, spool=spool)
-    mended = _repaired(queue) if repair else []
+    mended = [_utf8(what) for what in _repaired(queue)] if repair else []
     fitness = queue.backend.fitness()
-    findings = [*fitness.findings, *queue.backend.findings(quick=quick)]
-    facts = {"spool": queue.settings.spool, **fitness.facts, **_standing(queue)}
+    findings = [_printable(finding) for finding in (*fitness.findings, *queue.backend.findings(quick=quick))]
+    facts = {"spool": _utf8(queue.settings.spool), **fitness.facts, **_standing(queue)}
     if as_json:
         shown: dict[str, Any] = {"ok": not _wrong(findings), "facts": facts, "findings": findings}
         output.json(shown | {"mended": mended} if repair else shown)
@@ -66,6 +67,15 @@ def _repaired(queue: Queue) -> list[str]:
     from bgjobs.worker import housekeeping  # noqa: PLC0415 - only the repair takes a worker's place
 
     return housekeeping.repair(queue)
+
+
+def _printable(finding: Finding) -> Finding:
+    return replace(finding, path=_utf8(finding.path), message=_utf8(finding.message))
+
+
+def _utf8(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold written out: the name of a strange file can have such letters."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _wrong(findings: list[Finding]) -> int:
@@ -108,7 +118,8 @@ def _verdict(findings: list[Finding]) -> Line:
     if wrong:
         cure = "`bgjobs doctor --repair` mends some of it" if any(f.wrong and f.repairable for f in findings) else ""
         return [(f"{wrong} wrong", "red"), (f": {cure}" if cure else "", "")]
-    return [("all is well", "green"), (f", {len(findings)} remarks" if findings else "", "")]
+    remarks = f", {len(findings)} remark{'' if len(findings) == 1 else 's'}"
+    return [("all is well", "green"), (remarks if findings else "", "")]
 
 
 def _group(finding: Finding) -> str:

@@ -10,6 +10,7 @@ from bgjobs import clock, disk, system
 from bgjobs.backend import Finding, Fitness
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
+from bgjobs.settings import FEWEST_FILES
 from bgjobs.spool import files, layout
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
     from bgjobs.settings import Settings
     from bgjobs.spool.layout import Layout
-    from bgjobs.system.disk_facts import DiskFacts
+    from bgjobs.system.disks import DiskFacts
 
 Facts = dict[str, str | int | bool | None]
 
 OF_OTHERS = ("logs", "cache")  # nothing is renamed into these: they may be mounted from elsewhere
-LITTLE_BYTES, LITTLE_FILES = 64 * 1024 * 1024, 1000
-NO_BYTES, NO_FILES = 1024 * 1024, 10
+LITTLE = 4  # times the room below which no new job is taken
+LEAST_BYTES = 1024 * 1024  # where that is set to nothing
 SKEW_MS = 2000
 
 
@@ -40,13 +41,15 @@ def look(paths: Layout, settings: Settings) -> Fitness:
     except OSError as error:
         return Fitness(facts={}, findings=[_trouble("no-disk", paths.root, error)])
     facts: Facts = {
+        "locks_hold": None,
         "file_system": disk_facts.kind,
         "journal": disk_facts.journal,
         "durability": settings.durability,
+        "finish_fsync": settings.finish_fsync,
         "one_sync": system.one_fsync_is_safe(paths.root),
     }
     findings = [*_unfit(paths, disk_facts), *_doubts(paths, disk_facts), *_open_to_others(paths)]
-    findings += _room(paths, facts)
+    findings += _room(paths, settings, facts)
     findings += _tried(paths, facts)
     findings += _clock_against_ends(paths)
     findings += _logs(settings.log_dir)
@@ -94,17 +97,17 @@ def _open_to_others(paths: Layout) -> Iterator[Finding]:
             yield Finding(code="open-to-others", message=message, path=path, serious=others_write)
 
 
-def _room(paths: Layout, facts: Facts) -> Iterator[Finding]:
+def _room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
     free_bytes, free_files = disk.free_space(paths.root)
     facts["free_bytes"], facts["free_files"] = free_bytes, free_files
     checks = (
-        ("bytes", free_bytes, LITTLE_BYTES, NO_BYTES),
-        ("files (inodes)", free_files, LITTLE_FILES, NO_FILES),
+        ("bytes", free_bytes, max(settings.min_free, LEAST_BYTES)),
+        ("files (inodes)", free_files, FEWEST_FILES),
     )
-    for what, free, little, none in checks:
-        if free is not None and free < little:
+    for what, free, least in checks:
+        if free is not None and free < LITTLE * least:
             message = f"has room for {free} {what} only: free some, or prune ended jobs"
-            yield Finding(code="little-room", message=message, path=paths.root, serious=free < none)
+            yield Finding(code="little-room", message=message, path=paths.root, serious=free < least)
 
 
 def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
@@ -124,6 +127,9 @@ def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
         if what:
             message = f"{what}: locks on this file system are no use, put the spool elsewhere"
             yield Finding(code="locks-fail", message=message, path=paths.root, serious=True)
+    except ChildProcessError as error:
+        message = f"its locks could not be tried with two processes: {error}; is the machine very busy?"
+        yield Finding(code="locks-untried", message=message, path=paths.root)
     except OSError as error:
         facts["locks_hold"] = False
         yield _trouble("locks-fail", paths.root, error)

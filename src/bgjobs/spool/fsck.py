@@ -15,15 +15,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from bgjobs import clock, disk
+from bgjobs import disk
 from bgjobs.backend import Finding
 from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
-from bgjobs.spool import files, job_check, layout, record, worker_check
-from bgjobs.spool.cursor import DRAINED_AFTER_MS
+from bgjobs.spool import files, job_check, layout, leftovers, record, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.lookup import Place
-from bgjobs.spool.prune import SWEEP_AFTER_S
 
 if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
@@ -99,7 +97,7 @@ class Survey:
 
     def subjects(self) -> Iterator[Subject]:
         """Go through the spool, once."""
-        yield partial(self._ground)
+        yield partial(leftovers.ground, self._paths)
         yield from self._workers()
         yield from self._pending()
         yield from self._waiting()
@@ -109,25 +107,12 @@ class Survey:
         yield from self._corrupt()
         for job_id, where in self.doubled():
             yield partial(_two_places, job_id, where)
-        yield partial(_leftovers, self._paths)
+        yield partial(leftovers.leftovers, self._paths)
 
     def doubled(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Go through the jobs that were met more than once, perhaps only because they moved."""
         for job_id, found in self._more.items():
             yield job_id, frozenset({self._seen[job_id], *found})
-
-    def _ground(self) -> Iterator[Finding]:
-        """Look for what every spool has."""
-        for path in self._paths.directories():
-            if not files.is_directory(path):
-                message = "is missing, or is no directory: the next worker makes it, if nothing is in its place"
-                yield Finding(code="missing-directory", message=message, path=path, serious=True, repairable=True)
-        if not files.exists(self._paths.version):
-            message = "is missing: was the spool moved, or is its disk not mounted?"
-            yield Finding(code="no-version", message=message, path=self._paths.version, serious=True)
-        if not files.exists(self._paths.claim_lock):
-            message = "is missing: the next worker makes it again"
-            yield Finding(code="no-claim-lock", message=message, path=self._paths.claim_lock, repairable=True)
 
     def _workers(self) -> Iterator[Subject]:
         places = {name: path for path, name in self._inside(self._paths.workers, _worker)}
@@ -214,7 +199,11 @@ def _strange(path: str, *, can_go: bool = False) -> Iterator[Finding]:
 
 
 def _closed(directory: str) -> list[Finding]:
-    files.names(directory)  # raises what it raised before
+    try:
+        files.names(directory)
+    except OSError as error:
+        error.filename = directory
+        raise
     return []
 
 
@@ -243,37 +232,3 @@ def _is_whole(path: str, job_id: str) -> bool:
     except (OSError, files.StrangeFileError, CorruptError, NewerFormatError):
         return False
     return True
-
-
-def _leftovers(paths: Layout) -> Iterator[Finding]:
-    """Name what crashes and drained minutes leave; workers clear it away."""
-    kinds = (
-        ("old-tmp", "old files of submissions that were never acknowledged", _old_tmp(paths)),
-        ("trash", "directories of pruned jobs that are not deleted yet", _trash(paths)),
-        ("drained-buckets", "empty buckets of minutes that are past", drained(paths)),
-    )
-    for code, what, found in kinds:
-        if found:
-            message = f"{len(found)} {what}: a worker clears them away"
-            yield Finding(code=code, message=message, path=found[0], repairable=True)
-
-
-def _old_tmp(paths: Layout) -> list[str]:
-    oldest_ns = time.time_ns() - SWEEP_AFTER_S * 1_000_000_000
-    found = [os.path.join(paths.tmp, name) for name in sorted(files.names(paths.tmp))]
-    return [path for path in found if path != paths.trash and (files.changed_ns(path) or oldest_ns) < oldest_ns]
-
-
-def _trash(paths: Layout) -> list[str]:
-    return [os.path.join(paths.trash, name) for name in sorted(files.names(paths.trash))]
-
-
-def drained(paths: Layout) -> list[str]:
-    """Return the empty buckets of minutes to which nobody submits any more."""
-    found, last_ms = [], clock.now_ms() - DRAINED_AFTER_MS
-    for priority in range(10):
-        for name in sorted(files.names(paths.priority(priority))):
-            path, start_ms = paths.bucket(priority, name), layout.bucket_start_ms(name)
-            if start_ms is not None and start_ms < last_ms and files.is_directory(path) and not files.names(path):
-                found.append(path)
-    return found

@@ -17,7 +17,10 @@ BOTH = "two processes held the same lock at the same time"
 
 
 def trouble(path: str) -> str:
-    """Return what is wrong with locks on the file at this path, or nothing. Raises OSError where there are none."""
+    """Return what is wrong with locks on the file at this path, or nothing.
+
+    Raises ChildProcessError when that could not be tried, and another OSError where there are no locks.
+    """
     ours = life_lock(path)
     try:
         ours.acquire(timeout=0)
@@ -34,7 +37,9 @@ def trouble(path: str) -> str:
     deadline.start()
     try:
         if (answer := _asked(child)) != "refused":
-            return BOTH if answer else "the second process could not try the lock"
+            if not answer:
+                raise ChildProcessError("the second process of the self-test did not answer")
+            return BOTH
         ours.release()
         if _asked(child) != "taken":
             return "a lock that was released could not be taken by another process"

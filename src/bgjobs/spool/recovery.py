@@ -112,7 +112,10 @@ class Recovery:
                 self._probes[wid] = locks.Probe(self._paths.worker(wid, "alive.lock"))
             except OSError:
                 return False
-        return self._probes[wid].take()
+        is_dead = self._probes[wid].take()
+        if self._probes[wid].is_stale:
+            self._probes.pop(wid).close()
+        return is_dead
 
     def _has_a_lock(self, wid: str) -> bool:
         """Tell whether the worker's lock can say if it lives; make one for a worker that left none and is gone."""
@@ -189,10 +192,16 @@ class Recovery:
         held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
         while any(locks.is_held(path) for path in held):
             if time.monotonic() > deadline:
-                self.orphans.add(wid)
+                self._tell_of_orphan(wid)
                 return False
             time.sleep(0.005)
         return True
+
+    def _tell_of_orphan(self, wid: str) -> None:
+        if wid not in self.orphans:
+            self.orphans.add(wid)
+            reason = "a runner of this dead worker cannot be killed; its jobs wait until it is gone"
+            self._log.left_alone(f"workers/{wid}", reason, clock.now())
 
     def _resolve(self, wid: str, path: str, *, blocked: bool) -> Iterator[Claim | None]:
         """Finish what the dead worker had begun with one claimed file; give out the claim if its attempt was lost.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bgjobs import clock, disk
 from bgjobs.job import State, moment
-from bgjobs.spool import files, fsck, layout, moves, record, worker_check
+from bgjobs.spool import files, fsck, layout, leftovers, moves, record, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ DUPLICATE = "duplicate: another file of this job was kept"
 
 
 def make_ground(paths: Layout) -> list[str]:
-    """Make what every spool has and this one lacks; return the paths."""
+    """Make what every spool has and this one lacks; return the paths. Where there is no spool, nothing is made."""
+    if not files.exists(paths.version):
+        return []  # it was moved away or unmounted, and the place is not ours any more
     missing = [path for path in paths.directories() if not files.exists(path)]
     for path in missing:
         files.make_directory(path)
@@ -123,7 +125,7 @@ class Repair:
         yield f"moved {finding.path} to {target}"
 
     def _remove_buckets(self, _: Finding) -> Iterator[str]:
-        count = sum(files.remove_directory(path) for path in fsck.drained(self._paths))
+        count = sum(files.remove_directory(path) for path in leftovers.drained(self._paths))
         if count:
             yield f"removed {count} empty buckets"
 

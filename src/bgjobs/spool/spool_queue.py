@@ -26,6 +26,7 @@ from bgjobs.backend import (
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Job, Progress, State, milliseconds, moment
+from bgjobs.settings import FEWEST_FILES
 from bgjobs.spool import files, layout, lookup, prune, record
 from bgjobs.spool.control import Control
 from bgjobs.spool.layout import Layout
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 TRIES = 100
 SET_UP_S = 10.0
-FEWEST_FILES = 100
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -259,7 +259,8 @@ class SpoolQueue:
             alive = locks.is_held(self.paths.worker(wid, "alive.lock"))
             dropped = (files.read_note(self.paths.worker(wid, "dropped")) or "").strip()
             count = int(dropped) if dropped.isascii() and dropped.isdigit() else 0
-            found.append(WorkerView(id=wid, info=info, alive=alive, dropped=count))
+            responsive = alive and not _stands_still(about)
+            found.append(WorkerView(id=wid, info=info, alive=alive, responsive=responsive, dropped=count))
         return found
 
     def output(self, job: Job, attempt: int) -> Path | None:
@@ -336,6 +337,13 @@ class SpoolQueue:
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
+
+
+def _stands_still(about: dict[str, object]) -> bool:
+    """Tell whether the process of a worker was stopped, by what it said of itself when it came."""
+    worker, born = about["worker"], about.get("birth")
+    pid = worker.get("pid") if isinstance(worker, dict) else None
+    return isinstance(pid, int) and isinstance(born, str) and system.is_stopped(pid, born)
 
 
 def _may_match(place: Place, where: Filter) -> bool:

@@ -7,7 +7,7 @@ import sys
 assert sys.platform == "darwin"  # noqa: S101 - tells the type checker which names the system has
 
 from bgjobs.system.darwin_calls import mount_of  # noqa: E402 - on this system only
-from bgjobs.system.disk_facts import DiskFacts  # noqa: E402 - on this system only
+from bgjobs.system.disks import DiskFacts  # noqa: E402 - on this system only
 
 
 def disk_facts(path: str) -> DiskFacts:

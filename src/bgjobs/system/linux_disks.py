@@ -8,7 +8,7 @@ import sys
 assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
 
 from bgjobs.system import linux  # noqa: E402 - on this system only
-from bgjobs.system.disk_facts import DiskFacts  # noqa: E402 - on this system only
+from bgjobs.system.disks import DiskFacts  # noqa: E402 - on this system only
 
 _VOLATILE = frozenset({"tmpfs", "ramfs", "rootfs"})
 _JOURNALING = frozenset({"xfs", "jfs", "reiserfs"})

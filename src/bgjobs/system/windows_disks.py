@@ -7,7 +7,7 @@ import sys
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
-from bgjobs.system.disk_facts import DiskFacts  # noqa: E402 - on this system only
+from bgjobs.system.disks import DiskFacts  # noqa: E402 - on this system only
 from bgjobs.system.windows import network_filesystem  # noqa: E402 - on this system only
 from bgjobs.system.windows_calls import drive_type  # noqa: E402 - on this system only
 

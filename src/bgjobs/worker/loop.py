@@ -13,6 +13,7 @@ from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
+from bgjobs.worker.hearing import Hearing
 from bgjobs.worker.holdings import Holdings
 from bgjobs.worker.pace import Pace
 from bgjobs.worker.pool import Pool
@@ -66,7 +67,7 @@ class Worker:
         selection = Selection(classes=options.only or None, min_priority=options.min_priority)
         self._session = queue.backend.join(self._info, selection)
         self._poller = system.Poller()
-        self._poller.watch_bell(self._session.bell)
+        self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
         self._watch = housekeeping.Watch(queue, code=options.reload, say=self._say)
         self._tidying = housekeeping.Tidying()
@@ -98,9 +99,9 @@ class Worker:
                     self._tick()
                     self._claim()
                     self._assign()
-                for runner, data in self._poller.wait(self._patience()):
+                for runner, data in self._hearing.wait(self._patience()):
                     self._hear(runner, data)
-                self._rang = self._session.bell.rang() or self._rang
+                self._rang = self._hearing.rang() or self._rang
         except SessionLostError as error:
             # Our place is gone: others may own our jobs already, so nothing of them may be stored.
             self._say(str(error))
@@ -108,7 +109,8 @@ class Worker:
             return 1
         finally:
             self._leave()
-        return 1 if self._is_broken() else 0
+        # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
+        return 1 if self._is_broken() or len(self._holdings) else 0
 
     # Claim
 
@@ -147,6 +149,8 @@ class Worker:
             self._say(f"cannot claim jobs: {error}")
             self._claim_at = time.monotonic() + TROUBLE_PAUSE_S
             return
+        if claims:
+            self._hearing.found()
         self._may_be_more = above >= 0 or len(claims) == most
         due = self._session.next_due()
         wait = POLL_S if due is None else (due - clock.now()).total_seconds()
