@@ -6,7 +6,6 @@ does not grow with the backlog. Delayed jobs lie in buckets that are not opened 
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from bgjobs.spool.layout import Layout
 
-OF_ONE_PLACE = {errno.EACCES, errno.EPERM, errno.EIO}  # other places may be well
 MOST_NAMES = 65_536
 UNSURE_NS = 20_000_000  # a change this close to a listing may not show in the directory's time
 RELIST_S = 30.0
@@ -29,7 +27,7 @@ DRAINED_AFTER_MS = 2 * layout.MINUTE_MS
 
 def allowed(error: OSError) -> OSError:
     """Return an error that says something of one place alone; raise any other."""
-    if error.errno not in OF_ONE_PLACE:
+    if error.errno not in files.UNREADABLE:
         raise error
     return error
 
