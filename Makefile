@@ -19,7 +19,8 @@ ARGS ?=
 SECONDS ?= 60
 # Most tests wait for processes most of the time: three at a time on two cores take a third as long.
 JOBS ?= 3
-TESTS = RUN -m pytest tests -q -n $(JOBS) $(ARGS)
+# The crash tests have a target of their own.
+TESTS = RUN -m pytest tests --ignore tests/crash -q -n $(JOBS) $(ARGS)
 
 # The stamps: the environment, bgjobs installed as a user has it, and installed in place with one of the extras.
 # The last two replace each other, so each removes the other's stamp.
@@ -29,7 +30,7 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package soak powercut fix bench clean
+.PHONY: help demo test check format lint types imports cover package crash soak powercut fix bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -68,6 +69,9 @@ cover: $(WITH)dev ## the tests, with coverage
 
 package: $(WITH)dev ## build sdist and wheel, and try the wheel in a fresh environment
 	sh scripts/try-package.sh $(BIN)/python </dev/null
+
+crash: $(WITH)test ## kill whoever writes to the spool at each step, let each step fail, and go on to the end
+	$(BIN)/python -m pytest tests/crash -q -n $(JOBS) --dist worksteal $(ARGS) </dev/null
 
 soak: $(WITH)test ## kill, stop and mislead bgjobs for SECONDS (60), then prove that no job was lost and none overlapped
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS) </dev/null

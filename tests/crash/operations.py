@@ -391,14 +391,15 @@ class CancelRunning(Working):
 
     def act(self) -> None:
         cancel(self.world, self.queue, self.held.job.id)
-        by = self.session.renew({})[self.held.job.id]
+        by = self.session.renew({}).get(self.held.job.id)
+        if by is None:
+            raise BlockingIOError("the wish cannot be seen now; the worker looks again")
         self.world.finish(self.session, self.held, self.world.ending(self.running, Cancelled(by)))
         self.stored = True
 
     def again(self) -> None:
         if not self.stored:
-            with suppress(KeyError):
-                self.act()
+            self.act()
         super().again()
 
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SOON_S = 0.1
 MOST_PASSED_OVER = 100_000
-MOST_UNMOVED = 8  # jobs in a round that cannot be moved: more of them, and it is not about the jobs
 
 
 class SpoolSession:
@@ -96,8 +95,8 @@ class SpoolSession:
             trouble = unreadable or trouble
         for path in self._cursor.strange():
             self._quarantine(path, "not a job file's name")
-        for path, why in self._cursor.unreadable():
-            self._leave_alone(path, why)
+        for path, reason in self._cursor.unreadable().items():
+            self._leave_alone(path, reason)
         if trouble is not None and not claims:
             raise trouble
         return claims
@@ -105,7 +104,7 @@ class SpoolSession:
     def _take(self, most: int, above: int) -> bool:
         """Move so many jobs into our hands; return whether there were as many."""
         with self._claim_lock.held(SOON_S):
-            claims, count, unmoved = self._paths.claims_of(self.id), 0, 0
+            claims, count = self._paths.claims_of(self.id), 0
             for candidate in self._cursor.candidates(clock.now_ms(), above=above):
                 source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
                 if self._selection.classes is not None and not self._selected(source, candidate.name):
@@ -116,11 +115,10 @@ class SpoolSession:
                 except FileNotFoundError:
                     continue  # another worker was faster, or somebody cancelled it
                 except OSError as error:
-                    unmoved += 1
-                    if error.errno not in files.UNREADABLE or unmoved > MOST_UNMOVED:
+                    if error.errno not in files.UNREADABLE:
                         raise
-                    self._leave_alone(source, error)
-                    continue
+                    self._leave_alone(os.path.dirname(source), error)
+                    continue  # what lies elsewhere may be ours to move
                 if target in self._taken:
                     continue  # a copy of a job that we just took, from another bucket
                 self._taken.append(target)
@@ -212,8 +210,7 @@ class SpoolSession:
         """Say, once, that something stays where it is. Nothing else may suffer from that."""
         if path not in self._noted:
             self._noted.add(path)
-            where = os.path.relpath(path, self._paths.root)
-            self._log.left_alone(where, f"{reason}{error.strerror}", clock.now())
+            self._log.left_alone(os.path.relpath(path, self._paths.root), f"{reason}{error.strerror}", clock.now())
 
     def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
@@ -407,10 +404,7 @@ class SpoolSession:
         self.bell.close()
         self._importer.close()
         # With claims left, because something went wrong, our place has to stay: another worker recovers them from it.
-        wishes = {
-            n.removeprefix("cancel-") for n in files.names(self._paths.worker(self.id)) if n.startswith("cancel-")
-        }
-        empty = self._grant(self._late(wishes)) and dissolve(self._paths, self.id)
+        empty = self._grant(self._late(self._wishes())) and dissolve(self._paths, self.id)
         self._alive.release()
         if empty:
             remove_place(self._paths, self.id)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from bgjobs.spool import files, layout
@@ -23,6 +22,13 @@ MOST_NAMES = 65_536
 UNSURE_NS = 20_000_000  # a change this close to a listing may not show in the directory's time
 RELIST_S = 30.0
 CHEAP, CHEAP_S = 50, 0.001
+
+
+def allowed(error: OSError) -> OSError:
+    """Return an error that says something of one place alone; raise any other."""
+    if error.errno not in files.UNREADABLE:
+        raise error
+    return error
 
 
 class Candidate(NamedTuple):
@@ -124,36 +130,29 @@ class Shelf:
         self.priority = priority
         self.buckets: dict[str, Bucket] = {}
         self.strange: list[str] = []
-        self.unreadable: list[tuple[str, OSError]] = []
+        self.unreadable: dict[str, OSError] = {}
         self._path = path
         self._listing = Listing(path)
 
     def refresh(self, now_ms: int) -> None:
         """Learn of new buckets, and of new names in those that are used up."""
-        with self._noting_trouble(self._path):
+        try:
             if self._listing.stale():
                 self._look()
-        for bucket in list(self.buckets.values()):
-            was_read = bucket.opens(now_ms) and self.fill(bucket, now_ms)
-            if was_read and bucket.drained(now_ms) and files.remove_directory(bucket.path):
-                del self.buckets[bucket.name]
-
-    def fill(self, bucket: Bucket, now_ms: int) -> bool:
-        """Learn of new names in a bucket; return whether it could be read."""
-        known = len(self.unreadable)
-        with self._noting_trouble(bucket.path):
-            bucket.fill(now_ms)
-        return len(self.unreadable) == known
-
-    @contextmanager
-    def _noting_trouble(self, path: str) -> Iterator[None]:
-        """Pass over what cannot be read, and note it."""
-        try:
-            yield
         except OSError as error:
-            if error.errno not in files.UNREADABLE:
-                raise
-            self.unreadable.append((path, error))
+            self.unreadable[self._path] = allowed(error)
+        for bucket in list(self.buckets.values()):
+            if bucket.opens(now_ms):
+                self.fill(bucket, now_ms)
+                if bucket.drained(now_ms) and files.remove_directory(bucket.path):
+                    del self.buckets[bucket.name]
+
+    def fill(self, bucket: Bucket, now_ms: int) -> None:
+        """Look for more names in a bucket. One that cannot be read hides no other."""
+        try:
+            bucket.fill(now_ms)
+        except OSError as error:
+            self.unreadable[bucket.path] = allowed(error)
 
     def _look(self) -> None:
         names = set(self._listing.look())
@@ -223,12 +222,12 @@ class Cursor:
                 place.strange = []
         return found
 
-    def unreadable(self) -> list[tuple[str, OSError]]:
-        """Return the directories that could not be read since the last time, each with the reason."""
-        found = []
+    def unreadable(self) -> dict[str, OSError]:
+        """Return, once, the directories that could not be read, each with the reason."""
+        found: dict[str, OSError] = {}
         for shelf in self._shelves:
-            found += shelf.unreadable
-            shelf.unreadable = []
+            found |= shelf.unreadable
+            shelf.unreadable = {}
         return found
 
     def next_ms(self, now_ms: int) -> int | None:

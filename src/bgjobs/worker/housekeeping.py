@@ -43,6 +43,11 @@ def recover(session: Session, queue: Queue) -> int:
     return count
 
 
+def import_jobs(session: Session, queue: Queue) -> int:
+    """Make jobs of what other programs have handed in; return how many. Which of them may run is asked at the claim."""
+    return session.import_jobs(lambda class_name, method: _policy(queue, class_name, method))
+
+
 def repair(queue: Queue) -> list[str]:
     """Do what the next worker would, without running any job, and mend what is broken; return what was done.
 
@@ -69,11 +74,6 @@ def _recover_all(session: Session, queue: Queue) -> int:
         if not any(finding.code in RECOVERED for finding in left) or time.monotonic() > deadline:
             return count
         time.sleep(REPAIR_PAUSE_S)
-
-
-def import_jobs(session: Session, queue: Queue) -> int:
-    """Make jobs of what other programs have handed in; return how many. Which of them may run is asked at the claim."""
-    return session.import_jobs(lambda class_name, method: _policy(queue, class_name, method))
 
 
 def policy_of(queue: Queue, job: Job) -> Policy:
