@@ -19,7 +19,8 @@ from bgjobs import disk, system
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Raised, Refused, State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import fsck, history, layout, locks, record
+from bgjobs.spool import layout, locks, record
+from bgjobs.spool.checks import fsck, history
 from tests.contract.stores import (
     FAR,
     Sessions,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import system
 from bgjobs.job import State
-from bgjobs.spool import fsck
+from bgjobs.spool.checks import fsck
 from tests.crash import oracle
 from tests.crash.operations import drain
 from tests.crash.world import set_clock, until_calm

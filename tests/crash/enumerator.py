@@ -23,7 +23,8 @@ from bgjobs import clock, disk, system
 from bgjobs.backend import Unfinished
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Succeeded
-from bgjobs.spool import files, fsck, recovery
+from bgjobs.spool import files, recovery
+from bgjobs.spool.checks import fsck
 from bgjobs.system.polled_doorbell import PolledDoorbell
 from tests.contract.stores import POLICY, finish, recover
 from tests.crash.enumerator_model import Model, states

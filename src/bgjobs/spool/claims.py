@@ -388,7 +388,7 @@ class SpoolSession:
 
     def mend(self) -> list[str]:
         """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
-        from bgjobs.spool.repair import Repair  # noqa: PLC0415 - workers do without
+        from bgjobs.spool.checks.repair import Repair  # noqa: PLC0415 - workers do without
 
         return Repair(self._paths, self._log).run()
 

@@ -104,7 +104,7 @@ class SpoolQueue:
             raise SpoolError(f"the spool {self.paths.root} has lost its VERSION file", hint=hint)
         for directory in self.paths.directories():
             files.make_directory(directory)
-        from bgjobs.spool import fitness  # noqa: PLC0415 - a spool is set up once
+        from bgjobs.spool.checks import fitness  # noqa: PLC0415 - a spool is set up once
 
         fitness.refuse_unfit(self.paths)
         self._publish_version()
@@ -318,19 +318,19 @@ class SpoolQueue:
 
     def findings(self, *, quick: bool = False) -> list[Finding]:
         """Hold the spool against its promises, while workers go on; `quick` leaves ended jobs unread."""
-        from bgjobs.spool import fsck  # noqa: PLC0415 - filelock is slow to import
+        from bgjobs.spool.checks import fsck  # noqa: PLC0415 - filelock is slow to import
 
         return fsck.check(self.paths, quick=quick)
 
     def fitness(self) -> Fitness:
         """Try whether what the spool lies on can keep its promises: disk, locks, clock, room."""
-        from bgjobs.spool import fitness  # noqa: PLC0415 - rarely asked for
+        from bgjobs.spool.checks import fitness  # noqa: PLC0415 - rarely asked for
 
         return fitness.look(self.paths, self.settings)
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker."""
-        from bgjobs.spool import fitness, repair  # noqa: PLC0415 - only workers need filelock
+        from bgjobs.spool.checks import fitness, repair  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
         try:
