@@ -20,7 +20,7 @@ from bgjobs.backend import Filter
 from bgjobs.errors import SpoolError
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import locks, recovery
+from bgjobs.spool import liveness, locks
 from tests.contract.spooling import path_of, submitted
 from tests.contract.stores import (
     POLICY,
@@ -288,7 +288,7 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
 def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recovered(
     store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
+    monkeypatch.setattr(liveness, "LOST_PLACE_S", 0.05)
     job, session = submitted(spool), workers.join()
     worker = workers.process(claim=1, begin=1)
     (wid,) = worker.said()["id"]
