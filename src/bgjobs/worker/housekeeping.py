@@ -7,9 +7,8 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, clock, lifecycle, settings, system
+from bgjobs import clock, lifecycle, settings
 from bgjobs.allowlist import Allowlist
-from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 TIDY_EVERY_S = 600.0
 FIRST_TIDY_S = 30.0
 LOOK_EVERY_S = 1.0
-RECOVERED = {"dead-worker", "claims-without-worker"}
-REPAIR_S, REPAIR_PAUSE_S = 10.0, 0.25
 
 
 def recover(session: Session, queue: Queue) -> int:
@@ -46,34 +43,6 @@ def recover(session: Session, queue: Queue) -> int:
 def import_jobs(session: Session, queue: Queue) -> int:
     """Make jobs of what other programs have handed in; return how many. Which of them may run is asked at the claim."""
     return session.import_jobs(lambda class_name, method: _policy(queue, class_name, method))
-
-
-def repair(queue: Queue) -> list[str]:
-    """Do what the next worker would, without running any job, and mend what is broken; return what was done.
-
-    Safe while workers run: it takes a place beside them, and plays by the same locks and renames.
-    """
-    info = WorkerInfo(host=system.host(), pid=os.getpid(), concurrency=0, started_at=clock.now(), version=__version__)
-    session = queue.backend.join(info, Selection())
-    try:
-        count = _recover_all(session, queue)
-        done = [f"ended {count} lost {'attempt' if count == 1 else 'attempts'} of dead workers"] if count else []
-        done += session.mend()
-        session.tidy(keep_done=queue.settings.keep_done, keep_failed=queue.settings.keep_failed)
-    finally:
-        session.leave()
-    return done
-
-
-def _recover_all(session: Session, queue: Queue) -> int:
-    """Recover until nothing is left that can be, or for as long as a place without its lock must be watched."""
-    count, deadline = 0, time.monotonic() + REPAIR_S
-    while True:
-        count += recover(session, queue)
-        left = queue.backend.findings(quick=True)
-        if not any(finding.code in RECOVERED for finding in left) or time.monotonic() > deadline:
-            return count
-        time.sleep(REPAIR_PAUSE_S)
 
 
 def policy_of(queue: Queue, job: Job) -> Policy:
