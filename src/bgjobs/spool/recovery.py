@@ -91,6 +91,8 @@ class Recovery:
         by = self._wish(wid, job_id)
         if by is not None:
             self._spool.cancel(job_id, by)
+        # An idle worker, perhaps this one itself, would otherwise find it only when it looks on its own.
+        disk.ring(self._paths.doorbell)
 
     def _mover(self, wid: str) -> moves.Mover:
         """Return a mover in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
