@@ -1,6 +1,7 @@
 # What a developer runs. Needs GNU make and Python 3.11 or newer with pip, nothing else; everything goes into .venv.
 #
 #   make test ARGS='-k priority -x'      hand options on to pytest (or to the benchmarks)
+#   make soak SECONDS=600                for ten minutes; ARGS='--seed 7' makes the same choices again
 #   make test PYTHON=python3.13          choose the Python; `make clean` first if .venv has another
 
 SHELL := /bin/sh
@@ -15,6 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-check
 PYTHON ?=
 ARGS ?=
+SECONDS ?= 60
 # Most tests wait for processes most of the time: three at a time on two cores take a third as long.
 JOBS ?= 3
 TESTS = RUN -m pytest tests -q -n $(JOBS) $(ARGS)
@@ -27,7 +29,7 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package fix bench clean
+.PHONY: help demo test check format lint types imports cover package soak fix bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -66,6 +68,9 @@ cover: $(WITH)dev ## the tests, with coverage
 
 package: $(WITH)dev ## build sdist and wheel, and try the wheel in a fresh environment
 	sh scripts/try-package.sh $(BIN)/python </dev/null
+
+soak: $(WITH)test ## kill, stop and mislead bgjobs for SECONDS (60), then prove that no job was lost and none overlapped
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS) </dev/null
 
 fix: $(WITH)dev ## repair what can be repaired: lint, then format
 	$(BIN)/ruff check --fix-only .

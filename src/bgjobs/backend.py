@@ -10,9 +10,11 @@ from msgspec import Struct
 from bgjobs.job import Job, Progress, State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
+
+    from bgjobs.lifecycle import Policy
 
 
 CancelResult = Literal["cancelled", "requested", "too late", "unknown"]
@@ -96,12 +98,14 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker as others see it. `alive` is what the kernel says, not what a file says.
 
+    One that is alive but not `responsive` was stopped, as by Ctrl-Z or a debugger: it keeps its jobs and does nothing.
     `dropped` counts the lines that it could not write to the logs.
     """
 
     id: str
     info: WorkerInfo
     alive: bool
+    responsive: bool
     dropped: int = 0
 
 
@@ -199,6 +203,13 @@ class Session(Protocol):
     def recover(self) -> Iterator[Claim]:
         """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
 
+    def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
+        """Make jobs of what other programs have handed in, and return how many: none where nobody can do that.
+
+        `policy_of` says how a pair of class and method is treated where a file does not. Raises nothing for a file
+        that cannot be imported: it is put aside, or tried again later, and the others go on.
+        """
+
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this and leftovers of crashes; return how many jobs went."""
 
@@ -213,11 +224,15 @@ class Session(Protocol):
 
 
 class Unfinished(Struct, frozen=True):
-    """Whether jobs may start now, will start later, or are claimed by some worker."""
+    """Whether jobs may start now, will start later, or are claimed by some worker.
+
+    `incoming` tells whether something waits that a worker will make into jobs.
+    """
 
     due: bool
     later: bool
     claimed: bool
+    incoming: bool = False
 
 
 class Backend(Protocol):

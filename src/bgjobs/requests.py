@@ -132,11 +132,15 @@ def _tags(tags: Sequence[str]) -> tuple[str, ...]:
 
 def check_size(target: Target, request: Request) -> None:
     """Refuse what JSON cannot hold, or what is too large or too deep to be an argument."""
-    name = f"{target.class_name}.{target.method}"
-    if isinstance(request.args, str | bytes) or not isinstance(request.kwargs, Mapping):
+    check_arguments(f"{target.class_name}.{target.method}", request.args, request.kwargs)
+
+
+def check_arguments(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse what JSON cannot hold, or what is too large or too deep to be an argument of `name`."""
+    if isinstance(args, str | bytes) or not isinstance(kwargs, Mapping):
         raise BadArgumentsError(f"the arguments of {name} are not in a list", hint='write ["Tony"], not "Tony"')
     try:
-        size = len(msgspec.json.encode([list(request.args), dict(request.kwargs)], enc_hook=_no_json))
+        size = len(msgspec.json.encode([list(args), dict(kwargs)], enc_hook=_no_json))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise BadArgumentsError(
             f"the arguments of {name} are not JSON: {str(error)[:200]}", hint="pass texts, numbers, lists and objects"
@@ -146,7 +150,7 @@ def check_size(target: Target, request: Request) -> None:
             f"the arguments of {name} take {size} bytes, more than {MOST_ARGUMENTS}",
             hint="pass a path or an id instead",
         )
-    _check_plain([list(request.args), dict(request.kwargs)], name, MOST_DEPTH - 2)
+    _check_plain([list(args), dict(kwargs)], name, MOST_DEPTH - 2)
 
 
 def _check_plain(value: object, name: str, depth: int) -> None:

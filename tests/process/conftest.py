@@ -77,12 +77,14 @@ def gone(*pids: int) -> bool:
 class Worker:
     """A worker process."""
 
-    def __init__(self, project: Project, errors: Path, options: dict[str, Any], environ: dict[str, str]) -> None:
+    def __init__(
+        self, project: Project, errors: Path, options: dict[str, Any], environ: dict[str, str], through: list[str]
+    ) -> None:
         self.errors = errors
         environment = {name: text for name, text in os.environ.items() if not name.startswith("BGJOBS_")} | environ
         with errors.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)],
+                [*through, sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)],
                 cwd=project.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -153,9 +155,20 @@ class Project:
         self.queue = Queue.open(config=str(self.config))
         self._workers: list[Worker] = []
 
-    def start(self, *, environ: dict[str, str] | None = None, errors: Path | None = None, **options: Any) -> Worker:
-        """Start a worker with one runner and these options; `errors` is where it writes what it has to say."""
-        worker = Worker(self, errors or self.root / f"worker-{len(self._workers)}.err", options, environ or {})
+    def start(
+        self,
+        *,
+        environ: dict[str, str] | None = None,
+        errors: Path | None = None,
+        through: list[str] | None = None,
+        **options: Any,
+    ) -> Worker:
+        """Start a worker with one runner and these options.
+
+        `errors` is where it writes what it has to say; `through` a command that becomes it.
+        """
+        said = errors or self.root / f"worker-{len(self._workers)}.err"
+        worker = Worker(self, said, options, environ or {}, through or [])
         self._workers.append(worker)
         return worker
 

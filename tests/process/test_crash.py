@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bgjobs.job import Job
-    from tests.process.conftest import Project
+    from tests.process.conftest import Project, Worker
 
 
 FULL = Path("/dev/full")
@@ -234,6 +234,69 @@ def test_everything_killed_at_once_is_run_again_after_the_restart(project: Proje
     assert {job.state for job in done} == {State.DONE}
     assert sorted(outcomes(job) for job in done) == [["crashed", "succeeded"]] * 4 + [["succeeded"]] * 2
     assert project.traces() == []
+
+
+def kill_tree(worker: Worker) -> datetime:
+    """Kill a worker with all its runners at once, and return when that was."""
+    family = worker.family()
+    for pid in family:
+        os.kill(pid, signal.SIGKILL)
+    killed = datetime.now(UTC)
+    wait_until(lambda: gone(*family))
+    return killed
+
+
+def check_that_two_of_twelve_were_lost(project: Project, jobs: list[Job], lost_with: Worker, since: datetime) -> None:
+    """Check that the first two were charged with a crash and began again soon, and that nothing befell the others."""
+    ended = [end(project, job) for job in jobs]
+    assert {job.state for job in ended} == {State.DONE}
+    for job in ended[:2]:
+        lost, again = job.attempts
+        assert (lost.outcome, again.outcome, job.attempt, job.crashes) == ("crashed", "succeeded", 1, 1)
+        assert lost.error is not None
+        assert (lost.error.type, lost.error.message) == ("WorkerLost", f"worker {lost_with.name} died")
+        took = (again.started_at - since).total_seconds()
+        print(f"began again after {took:.3f} s")  # noqa: T201 - shown with -rP
+        assert took < LIMIT  # the promise is one second; a machine that is busy with other things may take longer
+    assert [(outcomes(job), job.crashes) for job in ended[2:]] == [(["succeeded"], 0)] * 10
+
+
+def test_a_killed_worker_tree_with_two_running_and_ten_queued_jobs_loses_none_when_it_is_started_again(
+    project: Project, tmp_path: Path
+) -> None:
+    notes, go = tmp_path / "notes", tmp_path / "go"
+    first = project.start(concurrency=2)
+    jobs = project.queue.submit_many([request("Honest", "wait_for", str(go), str(notes)) for _ in range(12)])
+    wait_for_lines(notes, 2)
+    kill_tree(first)
+    restarted = datetime.now(UTC)
+    project.start(concurrency=2)
+    wait_for_lines(notes, 4)
+    assert sorted(lines(notes)) == sorted([job.id for job in jobs[:2]] * 2)  # the lost ones first: they are the oldest
+    go.touch()
+    check_that_two_of_twelve_were_lost(project, jobs, first, restarted)
+
+
+def test_a_killed_worker_tree_with_two_running_and_ten_queued_jobs_loses_none_to_an_idle_worker(
+    project: Project, tmp_path: Path
+) -> None:
+    notes, go = tmp_path / "notes", tmp_path / "go"
+    jobs = project.queue.submit_many(
+        [
+            *(request("Honest", "wait_for", str(go), str(notes), priority="high") for _ in range(2)),
+            *(request("Honest", "wait_for", str(go), str(notes)) for _ in range(10)),
+        ]
+    )
+    first = project.start(concurrency=2)
+    wait_for_lines(notes, 2)
+    idle = project.start(concurrency=2, min_priority="high").ready()  # the ten that wait are not for it
+    wait_until(lambda: len(idle.runners()) == 2)
+    killed = kill_tree(first)
+    wait_for_lines(notes, 4)
+    go.touch()
+    project.start(concurrency=2)
+    check_that_two_of_twelve_were_lost(project, jobs, first, killed)
+    assert {project.queue.get(job.id).worker for job in jobs[:2]} == {idle.name}
 
 
 def test_a_job_is_run_again_and_again_while_workers_die(project: Project, tmp_path: Path) -> None:

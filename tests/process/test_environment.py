@@ -72,6 +72,15 @@ def test_a_job_runs_in_the_directory_that_the_settings_name(project: Project) ->
     assert result(project, "Curious", "place")[0] == str((project.root / "elsewhere").resolve())
 
 
+def test_a_worker_whose_runners_cannot_start_stops_and_says_why(project: Project) -> None:
+    project.allow("[bgjobs]", '[bgjobs]\ncwd = "nowhere"')
+    job = project.queue.submit("Curious", "place")
+    worker = project.start()
+    assert worker.ended(3 * LIMIT) == 1
+    assert "stopping: 5 runners in a row died before they were ready" in worker.says()
+    assert project.queue.get(job.id).state is State.QUEUED
+
+
 def test_standard_input_is_empty(shared: Project) -> None:
     assert result(shared, "Curious", "read_input") == ["", ""]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FAILURES = 5
 LOOKED_THROUGH = 100  # the newest failed jobs: the latest to fail are hardly among the older ones
 GONE = "gone, its jobs are recovered by the next worker"
+UNRESPONSIVE = "unresponsive: somebody stopped its process; continue it (kill -CONT) or kill it"
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -91,6 +92,7 @@ def _worker_json(worker: WorkerView) -> dict[str, Any]:
         "started_at": rfc3339(worker.info.started_at),
         "version": worker.info.version,
         "alive": worker.alive,
+        "responsive": worker.responsive,
         "log_lines_dropped": worker.dropped,
     }
 
@@ -103,6 +105,8 @@ def _counted(counts: dict[State, int]) -> Iterator[tuple[str, str]]:
 def _worker(worker: WorkerView, now: datetime) -> Line:
     if not worker.alive:
         return [(f"  {worker.info.name}  ", "bold"), (GONE, "yellow")]
+    if not worker.responsive:
+        return [(f"  {worker.info.name}  ", "bold"), (UNRESPONSIVE, "yellow")]
     text = f"{worker.info.concurrency} at a time, since {moments.shown(worker.info.started_at, now)}"
     dropped = f", {worker.dropped} log lines could not be written" if worker.dropped else ""
     return [(f"  {worker.info.name}  ", "bold"), ("alive", "green"), (f", {text}", ""), (dropped, "yellow")]

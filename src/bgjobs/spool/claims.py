@@ -15,17 +15,19 @@ from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import files, layout, locks, moves, prune, record
 from bgjobs.spool.cursor import Cursor
+from bgjobs.spool.incoming import Importer
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.recovery import Recovery, dissolve, remove_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime, timedelta
 
     from filelock import FileLock
 
     from bgjobs.backend import Selection, WorkerInfo
     from bgjobs.job import Job, Progress
+    from bgjobs.lifecycle import Policy
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.spool_queue import SpoolQueue
 
@@ -52,7 +54,8 @@ class SpoolSession:
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
         self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
         self._mover = moves.Mover(self._paths, self.id, sync=spool.settings.finish_fsync)
-        self._recovery = Recovery(spool, me=self.id)
+        self._importer = Importer(spool, self.id)
+        self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
         self._taken: list[str] = []  # claimed, but not looked into yet
         self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
@@ -92,6 +95,8 @@ class SpoolSession:
             trouble = unreadable or trouble
         for path in self._cursor.strange():
             self._quarantine(path, "not a job file's name")
+        for path, reason in self._cursor.unreadable().items():
+            self._leave_alone(path, reason)
         if trouble is not None and not claims:
             raise trouble
         return claims
@@ -109,6 +114,9 @@ class SpoolSession:
                     files.move(source, target)
                 except FileNotFoundError:
                     continue  # another worker was faster, or somebody cancelled it
+                except PermissionError as error:
+                    self._leave_alone(os.path.dirname(source), error)
+                    continue  # what lies elsewhere may be ours to move
                 if target in self._taken:
                     continue  # a copy of a job that we just took, from another bucket
                 self._taken.append(target)
@@ -195,6 +203,12 @@ class SpoolSession:
                 self._log.left_alone(os.path.basename(path), f"{reason}; {error.strerror}", clock.now())
             return
         self._log.corrupt(os.path.basename(path), reason, clock.now())
+
+    def _leave_alone(self, path: str, error: OSError) -> None:
+        """Say once that nothing can be taken from a place. We look at it again as long as we live."""
+        if path not in self._noted:
+            self._noted.add(path)
+            self._log.left_alone(os.path.relpath(path, self._paths.root), f"{error.strerror}", clock.now())
 
     def _put_aside(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
@@ -346,6 +360,10 @@ class SpoolSession:
         """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
         return self._recovery.run()
 
+    def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
+        """Make jobs of the files in `incoming/`, some at a time; return how many."""
+        return self._importer.run(policy_of)
+
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
         """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
@@ -366,6 +384,7 @@ class SpoolSession:
         self._recovery.close()
         self._claim_lock.close()
         self.bell.close()
+        self._importer.close()
         # With claims left, because something went wrong, our place has to stay: another worker recovers them from it.
         empty = dissolve(self._paths, self.id)
         self._alive.release()

@@ -6,6 +6,7 @@ does not grow with the backlog. Delayed jobs lie in buckets that are not opened 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
 
     from bgjobs.spool.layout import Layout
 
+OF_ONE_PLACE = {errno.EACCES, errno.EPERM, errno.EIO}  # other places may be well
 MOST_NAMES = 65_536
 UNSURE_NS = 20_000_000  # a change this close to a listing may not show in the directory's time
 RELIST_S = 30.0
 CHEAP, CHEAP_S = 50, 0.001
 DRAINED_AFTER_MS = 2 * layout.MINUTE_MS
+
+
+def allowed(error: OSError) -> OSError:
+    """Return an error that says something of one place alone; raise any other."""
+    if error.errno not in OF_ONE_PLACE:
+        raise error
+    return error
 
 
 class Candidate(NamedTuple):
@@ -124,18 +133,29 @@ class Shelf:
         self.priority = priority
         self.buckets: dict[str, Bucket] = {}
         self.strange: list[str] = []
+        self.unreadable: dict[str, OSError] = {}
         self._path = path
         self._listing = Listing(path)
 
     def refresh(self, now_ms: int) -> None:
         """Learn of new buckets, and of new names in those that are used up."""
-        if self._listing.stale():
-            self._look()
+        try:
+            if self._listing.stale():
+                self._look()
+        except OSError as error:
+            self.unreadable[self._path] = allowed(error)
         for bucket in list(self.buckets.values()):
             if bucket.opens(now_ms):
-                bucket.fill(now_ms)
+                self.fill(bucket, now_ms)
                 if bucket.drained(now_ms) and files.remove_directory(bucket.path):
                     del self.buckets[bucket.name]
+
+    def fill(self, bucket: Bucket, now_ms: int) -> None:
+        """Look for more names in a bucket. One that cannot be read hides no other."""
+        try:
+            bucket.fill(now_ms)
+        except OSError as error:
+            self.unreadable[bucket.path] = allowed(error)
 
     def _look(self) -> None:
         names = set(self._listing.look())
@@ -193,7 +213,7 @@ class Cursor:
             bucket.names.pop()
             yield Candidate(shelf.priority, bucket.name, name)
             if not bucket.names:
-                bucket.fill(now_ms)
+                shelf.fill(bucket, now_ms)
 
     def strange(self) -> list[str]:
         """Return, once, the paths in buckets that no job can have."""
@@ -203,6 +223,14 @@ class Cursor:
             for place in places:
                 found += place.strange
                 place.strange = []
+        return found
+
+    def unreadable(self) -> dict[str, OSError]:
+        """Return, once, the directories that could not be read, each with the reason."""
+        found: dict[str, OSError] = {}
+        for shelf in self._shelves:
+            found |= shelf.unreadable
+            shelf.unreadable = {}
         return found
 
     def next_ms(self, now_ms: int) -> int | None:

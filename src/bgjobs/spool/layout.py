@@ -15,11 +15,13 @@ PRIORITY_NAMES = ("0", "1", "2-low", "3", "4", "5-normal", "6", "7", "8-high", "
 PRIORITY_OF = {name: number for number, name in enumerate(PRIORITY_NAMES)}
 PENDING_NAME = re.compile(rf"([0-9]{{13}})-({ID_PATTERN})\.json", re.ASCII)
 CLAIMED_NAME = re.compile(rf"([0-9])\.([0-9]{{13}})-({ID_PATTERN})\.json", re.ASCII)
+IMPORTED_NAME = re.compile(rf"in\.({ID_PATTERN})\.json", re.ASCII)
 ENDED_NAME = re.compile(rf"({ID_PATTERN})\.json", re.ASCII)
 BUCKET_NAME = re.compile(r"(now|at)-([0-9]{12})(?:\.[0-9a-z]{1,26})?", re.ASCII)
 HOUR_NAME = re.compile(r"[0-9]{10}", re.ASCII)
 WORKER_NAME = ID
 DIRECTORIES = (
+    "incoming",
     "pending",
     "waiting",
     "claimed",
@@ -69,6 +71,17 @@ def parse_claimed(name: str) -> tuple[int, int, str] | None:
     return (int(found[1]), int(found[2]), found[3]) if found else None
 
 
+def is_incoming(name: str) -> bool:
+    """Tell whether a file of this name in `incoming/` is ready to be taken: its program is not writing it any more."""
+    return name.endswith(".json") and not name.startswith(".")
+
+
+def parse_imported(name: str) -> str | None:
+    """Return the id that a file of another program was given when it was taken, or None for any other name."""
+    found = IMPORTED_NAME.fullmatch(name)
+    return found[1] if found else None
+
+
 def bucket(not_before_ms: int, *, at_once: bool) -> str:
     """Return the name of the bucket for this moment: `now-…` may run whatever the clock says."""
     return f"{'now' if at_once else 'at'}-{minute(not_before_ms)}"
@@ -114,6 +127,7 @@ class Layout:
         self.version = os.path.join(root, "VERSION")
         self.doorbell = os.path.join(root, "doorbell")
         self.claim_lock = os.path.join(root, "locks", "claim.lock")
+        self.incoming = os.path.join(root, "incoming")
         self.pending = os.path.join(root, "pending")
         self.claimed = os.path.join(root, "claimed")
         self.workers = os.path.join(root, "workers")
@@ -136,9 +150,17 @@ class Layout:
         """Return the directory of a bucket."""
         return f"{self.pending}{os.sep}{PRIORITY_NAMES[priority]}{os.sep}{name}"
 
+    def fresh(self, not_before_ms: int, job_id: str) -> str:
+        """Return the path of a new job's file on its way into `pending/`."""
+        return os.path.join(self.tmp, pending_name(not_before_ms, job_id))
+
     def claims_of(self, worker: str) -> str:
         """Return the directory with a worker's claims."""
         return os.path.join(self.claimed, worker)
+
+    def imported(self, worker: str, job_id: str) -> str:
+        """Return the path of a file from `incoming/` that a worker makes into the job of this id."""
+        return os.path.join(self.claimed, worker, f"in.{job_id}.json")
 
     def worker(self, worker: str, *parts: str) -> str:
         """Return a worker's own directory, or a file in it."""

@@ -63,7 +63,9 @@ def decode_line_1(line: bytes) -> Line1:
         _refuse_newer(line)
         raise CorruptError(f"format {spec.format} is unknown")
     _check_values(spec)
-    _check_duplicates(line, spec)
+    # What our own writer makes is canonical, so it holds no key twice; only a stranger's line is read a second time.
+    if _encoder.encode(spec) != line:
+        refuse_duplicates(line)
     return spec
 
 
@@ -82,11 +84,8 @@ def check_depth(line: bytes, most: int = MOST_DEPTH) -> None:
             depth -= 1
 
 
-def _check_duplicates(line: bytes, spec: Line1) -> None:
+def refuse_duplicates(line: bytes) -> None:
     """Refuse a key given twice. msgspec takes the last one, another reader may take the first."""
-    # What our own writer makes is canonical, so it holds no key twice; only a stranger's line is read a second time.
-    if _encoder.encode(spec) == line:
-        return
     import json  # noqa: PLC0415 - rarely needed
 
     try:

@@ -107,14 +107,19 @@ class Probe:
         """Open the lock file. Raises OSError when there is none."""
         self._path = path
         self._descriptor = disk.open_append(path)
+        self.is_stale = False
 
     def take(self) -> bool:
-        """Take the lock if its holder is gone; then nobody else can take over the same dead worker."""
+        """Take the lock if its holder is gone; then nobody else can take over the same dead worker.
+
+        A lock file that somebody deleted is nobody's to take: then the probe `is_stale`, and a new one may know more.
+        """
         if not lock_descriptor(self._descriptor, blocking=False):
             return False
         if is_at(self._descriptor, self._path):
             return True
         unlock_descriptor(self._descriptor)
+        self.is_stale = True
         return False
 
     def release(self) -> None:

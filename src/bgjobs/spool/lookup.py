@@ -10,7 +10,7 @@ from bgjobs.job import State
 from bgjobs.spool import files, layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bgjobs.spool.layout import Layout
 
@@ -45,6 +45,17 @@ def locate(paths: Layout, job_id: str, now_ms: int) -> Place | None:
         if place is not None:
             return place
     return None
+
+
+def missing(paths: Layout, job_ids: Iterable[str], now_ms: int) -> set[str]:
+    """Return those of the ids that no job has. As sure as `locate`, but it goes through the queue once for all."""
+    left = set(job_ids)
+    for _ in range(LOOKS):
+        left = {job_id for job_id in left if not (_submitted(paths, job_id) or _claimed(paths, job_id))}
+        left = {job_id for job_id in left if not _ended(paths, job_id)}
+        if left:
+            left -= {place.job_id for place in pending(paths, now_ms)}
+    return left
 
 
 def _submitted(paths: Layout, job_id: str) -> Place | None:
@@ -140,7 +151,11 @@ def counts(paths: Layout, now_ms: int) -> dict[State, int]:
             due = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
             found[State.QUEUED] += due
             found[State.SCHEDULED] += len(names) - due
-    found[State.RUNNING] = sum(len(files.names(paths.claims_of(holder))) for holder in files.names(paths.claimed))
+    found[State.RUNNING] = sum(
+        layout.parse_imported(name) is None
+        for holder in files.names(paths.claimed)
+        for name in files.names(paths.claims_of(holder))
+    )
     for state in layout.ENDED_DIRECTORIES:
         directory = paths.ended(state)
         found[state] = sum(len(files.names(os.path.join(directory, hour))) for hour in files.names(directory))
@@ -158,6 +173,15 @@ def _due(bucket: str, names: list[str], now_ms: int) -> int:
     if start_ms + layout.MINUTE_MS <= now_ms:
         return len(names)
     return sum(int(name[:13]) <= now_ms for name in names if layout.PENDING_NAME.fullmatch(name))
+
+
+def importable(paths: Layout) -> bool:
+    """Tell whether other programs' files wait to become jobs. Ask this before `unfinished`: the files go that way."""
+    return any(layout.is_incoming(name) for name in files.names(paths.incoming)) or any(
+        layout.parse_imported(name)
+        for holder in files.names(paths.claimed)
+        for name in files.names(paths.claims_of(holder))
+    )
 
 
 def unfinished(paths: Layout, now_ms: int) -> tuple[bool, bool, bool]:

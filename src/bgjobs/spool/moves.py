@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bgjobs import disk
 from bgjobs.errors import ClaimLostError
+from bgjobs.events import sanitized
 from bgjobs.ids import new_id
 from bgjobs.job import ENDED, State, milliseconds, moment
 from bgjobs.spool import files, layout, record
@@ -161,7 +162,8 @@ def quarantine(paths: Layout, path: str, reason: str) -> str:
     if files.exists(target) or files.exists(f"{target}.reason"):
         target = f"{target}.{new_id()}"
     files.move(path, target)
-    files.create(f"{target}.reason", f"{reason}\n".encode(), sync=False)
+    # The reason may quote what is in the file, or its name, and is made to be looked at in a terminal.
+    files.create(f"{target}.reason", f"{sanitized(reason)}\n".encode(), sync=False)
     return target
 
 

@@ -48,7 +48,7 @@ class Publisher:
 
     def _publish_one(self, priority: int, bucket: str, job: Job) -> None:
         name = layout.pending_name(milliseconds(job.not_before), job.id)
-        fresh, data = os.path.join(self._paths.tmp, name), record.line_1(job)
+        fresh, data = self._paths.fresh(milliseconds(job.not_before), job.id), record.line_1(job)
         directory = self._paths.bucket(priority, bucket)
         while True:
             self._make_bucket(priority, directory)

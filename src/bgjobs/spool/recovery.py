@@ -22,7 +22,7 @@ from bgjobs.spool import files, layout, locks, moves, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from bgjobs.events import Log
@@ -46,10 +46,11 @@ class RunnerNote(Struct, frozen=True):
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, spool: SpoolQueue, *, me: str) -> None:
-        """Know no other worker yet."""
+    def __init__(self, spool: SpoolQueue, *, me: str, inherit: Callable[[str, str], object]) -> None:
+        """Know no other worker yet. `inherit` takes over a file that a dead worker was importing."""
         self._paths: Layout = spool.paths
         self._spool = spool
+        self._inherit = inherit
         self._lacking_since: dict[str, float] = {}
         self._told: set[str] = set()
         self._log: Log = spool.log
@@ -107,7 +108,10 @@ class Recovery:
                 self._probes[wid] = locks.Probe(self._paths.worker(wid, "alive.lock"))
             except OSError:
                 return False
-        return self._probes[wid].take()
+        is_dead = self._probes[wid].take()
+        if self._probes[wid].is_stale:
+            self._probes.pop(wid).close()
+        return is_dead
 
     def _has_a_lock(self, wid: str) -> bool:
         """Tell whether the worker's lock can say if it lives; make one for a worker that left none and is gone."""
@@ -171,16 +175,26 @@ class Recovery:
         held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
         while any(locks.is_held(path) for path in held):
             if time.monotonic() > deadline:
-                self.orphans.add(wid)
+                self._tell_of_orphan(wid)
                 return False
             time.sleep(0.005)
         return True
+
+    def _tell_of_orphan(self, wid: str) -> None:
+        if wid not in self.orphans:
+            self.orphans.add(wid)
+            reason = "a runner of this dead worker cannot be killed; its jobs wait until it is gone"
+            self._log.left_alone(f"workers/{wid}", reason, clock.now())
 
     def _resolve(self, wid: str, path: str, *, blocked: bool) -> Iterator[Claim | None]:
         """Finish what the dead worker had begun with one claimed file; give out the claim if its attempt was lost.
 
         None stands for a file that has to wait.
         """
+        imported = layout.parse_imported(os.path.basename(path))
+        if imported is not None:
+            self._inherit(path, imported)
+            return
         parts = layout.parse_claimed(os.path.basename(path))
         if parts is None:
             self._quarantine(path, "not a claimed job's name")

@@ -55,6 +55,7 @@ class SpoolQueue:
         self.paths = Layout(settings.spool)
         self.log = log
         self.settings = settings
+        self.durable = settings.durability == "full"
         self._publisher: Publisher | None = None
         self._control = Control(self.paths, log, self._read)
         try:
@@ -124,7 +125,7 @@ class SpoolQueue:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
         self._check_room()
         if self._publisher is None:
-            self._publisher = Publisher(self.paths, durable=self.settings.durability == "full")
+            self._publisher = Publisher(self.paths, durable=self.durable)
         try:
             self._publisher.publish(jobs)
         except OSError as error:
@@ -236,7 +237,8 @@ class SpoolQueue:
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Return whether there is work."""
-        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)))
+        incoming = lookup.importable(self.paths)
+        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)), incoming=incoming)
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
@@ -252,7 +254,8 @@ class SpoolQueue:
             alive = locks.is_held(self.paths.worker(wid, "alive.lock"))
             dropped = (files.read_note(self.paths.worker(wid, "dropped")) or "").strip()
             count = int(dropped) if dropped.isascii() and dropped.isdigit() else 0
-            found.append(WorkerView(id=wid, info=info, alive=alive, dropped=count))
+            responsive = alive and not _stands_still(about)
+            found.append(WorkerView(id=wid, info=info, alive=alive, responsive=responsive, dropped=count))
         return found
 
     def output(self, job: Job, attempt: int) -> Path | None:
@@ -329,6 +332,13 @@ class SpoolQueue:
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
+
+
+def _stands_still(about: dict[str, object]) -> bool:
+    """Tell whether the process of a worker was stopped, by what it said of itself when it came."""
+    worker, born = about["worker"], about.get("birth")
+    pid = worker.get("pid") if isinstance(worker, dict) else None
+    return isinstance(pid, int) and isinstance(born, str) and system.is_stopped(pid, born)
 
 
 def _may_match(place: Place, where: Filter) -> bool:

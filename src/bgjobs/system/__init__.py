@@ -13,6 +13,7 @@ from bgjobs.system.polled_doorbell import ring
 
 if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, signal_name, stop_requests
+    from bgjobs.system.stopped import is_stopped
 
 if sys.platform == "win32":
     from bgjobs.system.windows import (
@@ -118,6 +119,7 @@ __all__ = [
     "is_elevated",
     "is_mine",
     "is_private",
+    "is_stopped",
     "kill_leftover",
     "kill_tree",
     "move",
@@ -155,6 +157,7 @@ if not TYPE_CHECKING:
         "die_with_parent": f"{_SYSTEM}_runner",
         "disk_facts": f"{_SYSTEM}_disks",
         "install_interrupt": f"{_FAMILY}_signals",
+        "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "start_child": f"{_FAMILY}_child",

@@ -76,15 +76,15 @@ class Poller:
         with contextlib.suppress(OSError):
             os.write(self._waker, b"\0")
 
-    def wait(self, timeout: float) -> list[tuple[object, bytes]]:
+    def wait(self, timeout: float, *, bells: bool = True) -> list[tuple[object, bytes]]:
         """Wait up to `timeout` seconds until something comes; return what came, by key. No bytes: its end of file.
 
-        A ring, a signal and `wake` only end the wait; after it, ask `bell.rang()`.
+        A ring, a signal and `wake` only end the wait; after it, ask `bell.rang()`. Without `bells` no ring ends it.
         """
         deadline = time.monotonic() + timeout
         while True:
             left = max(deadline - time.monotonic(), 0)
-            mute = self._mute_bells()
+            mute = self._mute_bells() if bells else self._close_ears()
             events = self._selector.select(min(left, _LOOK_EVERY_S) if mute else left)
             if events:
                 return self._read([event for event, _ in events])
@@ -112,6 +112,13 @@ class Poller:
             elif fd not in self._selector.get_map():
                 self._selector.register(fd, selectors.EVENT_READ, _Wakeup())
         return mute
+
+    def _close_ears(self) -> list[Callable[[], bool]]:
+        for bell in self._bells:
+            fd = bell.fileno()
+            if fd is not None and fd in self._selector.get_map():
+                self._selector.unregister(fd)
+        return []
 
     def _read(self, events: list[selectors.SelectorKey]) -> list[tuple[object, bytes]]:
         arrived: list[tuple[object, bytes]] = []

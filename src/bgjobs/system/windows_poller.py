@@ -90,19 +90,20 @@ class Poller:
         """End the wait, or the next one. Any thread and any signal handler may call it."""
         self._arrivals.put(None)
 
-    def wait(self, timeout: float) -> list[tuple[object, bytes]]:
+    def wait(self, timeout: float, *, bells: bool = True) -> list[tuple[object, bytes]]:
         """Wait up to `timeout` seconds until something comes; return what came, by key. No bytes: its end of file.
 
-        A ring and `wake` only end the wait; after it, ask `bell.rang()`.
+        A ring and `wake` only end the wait; after it, ask `bell.rang()`. Without `bells` no ring ends it.
         """
         deadline = time.monotonic() + timeout
-        turn = _LOOK_EVERY_S if self._bells else _CTRL_C_EVERY_S
+        listened = self._bells if bells else []
+        turn = _LOOK_EVERY_S if listened else _CTRL_C_EVERY_S
         while True:
             left = max(deadline - time.monotonic(), 0)
             try:
                 first = self._arrivals.get(timeout=min(left, turn))
             except queue.Empty:
-                if left == 0 or any(ringing() for ringing in self._bells):
+                if left == 0 or any(ringing() for ringing in listened):
                     return []
             else:
                 return self._collect(first)

@@ -43,6 +43,11 @@ def recover(session: Session, queue: Queue) -> int:
     return count
 
 
+def import_jobs(session: Session, queue: Queue) -> int:
+    """Make jobs of what other programs have handed in; return how many. Which of them may run is asked at the claim."""
+    return session.import_jobs(lambda class_name, method: _policy(queue, class_name, method))
+
+
 def repair(queue: Queue) -> list[str]:
     """Do what the next worker would, without running any job, and mend what is broken; return what was done.
 
@@ -73,8 +78,12 @@ def _recover_all(session: Session, queue: Queue) -> int:
 
 def policy_of(queue: Queue, job: Job) -> Policy:
     """Return how the job is treated, by the project's defaults if its pair is not allowed any more."""
-    target = queue.allowlist.find(job.class_name, job.method)
-    return lifecycle.with_wishes(queue.settings.policy if target is None else target.policy, job)
+    return lifecycle.with_wishes(_policy(queue, job.class_name, job.method), job)
+
+
+def _policy(queue: Queue, class_name: str, method: str) -> Policy:
+    target = queue.allowlist.find(class_name, method)
+    return queue.settings.policy if target is None else target.policy
 
 
 class Tidying:

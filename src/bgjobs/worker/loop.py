@@ -13,6 +13,7 @@ from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
+from bgjobs.worker.hearing import Hearing
 from bgjobs.worker.holdings import Holdings
 from bgjobs.worker.pace import Pace
 from bgjobs.worker.pool import Pool
@@ -21,7 +22,7 @@ from bgjobs.worker.runners import Began, Finished, Returned, Why
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bgjobs.backend import Claim
+    from bgjobs.backend import Claim, Unfinished
     from bgjobs.queue import Queue
     from bgjobs.worker.options import WorkerOptions
     from bgjobs.worker.runners import Assignment, Report, Runner
@@ -66,7 +67,7 @@ class Worker:
         selection = Selection(classes=options.only or None, min_priority=options.min_priority)
         self._session = queue.backend.join(self._info, selection)
         self._poller = system.Poller()
-        self._poller.watch_bell(self._session.bell)
+        self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
         self._watch = housekeeping.Watch(queue, code=options.reload, say=self._say)
         self._tidying = housekeeping.Tidying()
@@ -98,9 +99,9 @@ class Worker:
                     self._tick()
                     self._claim()
                     self._assign()
-                for runner, data in self._poller.wait(self._patience()):
+                for runner, data in self._hearing.wait(self._patience()):
                     self._hear(runner, data)
-                self._rang = self._session.bell.rang() or self._rang
+                self._rang = self._hearing.rang() or self._rang
         except SessionLostError as error:
             # Our place is gone: others may own our jobs already, so nothing of them may be stored.
             self._say(str(error))
@@ -108,7 +109,8 @@ class Worker:
             return 1
         finally:
             self._leave()
-        return 1 if self._is_broken() else 0
+        # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
+        return 1 if self._is_broken() or len(self._holdings) else 0
 
     # Claim
 
@@ -147,6 +149,8 @@ class Worker:
             self._say(f"cannot claim jobs: {error}")
             self._claim_at = time.monotonic() + TROUBLE_PAUSE_S
             return
+        if claims:
+            self._hearing.found()
         self._may_be_more = above >= 0 or len(claims) == most
         due = self._session.next_due()
         wait = POLL_S if due is None else (due - clock.now()).total_seconds()
@@ -260,6 +264,7 @@ class Worker:
         if self._watch.changed():
             self._pool.renew()
         housekeeping.recover(self._session, self._queue)
+        self._may_be_more |= housekeeping.import_jobs(self._session, self._queue) > 0
         self._tidying.check(self._session, self._queue.settings)
 
     def _obey(self, wishes: Mapping[str, str]) -> None:
@@ -302,16 +307,16 @@ class Worker:
             return False
         if left.due and not options.only and not options.min_priority:
             self._may_be_more = True
-        return self._nothing_to_do(due=left.due, later=left.later, claimed=left.claimed)
+        return self._nothing_to_do(left)
 
     def _is_broken(self) -> bool:
         """Tell whether it cannot go on: no runner can be started, or the disk does not keep what is written."""
         return self._pool.broken or self._holdings.disk_failed
 
-    def _nothing_to_do(self, *, due: bool, later: bool, claimed: bool) -> bool:
-        if self._options.only or self._options.min_priority:
-            due = False  # what we do not take is not ours to wait for, and what we take was claimed just now
-        return not due and (self._options.once or not (later or claimed))
+    def _nothing_to_do(self, left: Unfinished) -> bool:
+        # What we do not take is not ours to wait for, and what we take was claimed just now.
+        due = left.due and not (self._options.only or self._options.min_priority)
+        return not (due or left.incoming) and (self._options.once or not (left.later or left.claimed))
 
     def _stop_claiming(self) -> None:
         self._stopping_since = time.monotonic()

@@ -189,5 +189,11 @@ class Pool:
                 self._session.limit_output(runner.slot, report.assignment.policy.max_output)
                 self._session.keep_output(runner.slot, report.assignment.message.keep_output)
             yield report
-        if not self._closing and not self.broken:
+        if self._closing:
+            return
+        if self.broken:
+            self._say(
+                f"stopping: {self._failed_starts} runners in a row died before they were ready: see `bgjobs check`"
+            )
+        else:
             self._start(runner.slot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from _locale import LC_ALL, setlocale  # what `locale` is made of: that one takes milliseconds to import
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import system
@@ -26,6 +27,7 @@ class Traces:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._recursion = sys.getrecursionlimit()
+        self._locale = setlocale(LC_ALL)
         self._handlers = system.SignalHandlers()
 
     def mark(self, job: Run) -> None:
@@ -55,7 +57,18 @@ class Traces:
         if sys.path != self._path:
             sys.path[:] = self._path
         sys.setrecursionlimit(self._recursion)
+        if setlocale(LC_ALL) != self._locale:
+            _bring_back_locale(self._locale)
         self._handlers.restore()
+
+
+def _bring_back_locale(before: str) -> None:
+    import locale  # noqa: PLC0415 - whoever changed it has paid for the import
+
+    try:
+        setlocale(LC_ALL, before)
+    except locale.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _environment_as_kept() -> dict[Any, Any]:

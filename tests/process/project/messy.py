@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ class Messy:
         return {
             "cwd": os.getcwd(),
             "umask": mask,
+            "locale": locale.setlocale(locale.LC_ALL),
             "path": sys.path,
             "environment": {name: text for name, text in os.environ.items() if name != "BGJOBS_ID"},
             "threads": sorted(thread.name for thread in threading.enumerate()),
@@ -32,6 +34,7 @@ class Messy:
     def change_surroundings(self) -> None:
         os.chdir(tempfile.gettempdir())
         os.umask(0)
+        locale.setlocale(locale.LC_ALL, "C")
         os.environ["LEFT_BEHIND"] = "yes"
         os.environ.pop("HOME", None)
         os.environ["PATH"] = "/nowhere"

@@ -1,0 +1,97 @@
+"""What another program may hand in: one JSON object becomes a job, or is refused with the reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct, field
+
+from bgjobs.errors import BadArgumentsError
+from bgjobs.ids import id_ms
+from bgjobs.job import MILLISECOND, State
+from bgjobs.requests import by, check_arguments
+from bgjobs.spool import record
+from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, check_depth, refuse_duplicates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bgjobs.job import Job
+    from bgjobs.lifecycle import Policy
+
+    PolicyOf = Callable[[str, str], Policy]
+
+
+class Foreign(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Line 1 of a job file as a stranger writes it. None stands for what the allowlist says.
+
+    What is missing here only bgjobs may say: `id`, `submitted_at` and `retry_of`.
+    """
+
+    format: int
+    class_name: str = field(name="class")
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    text: bool = False
+    priority: int | None = None
+    not_before: int | None = None
+    retries: int | None = None
+    retry_delay: float | None = None
+    timeout: float | None = None
+    tags: list[str] = []
+    submitted_by: str | None = None
+
+
+_foreign = msgspec.json.Decoder(Foreign)
+
+
+def job_of(data: bytes, job_id: str, policy_of: PolicyOf) -> Job:
+    """Return the job of this id that the object asks for. Raises CorruptError.
+
+    Repeating that gives the same job: its moments follow from the id, not from the clock.
+    """
+    wish = _decoded(data)
+    try:
+        check_arguments("the job", wish.args, wish.kwargs)
+    except BadArgumentsError as error:
+        raise CorruptError(str(error)) from None
+    line = record.encoded(_line_1(wish, job_id, policy_of(wish.class_name, wish.method)))
+    # The line that is going to be written is read back first, as strictly as by whoever will claim the job.
+    return record.decode(line, job_id=job_id, state=State.QUEUED, priority=None, not_before_ms=None)
+
+
+def _decoded(data: bytes) -> Foreign:
+    check_depth(data)
+    try:
+        wish = _foreign.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptError(f"not a job: {str(error)[:200]}") from None
+    if wish.format != FORMAT:
+        raise CorruptError(f"format {wish.format} is unknown: this bgjobs reads {FORMAT}")
+    refuse_duplicates(data)
+    return wish
+
+
+def _line_1(wish: Foreign, job_id: str, policy: Policy) -> Line1:
+    now = id_ms(job_id)
+    not_before = now + policy.delay // MILLISECOND if wish.not_before is None else wish.not_before
+    return Line1(
+        format=FORMAT,
+        id=job_id,
+        class_name=wish.class_name,
+        method=wish.method,
+        args=wish.args,
+        kwargs=wish.kwargs,
+        text=wish.text,
+        priority=policy.priority if wish.priority is None else wish.priority,
+        # A moment that has passed means at once; one that never was stays as it is, and is refused.
+        not_before=max(not_before, now) if not_before >= 0 else not_before,
+        retries=policy.retries if wish.retries is None else wish.retries,
+        retry_delay=wish.retry_delay,
+        timeout=wish.timeout,
+        tags=wish.tags,
+        submitted_at=now,
+        submitted_by=by() if wish.submitted_by is None else wish.submitted_by,
+    )

@@ -1,0 +1,727 @@
+"""What other programs put into `incoming/` becomes one job each, whatever dies or fails on the way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import stat
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bgjobs import disk
+from bgjobs.backend import Unfinished
+from bgjobs.job import State, Succeeded, milliseconds
+from bgjobs.lifecycle import Policy
+from bgjobs.spool import incoming, layout
+from tests.contract.stores import (
+    FAR,
+    Sessions,
+    SpoolStore,
+    claim_all,
+    each_once,
+    finish,
+    got,
+    new_job,
+    now,
+    recover,
+    recover_all,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+
+    from bgjobs.backend import Session
+    from bgjobs.job import Job
+    from bgjobs.spool.spool_queue import SpoolQueue
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, links and modes are POSIX")
+POLICY = Policy(priority=7, retries=2, delay=timedelta(0))
+CALL = {"format": 1, "class": "Mail", "method": "send", "args": ["Tony"]}
+SUCCEEDED = Succeeded()
+DISK = [name for name in disk.__all__ if name != "ring"]
+# To die before a look is to die before the next change.
+LOOKS = {"close", "free_space", "fstat", "listdir", "lseek", "lstat", "open_read", "read", "scandir", "stat"}
+CHANGES = set(DISK) - LOOKS
+
+
+class DeathError(BaseException):
+    """The process ends here: nothing that comes later takes place."""
+
+
+@pytest.fixture(params=["os", "full"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SpoolStore:
+    (tmp_path / "allowed_jobs.toml").write_text(f'[bgjobs]\ndurability = "{request.param}"\n', "utf-8")
+    return SpoolStore(str(tmp_path))
+
+
+@pytest.fixture
+def spool(store: SpoolStore) -> SpoolQueue:
+    return store.open()
+
+
+@pytest.fixture
+def workers(store: SpoolStore) -> Iterator[Sessions]:
+    sessions = Sessions(store)
+    yield sessions
+    sessions.close()
+
+
+@pytest.fixture
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "AGAIN_S", 0.001)
+
+
+def hand_in(spool: SpoolQueue, name: str = "x.json", content: object = CALL) -> Path:
+    """Do what another program does: write under a dot-name, then rename."""
+    folder = Path(spool.paths.incoming)
+    hidden = folder / f".{name}"
+    hidden.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return hidden.rename(folder / name)
+
+
+def import_jobs(session: Session, policy: Policy = POLICY) -> int:
+    return session.import_jobs(lambda _class, _method: policy)
+
+
+def is_done(spool: SpoolQueue) -> bool:
+    return not spool.unfinished(now()).incoming
+
+
+def import_all(spool: SpoolQueue, session: Session, policy: Policy = POLICY) -> int:
+    """Import until nothing is left that can be."""
+    count = 0
+
+    def all_are_imported() -> bool:
+        nonlocal count
+        count += import_jobs(session, policy)
+        return is_done(spool)
+
+    wait_until(all_are_imported)
+    return count
+
+
+def stored(spool: SpoolQueue) -> list[Job]:
+    """Return all jobs, oldest first."""
+    return sorted((job for state in State for job in jobs_in(spool, state)), key=lambda job: job.id)
+
+
+def jobs_in(spool: SpoolQueue, state: State) -> list[Job]:
+    from bgjobs.backend import Filter  # noqa: PLC0415 - only here
+
+    return list(spool.jobs(Filter(states=frozenset({state}))))
+
+
+def imported(spool: SpoolQueue, session: Session, content: object, policy: Policy = POLICY) -> Job:
+    """Hand in one file and return the job that it became."""
+    hand_in(spool, content=content)
+    assert import_all(spool, session, policy) == 1
+    (job,) = stored(spool)
+    return job
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).rglob("*"))
+
+
+def corrupt(spool: SpoolQueue) -> list[Path]:
+    return [path for path in Path(spool.paths.corrupt).iterdir() if path.suffix != ".reason"]
+
+
+def reason(spool: SpoolQueue) -> str:
+    (found,) = Path(spool.paths.corrupt).glob("*.reason")
+    return found.read_text("utf-8")
+
+
+def log(spool: SpoolQueue, name: str) -> list[str]:
+    path = Path(spool.settings.log_dir, name)
+    return path.read_text("utf-8").splitlines() if path.exists() else []
+
+
+# What becomes of a file
+
+
+def test_a_file_becomes_a_job_that_can_be_claimed(spool: SpoolQueue, workers: Sessions) -> None:
+    session = workers.join()
+    job = imported(spool, session, CALL)
+    assert (job.class_name, job.method, job.args, job.kwargs, job.text) == ("Mail", "send", ("Tony",), {}, False)
+    assert job.state is State.QUEUED
+    assert job.not_before == job.submitted_at
+    assert [line for line in log(spool, "background_jobs.log") if job.id in line and "Status: QUEUED" in line]
+    (claim,) = claim_all(session, 1)
+    assert claim.job.id == job.id
+    assert names(spool.paths.incoming) == []
+
+
+def test_what_a_file_does_not_say_comes_from_the_allowlist(spool: SpoolQueue, workers: Sessions) -> None:
+    job = imported(spool, workers.join(), CALL, Policy(priority=3, retries=7, delay=timedelta(minutes=90)))
+    assert (job.priority, job.retries, job.retry_delay, job.timeout) == (3, 7, None, None)
+    assert job.not_before - job.submitted_at == timedelta(minutes=90)
+    assert job.state is State.SCHEDULED
+    assert "@" in job.submitted_by
+
+
+def test_what_a_file_says_wins(spool: SpoolQueue, workers: Sessions) -> None:
+    later = now() + FAR
+    wishes = {
+        "args": [1, 2.5, None, {"a": [True]}],
+        "kwargs": {"to": "Ann"},
+        "text": True,
+        "priority": 0,
+        "not_before": milliseconds(later),
+        "retries": 0,
+        "retry_delay": 1.5,
+        "timeout": 60,
+        "tags": ["night", "a:b"],
+        "submitted_by": "shop@web1",
+    }
+    job = imported(spool, workers.join(), CALL | wishes, Policy(delay=timedelta(days=7)))
+    assert job.args == (1, 2.5, None, {"a": [True]})
+    assert (job.kwargs, job.text, job.priority, job.retries) == ({"to": "Ann"}, True, 0, 0)
+    assert (job.not_before, job.retry_delay, job.timeout) == (later, timedelta(seconds=1.5), timedelta(minutes=1))
+    assert (job.tags, job.submitted_by) == (("night", "a:b"), "shop@web1")
+
+
+def test_a_moment_that_has_passed_means_at_once(spool: SpoolQueue, workers: Sessions) -> None:
+    job = imported(spool, workers.join(), CALL | {"not_before": 1})
+    assert job.not_before == job.submitted_at
+
+
+def test_the_object_may_be_laid_out_in_lines(spool: SpoolQueue, workers: Sessions) -> None:
+    text = json.dumps(CALL, indent=4).replace("\n", "\r\n") + "\r\n\n"
+    assert imported(spool, workers.join(), text.encode()).args == ("Tony",)
+
+
+def test_older_files_become_older_jobs(spool: SpoolQueue, workers: Sessions) -> None:
+    for number in range(30):
+        path = hand_in(spool, f"{number * 7 % 30}.json", CALL | {"args": [number]})
+        os.utime(path, ns=(0, 10**18 + number))
+    session = workers.join()
+    assert import_all(spool, session) == 30
+    assert [claim.job.args for claim in claim_all(session, 30)] == [(number,) for number in range(30)]
+
+
+def test_a_file_that_is_still_written_is_left_alone(spool: SpoolQueue, workers: Sessions) -> None:
+    folder = Path(spool.paths.incoming)
+    for name in (".x.json", ".json", "x.json.part", "x.JSON", "x"):
+        (folder / name).write_bytes(b'{"format":1,"cl')
+    session = workers.join()
+    hand_in(spool, "whole.json")
+    assert import_all(spool, session) == 1
+    assert names(spool.paths.incoming) == sorted([".x.json", ".json", "x.json.part", "x.JSON", "x"])
+    assert corrupt(spool) == []
+
+
+def test_a_name_may_be_used_again(spool: SpoolQueue, workers: Sessions) -> None:
+    session = workers.join()
+    for _ in range(5):
+        hand_in(spool)
+        assert import_all(spool, session) == 1
+    assert len(stored(spool)) == 5
+
+
+def test_an_odd_name_is_as_good_as_any(spool: SpoolQueue, workers: Sessions) -> None:
+    for name in ("a b.json", "-rf.json", "ünder.json", "x" * 200 + ".json"):
+        hand_in(spool, name)
+    assert import_all(spool, workers.join()) == 4
+
+
+def test_a_file_named_after_a_job_becomes_another_job(spool: SpoolQueue, workers: Sessions) -> None:
+    old = new_job()
+    spool.submit([old])
+    hand_in(spool, f"{old.id}.json", CALL | {"args": ["new"]})
+    assert import_all(spool, workers.join()) == 1
+    assert got(spool, old.id) == old
+    assert [job.args for job in stored(spool)] == [("Tony",), ("new",)]
+
+
+def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: SpoolQueue, workers: Sessions) -> None:
+    Path(spool.paths.incoming).rmdir()
+    assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False)
+    session = workers.join()
+    assert stat.S_IMODE(Path(spool.paths.incoming).stat().st_mode) & 0o77 == 0 or sys.platform == "win32"
+    assert imported(spool, session, CALL).state is State.QUEUED
+
+
+def test_an_idle_look_costs_one_stat(spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = workers.join()
+    import_jobs(session)
+    time.sleep(0.05)  # until the first look is old enough to be sure of
+    import_jobs(session)
+    steps = watch(monkeypatch)
+    import_jobs(session)
+    assert [step for step, _ in steps] == ["stat"]
+
+
+# What is no job
+
+
+def deep(depth: int) -> bytes:
+    return json.dumps(CALL).encode()[:-1] + b',"kwargs":{"a":' + b"[" * depth + b"]" * depth + b"}}"
+
+
+BAD: dict[str, tuple[object, str]] = {
+    "nothing": (b"", "truncated"),
+    "half": (b'{"format":1,"class":"Ma', "truncated"),
+    "zeros": (b"\x00" * 100, "malformed"),
+    "garbage": (bytes(range(256)), "malformed"),
+    "a list": ([CALL], "Expected `object`"),
+    "no format": ({"class": "Mail", "method": "send"}, "missing required field `format`"),
+    "no class": ({"format": 1, "method": "send"}, "missing required field `class`"),
+    "no method": ({"format": 1, "class": "Mail"}, "missing required field `method`"),
+    "a newer format": (CALL | {"format": 2}, "format 2 is unknown"),
+    "an unknown field": (CALL | {"colour": "red"}, "unknown field `colour`"),
+    "an id": (CALL | {"id": "01m83kpb1n0007mc6vwgzvtyxa"}, "unknown field `id`"),
+    "a submit moment": (CALL | {"submitted_at": 1}, "unknown field `submitted_at`"),
+    "an older job": (CALL | {"retry_of": "01m83kpb1n0007mc6vwgzvtyxa"}, "unknown field `retry_of`"),
+    "two objects": (b'{"format":1,"class":"Mail","method":"send"}\n{"event":"end"}', "trailing characters"),
+    "a key twice": (b'{"format":1,"class":"Mail","method":"send","method":"steal"}', "twice"),
+    "a key twice, deep": (b'{"format":1,"class":"Mail","method":"send","args":[{"a":1,"a":2}]}', "twice"),
+    "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(CALL).encode(), "malformed"),
+    "UTF-16": (json.dumps(CALL).encode("utf-16"), "malformed"),
+    "bad UTF-8": (b'{"format":1,"class":"Mail","method":"send","args":["\xff"]}', "not a job"),
+    "a lone surrogate": (b'{"format":1,"class":"Mail","method":"send","args":["\\ud800"]}', "not a job"),
+    "not a number": (b'{"format":1,"class":"Mail","method":"send","args":[NaN]}', "malformed"),
+    "too large a number": (b'{"format":1,"class":"Mail","method":"send","args":[1e999]}', "out of range"),
+    "too long a number": (CALL | {"args": [2**64]}, "beyond 64 bits"),
+    "5000 digits": (b'{"format":1,"class":"Mail","method":"send","args":[' + b"7" * 5000 + b"]}", "a job"),
+    "text as format": (CALL | {"format": "1"}, "Expected `int`"),
+    "true as priority": (CALL | {"priority": True}, "got `bool`"),
+    "a priority of 10": (CALL | {"priority": 10}, "'priority'"),
+    "a fraction of retries": (CALL | {"retries": 1.0}, "got `float`"),
+    "retries below 0": (CALL | {"retries": -1}, "'retries'"),
+    "a moment before 1970": (CALL | {"not_before": -1}, "'not_before'"),
+    "a moment in the year 5000": (CALL | {"not_before": 10**14}, "'not_before'"),
+    "no time at all": (CALL | {"timeout": 0}, "'timeout'"),
+    "a negative wait": (CALL | {"retry_delay": -1}, "'retry_delay'"),
+    "a tag with a blank": (CALL | {"tags": ["a b"]}, "'tags'"),
+    "a path as class": (CALL | {"class": "../Mail"}, "'class'"),
+    "an escape in the method": (CALL | {"method": "send\x1b[31m"}, "'method'"),
+    "args as text": (CALL | {"args": "Tony"}, "Expected `array`"),
+    "too many arguments": (CALL | {"args": ["x" * 300_000]}, "300009 bytes"),
+    "too large a file": (CALL | {"submitted_by": "x" * 2**20}, "more than 1048576"),
+    "too deep": (deep(31), "deeper than 32"),
+    "far too deep": (deep(100_000), "deeper than 32"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_job_goes_to_corrupt_with_the_reason(spool: SpoolQueue, workers: Sessions, kind: str) -> None:
+    content, expected = BAD[kind]
+    path = hand_in(spool, "bad.json", content)
+    data = path.read_bytes()
+    hand_in(spool, "good.json")
+    session = workers.join()
+    assert import_all(spool, session) == 1
+    assert expected in reason(spool)
+    assert "incoming/bad.json" in reason(spool)
+    assert [found.read_bytes() for found in corrupt(spool)] == [data]
+    assert [line for line in log(spool, "background_jobs_errors.log") if "incoming/bad.json" in line]
+    assert len(stored(spool)) == 1
+    assert names(spool.paths.incoming) == []
+
+
+def test_what_is_as_deep_as_allowed_is_a_job(spool: SpoolQueue, workers: Sessions) -> None:
+    assert imported(spool, workers.join(), deep(29)).kwargs
+
+
+def test_a_reason_is_fit_for_a_terminal(spool: SpoolQueue, workers: Sessions) -> None:
+    hand_in(spool, content=CALL | {"\x1b[2J\n": 1})
+    import_all(spool, workers.join())
+    assert "\x1b" not in reason(spool)
+    assert reason(spool).count("\n") == 1
+
+
+@posix_only
+@pytest.mark.timeout(30)
+def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
+    spool: SpoolQueue, workers: Sessions, tmp_path: Path
+) -> None:
+    folder, target = Path(spool.paths.incoming), tmp_path / "target.json"
+    target.write_text(json.dumps(CALL), "utf-8")
+    os.mkfifo(folder / "fifo.json")
+    (folder / "link.json").symlink_to(target)
+    (folder / "nowhere.json").symlink_to(tmp_path / "nowhere")
+    (folder / "loop.json").symlink_to(folder / "loop.json")
+    os.link(target, folder / "hard.json")
+    (folder / "directory.json").mkdir()
+    (folder / "directory.json" / "x.json").write_text(json.dumps(CALL), "utf-8")
+    with (folder / "sparse.json").open("wb") as file:
+        file.truncate(2**40)
+    with socket.socket(socket.AF_UNIX) as server:
+        os.chdir(folder)  # a socket's path must be short
+        server.bind("socket.json")
+        os.chdir(tmp_path)
+    hand_in(spool, "good.json")
+    assert import_all(spool, workers.join()) == 1
+    assert len(stored(spool)) == 1
+    assert names(spool.paths.incoming) == []
+    assert len(corrupt(spool)) == 8
+    assert json.loads(target.read_text("utf-8")) == CALL
+
+
+@posix_only
+def test_a_name_that_is_no_text_is_shown_escaped(spool: SpoolQueue, workers: Sessions) -> None:
+    hand_in(spool, os.fsdecode(b"\xff\n.json"), {})
+    import_all(spool, workers.join())
+    assert r"\udcff\n.json" in reason(spool)
+    assert any(r"\udcff\n.json" in line for line in log(spool, "background_jobs_errors.log"))
+
+
+# Several workers
+
+
+def test_two_workers_that_race_import_each_file_once(spool: SpoolQueue, workers: Sessions) -> None:
+    for number in range(200):
+        hand_in(spool, f"{number}.json", CALL | {"args": [number]})
+    sessions, start = [workers.join(), workers.join()], Barrier(2)
+
+    def race(session: Session) -> int:
+        start.wait()
+        return import_all(spool, session)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(race, sessions)) == 200
+    assert each_once(str(job.args[0]) for job in stored(spool)) == {str(number) for number in range(200)}
+    claims = [claim.job.id for claim in claim_all(sessions[0], 200)]
+    assert each_once(claims) == {job.id for job in stored(spool)}
+
+
+def test_files_to_import_are_no_jobs_yet(store: SpoolStore, spool: SpoolQueue, workers: Sessions) -> None:
+    session = workers.join()
+    hand_in(spool)
+    assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False, incoming=True)
+    with pytest.MonkeyPatch.context() as patch:
+        die_before(patch, at_the_file("open_read"))
+        with pytest.raises(DeathError):
+            wait_until(lambda: import_jobs(session) > 0)
+    assert names(spool.paths.claims_of(session.id)) != []
+    assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False, incoming=True)
+    assert set(spool.counts().values()) == {0}
+    assert stored(spool) == []
+
+
+# Death and failure at each step
+
+
+def watch(patch: pytest.MonkeyPatch, before: Callable[[str, str], None] | None = None) -> list[tuple[str, str]]:
+    """Note every step on the disk with its first argument; `before` may raise instead of it."""
+    steps: list[tuple[str, str]] = []
+
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **named: Any) -> Any:
+            about = f"{args[0]} -> {args[1]}" if name == "move" else str(args[0])
+            if before is not None:
+                try:
+                    before(name, about)
+                except DeathError:
+                    if name == "close":
+                        real(*args)  # the system does that for a process that ends, and locks go with it
+                    raise
+            steps.append((name, about))
+            return real(*args, **named)
+
+        return step
+
+    for name in DISK:
+        patch.setattr(disk, name, watched(name, getattr(disk, name)))
+    return steps
+
+
+def die_before(patch: pytest.MonkeyPatch, when: Callable[[str, str], bool]) -> list[tuple[str, str]]:
+    """Let everything on the disk end before the step for which this is true."""
+    dead = False
+
+    def before(step: str, path: str) -> None:
+        nonlocal dead
+        dead = dead or when(step, path)
+        if dead:
+            raise DeathError
+
+    return watch(patch, before)
+
+
+def at_the_file(name: str) -> Callable[[str, str], bool]:
+    """Return a condition that is true for this step on a file that is being imported."""
+    return lambda step, path: step == name and f"{os.sep}in." in path
+
+
+def counted(most: int, among: Container[str]) -> Callable[[str, str], bool]:
+    """Return a condition that is true for the step after so many of these."""
+    left = most
+
+    def is_over(step: str, _path: str) -> bool:
+        nonlocal left
+        left -= step in among
+        return left < 0 and step in among
+
+    return is_over
+
+
+def recover_and_import(spool: SpoolQueue, session: Session) -> None:
+    """Take over from dead workers, and import, until nothing is left that can be."""
+
+    def all_is_done() -> bool:
+        recover(session)
+        import_jobs(session)
+        return is_done(spool)
+
+    wait_until(all_is_done)
+
+
+def import_despite_an_error(spool: SpoolQueue, session: Session) -> None:
+    """Import until nothing is left, where one step fails, which may be one of our own looks."""
+
+    def all_is_done() -> bool:
+        import_jobs(session)
+        try:
+            return is_done(spool)
+        except OSError:
+            return False
+
+    wait_until(all_is_done)
+
+
+def gets_through(workers: Sessions, spool: SpoolQueue, session: Session, steps: int) -> bool:
+    """Import, and die after so many steps; return whether there were fewer."""
+    with pytest.MonkeyPatch.context() as patch:
+        die_before(patch, counted(steps, CHANGES))
+        try:
+            recover_and_import(spool, session)
+            through = True
+        except DeathError:
+            through = False
+    (workers.leave if through else workers.abandon)(session)
+    return through
+
+
+def one_job_is_left(spool: SpoolQueue, workers: Sessions) -> None:
+    """Let a last worker look after it all, and check that there is one job, and nothing else."""
+    session = workers.join()
+    recover_and_import(spool, session)
+    (job,) = stored(spool)
+    assert job.args == ("Tony",)
+    (claim,) = claim_all(session, 1)
+    finish(session, claim, SUCCEEDED)
+    assert import_jobs(session) == 0
+    assert session.claim(5) == []
+    assert {job.id: job.state for job in stored(spool)} == {claim.job.id: State.DONE}
+    workers.leave(session)
+    assert names(spool.paths.claimed) == names(spool.paths.incoming) == []
+    assert corrupt(spool) == []
+
+
+def new_spool(tmp_path: Path, store: SpoolStore, number: int) -> tuple[SpoolQueue, Sessions]:
+    where = tmp_path / str(number)
+    where.mkdir()
+    (where / "allowed_jobs.toml").write_bytes(Path(store.where, "allowed_jobs.toml").read_bytes())
+    fresh = SpoolStore(str(where))
+    return fresh.open(), Sessions(fresh)
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, store: SpoolStore) -> None:
+    for steps in range(1000):
+        spool, workers = new_spool(tmp_path, store, steps)
+        hand_in(spool)
+        through = gets_through(workers, spool, workers.join(), steps)
+        one_job_is_left(spool, workers)
+        if through:
+            break
+    assert steps > 5
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stage", ["taken", "published"])
+def test_a_worker_that_dies_at_any_step_of_taking_over_an_import_leaves_one_job(
+    tmp_path: Path, store: SpoolStore, stage: str
+) -> None:
+    for steps in range(1000):
+        spool, workers = new_spool(tmp_path, store, steps)
+        hand_in(spool)
+        first = workers.join()
+        with pytest.MonkeyPatch.context() as patch:
+            die_before(patch, at_the_file("open_read" if stage == "taken" else "unlink"))
+            with pytest.raises(DeathError):
+                import_all(spool, first)
+        workers.abandon(first)
+        through = gets_through(workers, spool, workers.join(), steps)
+        one_job_is_left(spool, workers)
+        if through:
+            break
+    assert steps > 5
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_no_pause")
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, store: SpoolStore, number: int) -> None:
+    for steps in range(1000):
+        spool, workers = new_spool(tmp_path, store, steps)
+        hand_in(spool)
+        session, is_over, failed = workers.join(), counted(steps, DISK), False
+
+        def fail_once(step: str, path: str, is_over: Callable[[str, str], bool] = is_over) -> None:
+            nonlocal failed
+            if not failed and is_over(step, path):
+                failed = True
+                raise OSError(number, os.strerror(number), path)
+
+        with pytest.MonkeyPatch.context() as patch:
+            watch(patch, fail_once)
+            import_despite_an_error(spool, session)
+        workers.leave(session)
+        one_job_is_left(spool, workers)
+        if not failed:
+            break
+    assert steps > 15
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_what_cannot_be_published_waits_named_once_while_others_go_on(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = workers.join()
+    shut = spool.paths.priority(2)
+
+    def full(step: str, path: str) -> None:
+        if step in {"mkdir", "move"} and shut in path:
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    with monkeypatch.context() as patch:
+        watch(patch, full)
+        for number in range(3):
+            hand_in(spool, f"low{number}.json", CALL | {"priority": 2})
+        hand_in(spool, "high.json", CALL | {"priority": 8})
+        wait_until(lambda: import_jobs(session) >= 0 and [job.priority for job in stored(spool)] == [8])
+        for _ in range(20):
+            import_jobs(session)
+        told = [line for line in log(spool, "background_jobs_errors.log") if "left alone" in line]
+        assert sorted(line.split("left alone: ")[1].split(":")[0] for line in told if "low" in line) == [
+            "low0.json",
+            "low1.json",
+            "low2.json",
+        ]
+        assert not is_done(spool)
+    import_all(spool, session)
+    assert sorted(job.priority for job in stored(spool)) == [2, 2, 2, 8]
+
+
+def test_a_worker_that_leaves_puts_back_what_it_could_not_import(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = workers.join()
+    hand_in(spool)
+
+    def full(step: str, path: str) -> None:
+        if step == "open_new" and path.startswith(spool.paths.tmp):
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    with monkeypatch.context() as patch:
+        watch(patch, full)
+        wait_until(lambda: import_jobs(session) == 0 and bool(names(spool.paths.claims_of(session.id))))
+    workers.leave(session)
+    (name,) = names(spool.paths.incoming)
+    assert layout.ENDED_NAME.fullmatch(name)
+    assert names(spool.paths.claimed) == names(spool.paths.workers) == []
+    one_job_is_left(spool, workers)
+
+
+def test_a_worker_that_leaves_puts_back_no_file_whose_job_is_there(spool: SpoolQueue, workers: Sessions) -> None:
+    session = workers.join()
+    hand_in(spool)
+
+    def stuck(step: str, path: str) -> None:
+        if step == "unlink" and "in." in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        watch(patch, stuck)
+        wait_until(lambda: import_jobs(session) == 1)
+        assert import_jobs(session) == 0
+    workers.leave(session)
+    one_job_is_left(spool, workers)
+
+
+def test_an_import_that_came_to_an_end_elsewhere_is_not_repeated_when_its_job_has_ended(
+    spool: SpoolQueue, workers: Sessions
+) -> None:
+    first, second = workers.join(), workers.join()
+    hand_in(spool)
+    with pytest.MonkeyPatch.context() as patch:
+        die_before(patch, at_the_file("unlink"))
+        with pytest.raises(DeathError):
+            import_all(spool, first)
+    (claim,) = claim_all(second, 1)
+    finish(second, claim, SUCCEEDED)
+    workers.abandon(first)
+    recover_all(spool, second)
+    assert import_all(spool, second) == 0
+    assert [job.state for job in stored(spool)] == [State.DONE]
+
+
+# Power
+
+
+def in_order(steps: list[tuple[str, str]], *wanted: tuple[str, str]) -> bool:
+    """Tell whether these steps, by name and part of the path, were taken in this order."""
+    left = iter(steps)
+    return all(any(step == name and part in path for step, path in left) for name, part in wanted)
+
+
+@pytest.mark.parametrize("store", ["full"], indirect=True)
+def test_a_job_is_published_only_when_no_power_cut_can_bring_its_file_back(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = workers.join()
+    import_jobs(session)
+    hand_in(spool)
+    with monkeypatch.context() as patch:
+        steps = watch(patch)
+        import_all(spool, session)
+    mine = spool.paths.claims_of(session.id)
+    assert in_order(
+        steps,
+        ("move", f"{mine}{os.sep}in."),
+        ("sync_directory", mine),
+        ("sync_directory", spool.paths.incoming),
+        ("move", spool.paths.pending),
+        ("unlink", f"{mine}{os.sep}in."),
+    )
+    assert not in_order(steps, ("move", spool.paths.pending), ("sync_directory", spool.paths.incoming))
+    assert in_order(steps, ("sync_file", ""), ("unlink", f"{mine}{os.sep}in."))
+
+
+@pytest.mark.parametrize("store", ["full"], indirect=True)
+def test_a_job_whose_importer_died_before_the_sync_is_synced_before_its_file_goes(
+    spool: SpoolQueue, workers: Sessions
+) -> None:
+    first, second = workers.join(), workers.join()
+    hand_in(spool)
+    with pytest.MonkeyPatch.context() as patch:
+        published = False
+
+        def sync_comes(step: str, path: str) -> bool:
+            nonlocal published
+            published = published or (step == "move" and path.startswith(spool.paths.tmp))
+            return published and step in {"sync_file", "sync_directory", "unlink"}
+
+        die_before(patch, sync_comes)
+        with pytest.raises(DeathError):
+            import_all(spool, first)
+    (job,) = stored(spool)
+    workers.abandon(first)
+    with pytest.MonkeyPatch.context() as patch:
+        steps = watch(patch)
+        recover_all(spool, second)
+        assert import_all(spool, second) == 0
+    assert in_order(steps, ("open_append", job.id), ("sync_file", ""), ("sync_directory", "now-"), ("unlink", "in."))

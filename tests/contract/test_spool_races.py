@@ -1,0 +1,319 @@
+"""People and workers at the same files at the same time: each job still has one end, and nobody meets an error."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bgjobs.backend import Filter
+from bgjobs.errors import SpoolError
+from bgjobs.events import ERROR_LOG
+from bgjobs.job import State, Succeeded
+from bgjobs.spool import locks, recovery
+from tests.contract.spooling import path_of, submitted
+from tests.contract.stores import (
+    POLICY,
+    Sessions,
+    SpoolStore,
+    begin,
+    claim_all,
+    each_once,
+    finish,
+    got,
+    recover,
+    recover_all,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bgjobs.backend import Session
+    from bgjobs.job import Job
+    from bgjobs.spool.spool_queue import SpoolQueue
+
+AT_ONCE = timedelta(hours=-3)  # kept no longer than until three hours ahead: also what has just ended is pruned
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SpoolStore:
+    return SpoolStore(str(tmp_path))
+
+
+@pytest.fixture
+def spool(store: SpoolStore) -> SpoolQueue:
+    return store.open()
+
+
+@pytest.fixture
+def workers(store: SpoolStore) -> Iterator[Sessions]:
+    sessions = Sessions(store)
+    yield sessions
+    sessions.close()
+
+
+def work(session: Session, jobs: list[Job]) -> list[str]:
+    """Claim and finish until so many jobs have ended; return their ids in that order."""
+    ended: list[str] = []
+
+    def all_have_ended() -> bool:
+        for claim in session.claim(7):
+            finish(session, claim, Succeeded())
+            ended.append(claim.job.id)
+        return len(ended) >= len(jobs)
+
+    wait_until(all_have_ended)
+    return ended
+
+
+def meanwhile(action: Callable[[], object], work: Callable[[], list[str]]) -> list[str]:
+    """Do something again and again while work is done; fail if either fails."""
+    done = Event()
+
+    def again() -> int:
+        count = 0
+        while not done.is_set() or not count:
+            action()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as pool:
+        repeated = pool.submit(again)
+        try:
+            result = work()
+        finally:
+            done.set()
+        assert repeated.result() > 0
+    return result
+
+
+# People among the files
+
+
+def test_a_job_that_a_person_moves_to_another_priority_is_run_once(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+) -> None:
+    jobs = [submitted(spool) for _ in range(200)]
+    bucket, choose = path_of(spool, jobs[0]).parent.name, random.Random(36)
+    shelves = [Path(spool.paths.priority(priority)) for priority in (2, 5, 8)]
+    for shelf in shelves:
+        (shelf / bucket).mkdir(exist_ok=True)
+
+    def moved() -> None:
+        names = [path for shelf in shelves for path in shelf.glob("*/*.json")]
+        if names:
+            path = choose.choice(names)
+            with suppress(FileNotFoundError):  # a worker was faster
+                path.rename(choose.choice(shelves) / path.parent.name / path.name)
+
+    session = workers.join()
+    ended = meanwhile(moved, lambda: work(session, jobs))
+    assert each_once(ended) == {job.id for job in jobs}
+    assert store.holders() == {job.id: [State.DONE] for job in jobs}
+
+
+def test_a_spool_that_was_copied_while_it_rested_works_where_it_is_now(
+    spool: SpoolQueue, workers: Sessions, tmp_path: Path
+) -> None:
+    waiting = [submitted(spool, delay=delay) for delay in (None, timedelta(days=1))]
+    claimed = submitted(spool, priority=9)
+    workers.dead(claim=1, begin=1)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(spool.paths.root, elsewhere / "spool")  # as from a backup: other inodes, on the same machine
+    copy = SpoolStore(str(elsewhere))
+    others = Sessions(copy)
+    session = others.join()
+    recover_all(copy.open(), session)
+    assert got(copy.open(), claimed.id).crashes == 1
+    assert sorted(work(session, [claimed, waiting[0]])) == sorted([claimed.id, waiting[0].id])
+    assert got(copy.open(), waiting[1].id).state is State.SCHEDULED
+    others.close()
+    assert got(spool, waiting[0].id).state is State.QUEUED  # the one that was copied knows nothing of it
+
+
+# Buckets that come and go
+
+
+def test_what_several_submit_into_a_bucket_that_is_removed_all_the_time_arrives(
+    store: SpoolStore, workers: Sessions
+) -> None:
+    def submit_many() -> list[str]:
+        spool = store.open()
+        return [submitted(spool).id for _ in range(150)]
+
+    def removed() -> None:
+        for shelf in Path(store.open().paths.pending).iterdir():
+            for bucket in shelf.iterdir():
+                with suppress(OSError):  # it is not empty, or gone
+                    bucket.rmdir()
+
+    def everything() -> list[str]:
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(submit_many) for _ in range(2)]
+            return [job_id for one in both for job_id in one.result()]
+
+    ids = meanwhile(removed, everything)
+    session = workers.join()
+    claims = claim_all(session, 300)
+    assert {claim.job.id for claim in claims} == each_once(ids)
+    for claim in claims:
+        session.give_back(claim)
+
+
+def test_what_dead_processes_left_half_made_blocks_nobody_and_is_swept(spool: SpoolQueue, workers: Sessions) -> None:
+    tmp, trash = Path(spool.paths.tmp), Path(spool.paths.trash)
+    (tmp / "1795400000123-01m83kpb1n0007mc6vwgzvtyxa.json").write_bytes(b'{"format":1,"cl')
+    (tmp / "vwgzvtyxa").mkdir()
+    (tmp / "vwgzvtyxa" / "1795400000123-01m83kpb1n0007mc6vwgzvtyxb.json").write_bytes(b"{")
+    (trash / "01m83kpb1n0007mc6vwgzvtyxc" / "inside").mkdir(parents=True)
+    bucket = Path(spool.paths.bucket(9, "now-202601010000"))
+    bucket.mkdir()
+    job = submitted(spool)
+    session = workers.join()
+    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    assert [claim.job.id for claim in claim_all(session, 1)] == [job.id]
+    assert not bucket.exists()
+    assert list(trash.iterdir()) == []
+    assert len(list(tmp.iterdir())) == 3  # who knows whether their writers live: they are too young
+    for path in tmp.iterdir():
+        os.utime(path, (0, 0))
+    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    assert list(tmp.iterdir()) == [trash]
+
+
+# Readers
+
+
+def test_readers_that_look_all_the_time_see_each_job_and_hold_up_nobody(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+) -> None:
+    jobs = [submitted(spool) for _ in range(150)]
+    session, reader = workers.join(), store.open()
+
+    def looked() -> None:
+        counts = reader.counts()
+        assert sum(counts.values()) >= len(jobs) - 7  # it counts one state after the other, and jobs move on meanwhile
+        assert each_once(job.id for job in reader.jobs(Filter())) <= {job.id for job in jobs}
+        assert got(reader, jobs[len(jobs) // 2].id).class_name == "Mail"
+
+    assert meanwhile(looked, lambda: work(session, jobs)) == [job.id for job in jobs]
+
+
+def test_pruning_under_those_who_look_list_and_cancel_meets_no_error(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+) -> None:
+    session, person = workers.join(), store.open()
+    jobs = [submitted(spool) for _ in range(120)]
+
+    def looked() -> None:
+        assert person.counts()[State.FAILED] == 0
+        assert each_once(job.id for job in person.jobs(Filter())) <= {job.id for job in jobs}
+        for job in jobs[::20]:
+            with suppress(SpoolError):  # "moves faster than it can be read"
+                found = person.get(job.id)
+                assert found is None or found.class_name == "Mail"
+        assert person.cancel(jobs[0].id, "ann") in {"cancelled", "requested", "too late", "unknown"}
+
+    def prune_and_work() -> list[str]:
+        ended: list[str] = []
+
+        def all_are_gone() -> bool:
+            for claim in session.claim(7):
+                running = begin(session, claim)
+                while True:
+                    try:
+                        finish(session, claim, Succeeded(), running=running)
+                    except FileNotFoundError:
+                        continue  # its hour went to the trash just now, as no hour does that is not long over
+                    break
+                ended.append(claim.job.id)
+            session.tidy(keep_done=AT_ONCE, keep_failed=AT_ONCE)
+            return sum(person.counts().values()) == 0
+
+        wait_until(all_are_gone)
+        return ended
+
+    ended = meanwhile(looked, prune_and_work)
+    assert each_once(ended) >= {job.id for job in jobs[1:]}
+    assert store.holders() == {}
+
+
+# A runner that outlives its worker
+
+
+def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(spool: SpoolQueue, workers: Sessions) -> None:
+    job = submitted(spool)
+    (wid,) = workers.dead(claim=1, begin=1)["id"]
+    # It hangs in a system call, say: nobody can end it, and its lock says that it is still there.
+    runner = locks.hold_for_life(spool.paths.worker(wid, "r0.lock"))
+    session = workers.join()
+    for _ in range(3):
+        assert recover(session) == []
+        assert got(spool, job.id).state is State.RUNNING
+    log = Path(spool.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8")
+    assert log.count(f"left alone: workers/{wid}") == 1
+    runner.release()
+    (lost,) = recover(session)
+    assert (lost.id, lost.crashes) == (job.id, 1)
+    assert not Path(spool.paths.worker(wid)).exists()
+
+
+@pytest.mark.parametrize("what", ["alive.lock", "everything"])
+def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recovered(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
+    job, session = submitted(spool), workers.join()
+    worker = workers.process(claim=1, begin=1)
+    (wid,) = worker.said()["id"]
+    assert recover(session) == []  # it lives, and from now on we know its lock
+    if what == "everything":
+        shutil.rmtree(spool.paths.worker(wid))
+    else:
+        Path(spool.paths.worker(wid, "alive.lock")).unlink()
+        time.sleep(0.1)  # longer than LOST_PLACE_S, which is no reason to rob a living one
+        assert recover(session) == []
+        assert got(spool, job.id).state is State.RUNNING
+    worker.kill()
+    lost: list[str] = []
+
+    def one_is_lost() -> bool:
+        lost.extend(one.id for one in recover(session))
+        return lost == [job.id]
+
+    wait_until(one_is_lost)
+    wait_until(lambda: recover(session) == [] and not Path(spool.paths.worker(wid)).exists())
+    assert store.holders() == {job.id: [State.QUEUED]}
+
+
+def test_three_recoverers_at_once_charge_each_loss_once(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+) -> None:
+    jobs = [submitted(spool) for _ in range(30)]
+    for _ in range(3):
+        workers.dead(claim=10, begin=5)
+    sessions = [workers.join() for _ in range(3)]
+    start = time.monotonic()
+
+    def recover_until_none_is_left(session: Session) -> list[str]:
+        found: list[str] = []
+        while any(not worker.alive for worker in spool.workers()):
+            assert time.monotonic() - start < 30
+            found += [job.id for job in recover(session, policy=POLICY)]
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [job_id for part in pool.map(recover_until_none_is_left, sessions) for job_id in part]
+    assert len(each_once(found)) == 15
+    assert sum(got(spool, job.id).crashes for job in jobs) == 15
+    assert store.holders() == {job.id: [State.QUEUED] for job in jobs}

@@ -1,0 +1,81 @@
+"""Whenever and however often a worker is asked to stop: it does, and every job ends with what it deserves."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bgjobs.job import State
+from tests.process.conftest import lines, request, wait_for_lines, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.process.conftest import Project, Worker
+
+SHORT, COUNT = 0.001, 60
+
+
+def starting(project: Project, signed: Path) -> Worker:
+    worker = project.start()
+    wait_until(lambda: list(project.spool.glob("workers/*")))
+    return worker
+
+
+def busy(project: Project, signed: Path) -> Worker:
+    worker = project.start(concurrency=2)
+    wait_for_lines(signed, COUNT // 3)
+    return worker
+
+
+def between_attempts(project: Project, signed: Path) -> Worker:
+    worker = project.start(concurrency=2)
+    wait_until(lambda: project.queue.counts()[State.SCHEDULED])
+    return worker
+
+
+def recovering(project: Project, signed: Path) -> Worker:
+    dead = project.start(concurrency=2)
+    wait_for_lines(signed, COUNT // 3)
+    dead.kill()
+    return project.start()
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "times"),
+    [
+        (starting, signal.SIGTERM, 2),
+        (starting, signal.SIGHUP, 1),
+        (busy, signal.SIGTERM, 1),
+        (busy, signal.SIGINT, 2),
+        (busy, signal.SIGHUP, 1),
+        (between_attempts, signal.SIGTERM, 1),
+        (recovering, signal.SIGINT, 2),
+    ],
+)
+def test_whenever_a_worker_is_asked_to_stop_it_does_and_no_job_suffers(
+    project: Project, tmp_path: Path, phase: object, number: int, times: int
+) -> None:
+    signed, tries = tmp_path / "signed", tmp_path / "tries"
+    stubborn = project.queue.submit("Honest", "fail_first", [str(tries), 2], retries=3, retry_delay=0.3)
+    jobs = project.queue.submit_many([request("Honest", "sign", str(signed), SHORT) for _ in range(COUNT)])
+    assert callable(phase)
+    worker = phase(project, signed)
+    for _ in range(times):
+        worker.send(number)
+    # Before it has a place it has nothing to put in order, and ends as any process does.
+    assert worker.ended() in ({0, -number} if phase in {starting, recovering} else {0})
+    assert "Traceback" not in worker.says()
+    project.drain(concurrency=2)
+    assert project.queue.get(stubborn.id).result == 3
+    assert project.queue.get(stubborn.id).attempt == 3
+    runs = lines(signed)
+    for job in jobs:
+        done = project.queue.get(job.id)
+        outcomes = [attempt.outcome for attempt in done.attempts]
+        assert (done.state, outcomes[-1], outcomes.count("succeeded"), done.attempt) == (State.DONE, "succeeded", 1, 1)
+        assert 1 <= runs.count(job.id) <= len(outcomes)  # one that was interrupted may have signed before
+        assert phase is recovering or done.crashes == 0
+    assert phase is starting or project.traces() == []  # a place that nobody had taken yet goes after ten minutes
