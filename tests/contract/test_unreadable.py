@@ -13,6 +13,7 @@ from bgjobs import disk
 from bgjobs.backend import Filter
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
+from bgjobs.spool import cursor
 from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
 
 if TYPE_CHECKING:
@@ -190,3 +191,31 @@ def test_a_group_whose_name_cannot_be_synced_is_withdrawn(
         with pytest.raises(Exception, match="cannot use the spool"):
             spool.submit(jobs)
     assert list(Path(spool.paths.root).rglob("*.json")) == []
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(("step", "passing"), [("move", errno.EROFS), ("move", errno.ENOSPC), ("lstat", errno.EIO)])
+def test_a_passing_error_delays_no_job_beyond_it(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, step: str, passing: int
+) -> None:
+    session = workers.join()
+    job = submitted(spool)
+    bucket = path_of(spool, job).parent
+    real, left = getattr(disk, step), [1]
+
+    def failing(path: str, *args: str) -> Any:
+        if left and path.startswith(str(bucket)):
+            left.pop()
+            raise OSError(passing, os.strerror(passing), path)
+        return real(path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, step, failing)
+        patch.setattr(cursor, "RELIST_S", 3600.0)
+        try:
+            claims = session.claim(1)
+        except OSError:
+            claims = []
+        while not claims:
+            claims = session.claim(1)
+    finish(session, claims[0], Succeeded())
