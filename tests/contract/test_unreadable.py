@@ -14,6 +14,7 @@ from bgjobs.backend import Filter
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
 from bgjobs.spool import cursor
+from bgjobs.spool.locks import ClaimLock
 from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
 
 if TYPE_CHECKING:
@@ -219,3 +220,22 @@ def test_a_passing_error_delays_no_job_beyond_it(
         while not claims:
             claims = session.claim(1)
     finish(session, claims[0], Succeeded())
+
+
+def test_a_claim_lock_that_cannot_be_closed_is_opened_anew(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = ClaimLock(spool.paths.claim_lock)
+    with lock.held(1.0) as is_ours:
+        assert is_ours
+    real = disk.close
+
+    def failing(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "close", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            lock.close()
+    with lock.held(1.0) as is_ours:
+        assert is_ours
+    lock.close()
