@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,7 +53,8 @@ class SpoolSession:
             prune.sweep_tmp(self._paths)
         self._alive = self._enter()
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
-        self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
+        self._new_cursor = partial(Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost)
+        self._cursor = self._new_cursor()
         self._mover = moves.Mover(self._paths, self.id, sync=spool.settings.finish_fsync)
         self._importer = Importer(spool, self.id)
         self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
@@ -116,6 +118,7 @@ class SpoolSession:
                     continue  # another worker was faster, or somebody cancelled it
                 except OSError as error:
                     if error.errno not in files.UNREADABLE:
+                        self._cursor = self._new_cursor()  # the old one would not name this job again for a while
                         raise
                     self._leave_alone(os.path.dirname(source), error)
                     continue  # what lies elsewhere may be ours to move
