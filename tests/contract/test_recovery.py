@@ -84,6 +84,20 @@ def test_a_job_that_a_dead_worker_had_not_begun_returns_uncharged(backend: Backe
     assert [claim.job.id for claim in claim_all(session, 2)] == [jobs[1].id, jobs[0].id]
 
 
+@pytest.mark.parametrize("begun", [0, 1], ids=["not begun", "begun"])
+def test_idle_workers_hear_of_a_job_that_comes_back_from_a_dead_one(
+    backend: Backend, workers: Sessions, begun: int
+) -> None:
+    submitted(backend, 1)
+    workers.dead(claim=1, begin=begun)
+    session, idle = workers.join(), workers.join()
+    session.bell.rang()
+    idle.bell.rang()
+    assert len(recover_all(backend, session)) == begun
+    wait_until(session.bell.rang)
+    wait_until(idle.bell.rang)
+
+
 def test_of_the_jobs_of_a_dead_worker_only_the_begun_ones_are_lost(backend: Backend, workers: Sessions) -> None:
     ids = submitted(backend, 6)
     workers.dead(claim=5, begin=2)

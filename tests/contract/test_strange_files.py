@@ -19,7 +19,7 @@ from bgjobs.events import ERROR_LOG
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import record
 from tests.contract.spooling import corrupt, path_of, plant, reasons, submitted
-from tests.contract.stores import Sessions, SpoolStore, claim_all, finish, got, new_job
+from tests.contract.stores import Sessions, SpoolStore, claim_all, finish, got, new_job, recover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -287,7 +287,8 @@ def test_a_link_in_the_place_of_a_file_of_a_dead_worker_leads_nowhere(
     place.unlink(missing_ok=True)
     place.symlink_to(target)
     session = workers.join()
-    assert list(session.recover()) == []
+    # What that worker said of itself cannot be read: it may have been before the last boot, so the job counts as begun.
+    assert len(recover(session)) == (name == "info")
     if name == "alive.lock":
         # Nobody can say whether that worker lives: its job waits for a person, and is run by nobody else.
         assert got(spool, job.id).state is State.RUNNING

@@ -148,5 +148,5 @@ def until_calm(done: Callable[[], object], *, most: int = 2000) -> None:
     for _ in range(most):
         if done():
             return
-        time.sleep(0.002)
+        time.sleep(0.002)  # between two looks
     raise AssertionError("it did not come to that")

@@ -46,7 +46,7 @@ def doctor(
     spool: options.Spool = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Look whether the spool is in order, and whether disk, locks, clock and room are fit for it.
+    """Look whether the spool is in order, and its disk fit for it.
 
     Exits 1 if something is wrong. What the next worker clears away by itself is named, but is not wrong.
     """

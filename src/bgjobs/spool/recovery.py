@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bgjobs import clock, system
+from bgjobs import clock, disk, system
 from bgjobs.backend import Claim
 from bgjobs.ids import ID, id_ms
 from bgjobs.job import Attempt, State, milliseconds, moment
@@ -74,6 +74,8 @@ class Recovery:
         by = self._wish(wid, job_id)
         if by is not None:
             self._spool.cancel(job_id, by)
+        # An idle worker, perhaps this one itself, would otherwise find it only when it looks on its own.
+        disk.ring(self._paths.doorbell)
 
     def _mover(self, wid: str) -> moves.Mover:
         """Return a mover in the dead worker's name: should we die half-way, the next recoverer finds events of its."""

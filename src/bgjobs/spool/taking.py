@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bgjobs import clock
@@ -37,7 +38,8 @@ class Taker:
         self._selection = selection
         self._mover = mover
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
-        self._cursor = Cursor(self._paths, min_priority=selection.min_priority, age_boost=age_boost)
+        self._new_cursor = partial(Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost)
+        self._cursor = self._new_cursor()
         self._taken: list[str] = []  # claimed, but not looked into yet
         self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
@@ -95,6 +97,7 @@ class Taker:
             return False  # another worker was faster, or somebody cancelled it
         except OSError as error:
             if error.errno not in files.UNREADABLE:
+                self._cursor = self._new_cursor()  # the old one would not name this job again for a while
                 raise
             self._leave_alone(os.path.dirname(source), error)
             return False  # what lies elsewhere may be ours to move

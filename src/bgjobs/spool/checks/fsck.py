@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
 PAUSES_S: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
-IMPORT_NAME = re.compile(rf"in\.{ID_PATTERN}\.json", re.ASCII)  # a file from incoming/ on its way in: not yet a job
-IMPORT = (-1, -1, "")
+IMPORT = (-1, -1, "")  # a file from incoming/ on its way in: not yet a job
 ANY_ID = re.compile(rf"{ID_PATTERN}(?=\.json)", re.ASCII)
 
 Subject = Callable[[], Iterable[Finding]]
@@ -188,7 +187,7 @@ def _worker(name: str) -> str | None:
 
 
 def _claimed_or_import(name: str) -> tuple[int, int, str] | None:
-    return IMPORT if IMPORT_NAME.fullmatch(name) else layout.parse_claimed(name)
+    return IMPORT if layout.IMPORTED_NAME.fullmatch(name) else layout.parse_claimed(name)
 
 
 def _strange(path: str, *, can_go: bool = False) -> Iterator[Finding]:
