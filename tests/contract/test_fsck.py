@@ -598,7 +598,7 @@ def test_leftovers_block_nothing_and_are_cleared_away(spool: SpoolQueue, workers
     (claim,) = claim_all(session, 1)
     assert claim.job.id == job.id
     finish(session, claim, Succeeded())
-    session.tidy(keep_done=FAR, keep_failed=FAR)
+    sum(session.tidy(keep_done=FAR, keep_failed=FAR))
     assert fsck.check(spool.paths) == []
 
 

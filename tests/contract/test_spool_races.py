@@ -183,14 +183,14 @@ def test_what_dead_processes_left_half_made_blocks_nobody_and_is_swept(spool: Sp
     bucket.mkdir()
     job = submitted(spool)
     session = workers.join()
-    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    sum(session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30)))
     assert [claim.job.id for claim in claim_all(session, 1)] == [job.id]
     assert not bucket.exists()
     assert list(trash.iterdir()) == []
     assert len(list(tmp.iterdir())) == 3  # who knows whether their writers live: they are too young
     for path in tmp.iterdir():
         os.utime(path, (0, 0))
-    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    sum(session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30)))
     assert list(tmp.iterdir()) == [trash]
 
 
@@ -240,7 +240,7 @@ def test_pruning_under_those_who_look_list_and_cancel_meets_no_error(
                         continue  # its hour went to the trash just now, as no hour does that is not long over
                     break
                 ended.append(claim.job.id)
-            session.tidy(keep_done=AT_ONCE, keep_failed=AT_ONCE)
+            sum(session.tidy(keep_done=AT_ONCE, keep_failed=AT_ONCE))
             return sum(person.counts().values()) == 0
 
         wait_until(all_are_gone)

@@ -198,7 +198,7 @@ class Afterwards:
         def is_clear() -> bool:
             self.world.recover(session)
             session.claim(1)
-            session.tidy(keep_done=FOR_EVER, keep_failed=FOR_EVER)
+            sum(session.tidy(keep_done=FOR_EVER, keep_failed=FOR_EVER))
             return self._left_by(session) == []
 
         try:

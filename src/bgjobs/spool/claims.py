@@ -179,8 +179,8 @@ class SpoolSession:
         """Make jobs of the files in `incoming/`, some at a time; return how many."""
         return self._importer.run(policy_of)
 
-    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
-        """Delete ended jobs older than this, and leftovers of crashes; return how many jobs went."""
+    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> Iterator[int]:
+        """Delete ended jobs older than this, and leftovers of crashes, in short steps; give how many jobs each took."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
 
     def mend(self) -> list[str]:

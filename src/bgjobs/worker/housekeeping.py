@@ -13,7 +13,7 @@ from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bgjobs.backend import Session
     from bgjobs.job import Job
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TIDY_EVERY_S = 600.0
 FIRST_TIDY_S = 30.0
+SLICE_S, PAUSE_S = 0.02, 0.2
 LOOK_EVERY_S = 1.0
 
 
@@ -56,17 +57,26 @@ def _policy(queue: Queue, class_name: str, method: str) -> Policy:
 
 
 class Tidying:
-    """Deletes old jobs now and then."""
+    """Deletes old jobs now and then, a little at a time: what the worker is there for goes on meanwhile."""
 
     def __init__(self) -> None:
         """Wait a little first: a worker that has just started has better things to do."""
         self._next = time.monotonic() + FIRST_TIDY_S
+        self._steps: Iterator[int] | None = None
 
     def check(self, session: Session, configured: Settings) -> None:
-        """Tidy up when it is time."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + TIDY_EVERY_S
-            session.tidy(keep_done=configured.keep_done, keep_failed=configured.keep_failed)
+        """Tidy up when it is time, or go on with it, but only for a moment."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        steps = self._steps
+        if steps is None:
+            steps = session.tidy(keep_done=configured.keep_done, keep_failed=configured.keep_failed)
+        self._steps, self._next = None, now + TIDY_EVERY_S  # so also when a step fails
+        for _ in steps:
+            if time.monotonic() - now >= SLICE_S:
+                self._steps, self._next = steps, now + PAUSE_S
+                return
 
 
 class Watch:

@@ -29,7 +29,8 @@ def repair(queue: Queue) -> list[str]:
         count = _recover_all(session, queue)
         done = [f"ended {count} lost {'attempt' if count == 1 else 'attempts'} of dead workers"] if count else []
         done += session.mend()
-        session.tidy(keep_done=queue.settings.keep_done, keep_failed=queue.settings.keep_failed)
+        for _ in session.tidy(keep_done=queue.settings.keep_done, keep_failed=queue.settings.keep_failed):
+            pass
     finally:
         session.leave()
     return done
