@@ -177,10 +177,11 @@ def test_a_worker_claims_while_it_tidies(spool: SpoolQueue, session: Session, mo
     for name in ("FIRST_TIDY_S", "SLICE_S", "PAUSE_S"):
         monkeypatch.setattr(housekeeping, name, 0.0)
     tidying = housekeeping.Tidying()
-    tidying.check(session, spool.settings)
+    for _ in range(3_000):  # that takes a few steps for each file: to count, to throw away, to remove
+        tidying.check(session, spool.settings)
     assert in_trash(spool) == 2_000
     assert [claim.job.id for claim in session.claim(2)] == [job.id]
-    for _ in range(3_000):  # a step or two for each file
+    for _ in range(4_000):
         tidying.check(session, spool.settings)
     assert 0 < in_trash(spool) < 2_000
     for _ in range(3_000):

@@ -65,12 +65,15 @@ def delete(paths: Layout, place: Place) -> bool:
 
 
 def _prune_hours(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> Iterator[int]:
-    """Throw away the hours that lie before the moment as a whole, each in one step; give how many jobs each had."""
+    """Throw away the hours that lie before the moment as a whole, each by one rename; give how many jobs each had."""
     last = layout.hour(before)
     for hour in files.names(paths.ended(state)):
         if layout.HOUR_NAME.fullmatch(hour) and hour < last:
             directory = os.path.join(paths.ended(state), hour)
-            jobs = sum(1 for _ in _jobs_in(files.names(directory)))
+            jobs = 0
+            for _ in _jobs_in(files.each_name(directory)):
+                jobs += 1
+                yield 0
             if dry_run or _throw_away(directory, os.path.join(paths.trash, new_id())):
                 yield jobs
 
@@ -142,7 +145,7 @@ def _empty_trash(paths: Layout) -> Iterator[None]:
             yield
             continue
         if not name.startswith(FROM_CORRUPT):
-            yield from _remove_outputs(paths, _jobs_in(files.names(path)))
+            yield from _remove_outputs(paths, _jobs_in(files.each_name(path)))
         yield from _remove_tree(path)
 
 
@@ -159,10 +162,14 @@ def _remove_outputs(paths: Layout, ids: Iterable[str]) -> Iterator[None]:
         yield
     for hour, gone in hours.items():
         directory = os.path.join(paths.outputs, hour)
-        for name in files.names(directory):
+        printed = []
+        for name in files.each_name(directory):
             if name.partition(".")[0] in gone:
-                files.remove(os.path.join(directory, name))
-                yield
+                printed.append(name)
+            yield
+        for name in printed:
+            files.remove(os.path.join(directory, name))
+            yield
         files.remove_directory(directory)
         yield
 
@@ -187,8 +194,7 @@ def _sweep(paths: Layout) -> Iterator[None]:
 
 def _remove_tree(path: str) -> Iterator[None]:
     with suppress(FileNotFoundError):  # somebody else removes it too
-        for _ in files.remove_tree(path):
-            yield
+        yield from files.remove_tree(path)
 
 
 def _exhaust(steps: Iterable[None]) -> None:
