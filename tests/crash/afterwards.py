@@ -11,7 +11,7 @@ from bgjobs import system
 from bgjobs.job import State
 from bgjobs.spool.checks import fsck
 from tests.crash import oracle
-from tests.crash.operations import drain
+from tests.crash.doing import drain
 from tests.crash.world import set_clock, until_calm
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Afterwards:
                 assert job is not None
                 cancelled, answer = job.state is State.CANCELLED, fact["answer"]
                 ended_before = any(
-                    other["what"] == "stored" and other["ids"] == fact["ids"] and other["state"] != "cancelled"
+                    other["what"] == "stored" and other["ids"] == fact["ids"] and other["state"] in {"done", "failed"}
                     for other in self._told
                 )
                 self._expect(
