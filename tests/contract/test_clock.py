@@ -19,8 +19,6 @@ from bgjobs.lifecycle import Policy
 from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, each_once, got, new_job, recover_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bgjobs.backend import Claim, Session
     from bgjobs.job import Outcome
     from bgjobs.spool.spool_queue import SpoolQueue
@@ -36,23 +34,6 @@ CLOCKS = {
 }
 HOURLY = Policy(retry_delay=HOUR, backoff="fixed", max_retry_delay=2 * HOUR, max_crashes=3)
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 class Clock:

@@ -32,16 +32,6 @@ MEMORY = Path("/dev/shm")
 LOCAL = DiskFacts(kind="ext4", network=False, volatile=False, journal=True, mounts_below=())
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
 def found(spool: SpoolQueue) -> dict[str, Finding]:
     """Return what is found beside what this machine's own disk is to blame for."""
     return {

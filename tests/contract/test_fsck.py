@@ -52,23 +52,6 @@ sys.stdin.read()  # until it is killed
 """
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
-
-
 def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
     job = new_job(delay=delay, priority=priority)
     spool.submit([job])

@@ -31,16 +31,6 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
 def session(store: SpoolStore) -> Iterator[Session]:
     sessions = Sessions(store)
     yield sessions.join()

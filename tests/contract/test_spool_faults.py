@@ -41,7 +41,7 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from bgjobs.backend import Session
     from bgjobs.job import Outcome
@@ -49,23 +49,6 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs and links
 quickly = pytest.mark.timeout(30)
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
 BROKEN = OSError(errno.EIO, "Input/output error")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:

@@ -37,7 +37,7 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from filelock import FileLock
 
@@ -46,23 +46,6 @@ if TYPE_CHECKING:
     from bgjobs.spool.spool_queue import SpoolQueue
 
 AT_ONCE = timedelta(hours=-3)  # kept no longer than until three hours ahead: also what has just ended is pruned
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 def work(session: Session, jobs: list[Job]) -> list[str]:
