@@ -66,6 +66,12 @@ def message(text: str) -> None:
     assert len(text) <= LONGEST_MESSAGE, text
 
 
+def plain(text: str) -> None:
+    """Check a text that was read as a number, a length or a moment: but for space around it, it is plain ASCII."""
+    assert text.strip().isascii(), text
+    assert text.strip().isprintable(), text
+
+
 def place(text: str) -> None:
     """Check that an error begins with the line that it is about."""
     assert re.match(r"line [1-9][0-9]*: .", text), text
