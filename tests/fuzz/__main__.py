@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from tests.fuzz import CORPUS, TARGETS
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 4096
-MOST_SECONDS_FOR_ONE = 10
+MOST_SECONDS_FOR_ONE = 60
 LAST_LINES = 40
 
 
@@ -90,7 +91,11 @@ def _minimise(name: str, place: Path, found: Path, work: Path) -> None:
     """Keep as few inputs as cover what the old and the new ones cover together; the seeds always stay."""
     merged = place / "merged"
     merged.mkdir()
-    _child(name, work, "-merge=1", f"-max_len={MOST_BYTES}", str(merged), str(CORPUS / name), str(found))
+    status, output = _child(
+        name, work, "-merge=1", f"-max_len={MOST_BYTES}", str(merged), str(CORPUS / name), str(found)
+    )
+    if status or not list(merged.iterdir()):
+        raise RuntimeError(f"the corpus cannot be minimised:\n{output}")
     kept = {path.read_bytes() for path in CORPUS.joinpath(name).glob("seed-*")}
     for path in CORPUS.joinpath(name).iterdir():
         if not path.name.startswith("seed-"):
@@ -102,8 +107,12 @@ def _minimise(name: str, place: Path, found: Path, work: Path) -> None:
 
 def _child(name: str, work: Path, *arguments: str) -> tuple[int, str]:
     """Run one target under libFuzzer in a process of its own, which it ends as it likes."""
+    again = work.with_name("again")
+    command = [sys.executable, "-m", "tests.fuzz.child", str(again), name, str(work)]
+    again.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
+    again.chmod(0o700)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.child", name, str(work), *arguments],
+        [*command, *arguments],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

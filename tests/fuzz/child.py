@@ -1,4 +1,7 @@
-"""One target under libFuzzer: `python -m tests.fuzz.child TARGET WORK [libFuzzer's options]`. It never returns."""
+"""One target under libFuzzer: `python -m tests.fuzz.child AGAIN TARGET WORK [options of libFuzzer]`. It never returns.
+
+AGAIN is a program that starts this one again: libFuzzer does so to merge.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from pathlib import Path
 
 import atheris
 
-_, NAME, WORK, *OPTIONS = sys.argv
+_, AGAIN, NAME, WORK, *OPTIONS = sys.argv
 
 with atheris.instrument_imports(include=["bgjobs", "tomllib"]):
     target = import_module(f"tests.fuzz.{NAME}").Target(Path(WORK))
 
-atheris.Setup([sys.argv[0], *OPTIONS], target, enable_python_coverage=True)
+atheris.Setup([AGAIN, *OPTIONS], target, enable_python_coverage=True)
 atheris.Fuzz()

@@ -21,7 +21,7 @@ from tests.fuzz import checks
 ID = "01k5q3v9zdf4gahbjcmkdnpeqf"
 POLICY = Policy(priority=7, retries=2)
 FEW = 300  # files, before the spool is begun anew
-SOON = 10.0
+SOON = 30.0
 WORDS = (
     *("x.json\n", ".x.json\n", '{"format":1,"class":"Mail","method":"send"', '"args":[', '"kwargs":{', '"text":true'),
     *('"priority":', '"not_before":', '"retries":', '"retry_delay":1e-9', '"timeout":1e-9', '"tags":["'),
