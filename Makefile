@@ -2,6 +2,7 @@
 #
 #   make test ARGS='-k priority -x'      hand options on to pytest (or to the benchmarks)
 #   make soak SECONDS=600                for ten minutes; ARGS='--seed 7' makes the same choices again
+#   make fuzz ARGS='line --minimise'     one of the five alone; what covers more is kept in tests/fuzz/corpus
 #   make test PYTHON=python3.13          choose the Python; `make clean` first if .venv has another
 
 SHELL := /bin/sh
@@ -30,7 +31,7 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package crash soak powercut fix bench clean
+.PHONY: help demo test check format lint types imports cover package crash soak powercut fuzz fix bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -75,6 +76,9 @@ crash: $(WITH)test ## kill whoever writes to the spool at each step, let each st
 
 soak: $(WITH)test ## kill, stop and mislead bgjobs for SECONDS (60), then prove that no job was lost and none overlapped
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS) </dev/null
+
+fuzz: $(WITH)fuzz ## feed what reads strangers' files with bytes, each of five for SECONDS (60)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS) </dev/null
 
 fix: $(WITH)dev ## repair what can be repaired: lint, then format
 	$(BIN)/ruff check --fix-only .

@@ -113,7 +113,8 @@ def _time(text: str) -> time:
     return time.fromisoformat(text)
 
 
-def _datetime(text: str) -> datetime:
+def datetime_of(text: str) -> datetime:
+    """Return the moment that an ISO 8601 text stands for, local without a zone. Raises ValueError."""
     if not _ISO_DATETIME.fullmatch(text):
         raise ValueError
     moment = datetime.fromisoformat(text)
@@ -157,7 +158,7 @@ PARSERS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
     "decimal": (_decimal, "a number such as 19.90"),
     "bool": (_bool, "true or false"),
     "date": (_date, "a date such as 2026-12-01"),
-    "datetime": (_datetime, "a moment such as 2026-12-01T09:00 or 2026-12-01T09:00Z"),
+    "datetime": (datetime_of, "a moment such as 2026-12-01T09:00 or 2026-12-01T09:00Z"),
     "time": (_time, "a time such as 09:00"),
     "timedelta": (_timedelta, "a length of time such as 90s, 5m, 2h, 1d or PT5M"),
     "path": (_path, "a path"),

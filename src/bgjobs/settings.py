@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "allowed_jobs.toml"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
-SIZE = re.compile(r"([0-9]{1,12})\s*(B|KiB|MiB|GiB)?", re.ASCII)
+SIZE = re.compile(r"([0-9]{1,12}) *(B|KiB|MiB|GiB)?", re.ASCII)
 UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 FEWEST_FILES = 100  # as `min_free`, for files: with less room than that no new job is taken
 MOST_RETRIES = 1_000_000

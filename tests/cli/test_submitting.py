@@ -164,6 +164,14 @@ def test_nothing_from_outside_reaches_the_terminal_raw(bgjobs: Bgjobs) -> None:
     assert "\u202e" not in result.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there a command line is text")
+def test_an_option_of_bytes_that_are_no_text_is_refused_in_json_too(bgjobs: Bgjobs) -> None:
+    result = bgjobs("submit", "Work", "echo", "--\udcff", "--json")
+    assert result.returncode == 2
+    assert error(result)["code"] == "usage"
+    assert "\\udcff" in error(result)["message"]
+
+
 def test_without_an_allowlist_nothing_can_be_submitted(bgjobs: Bgjobs, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

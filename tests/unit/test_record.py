@@ -359,6 +359,7 @@ def test_an_unknown_field_is_corrupt(field: str) -> None:
         ("retry_delay", 1e300),
         ("timeout", 0),
         ("timeout", -0.5),
+        ("timeout", 4e-7),  # would be read as zero
         ("timeout", 1e300),
         ("class", ""),
         ("class", "../Shop"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from bgjobs import durations
+from bgjobs import conversions, durations
 from bgjobs.errors import UsageError
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -13,7 +13,7 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 def parse(text: str, what: str) -> datetime:
     """Return the moment that an ISO 8601 text stands for; without a zone it is local."""
     try:
-        return datetime.fromisoformat(text.strip()).astimezone()
+        return conversions.datetime_of(text.strip()).astimezone()
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             f"bad {what} {text[:40]!r}",

@@ -102,7 +102,12 @@ def note(text: str) -> None:
 def error(found: BgjobsError, *, as_json: bool) -> None:
     """Print an error as one line on stderr."""
     if as_json:
-        shown: dict[str, Any] = {"code": found.code, "message": found.message, "hint": found.hint}
+        # Words of a command line may hold bytes that are no text, as half pairs, and a message may repeat them.
+        shown: dict[str, Any] = {
+            "code": found.code,
+            "message": found.message.encode(errors="backslashreplace").decode(),
+            "hint": found.hint.encode(errors="backslashreplace").decode(),
+        }
         print(_ascii(msgspec.json.encode({"error": shown}).decode()), file=sys.stderr, flush=True)
     else:
         note(str(found))

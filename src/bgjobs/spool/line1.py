@@ -14,6 +14,7 @@ from bgjobs.settings import MOST_RETRIES, NAME
 
 FORMAT = 1
 MOST_LINE_1 = 1024 * 1024
+SHORTEST_S = 0.000_001  # shorter ones would become zero, which is no timeout
 
 
 class CorruptError(Exception):
@@ -111,7 +112,7 @@ def _check_values(spec: Line1) -> None:
         "submitted_at": 0 <= spec.submitted_at <= LATEST_MS,
         "retries": 0 <= spec.retries <= MOST_RETRIES,
         "retry_delay": spec.retry_delay is None or 0 <= spec.retry_delay <= LATEST_MS / 1000,
-        "timeout": spec.timeout is None or 0 < spec.timeout <= LATEST_MS / 1000,
+        "timeout": spec.timeout is None or SHORTEST_S <= spec.timeout <= LATEST_MS / 1000,
         "tags": all(TAG.fullmatch(tag) for tag in spec.tags),
         "retry_of": spec.retry_of is None or ID.fullmatch(spec.retry_of),
     }
