@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bgjobs import __version__, clock, lifecycle, system
 from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import BgjobsError, ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
+from bgjobs.events import sanitized
 from bgjobs.job import Interrupted
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.hearing import Hearing
@@ -369,6 +370,6 @@ class Worker:
         if self._options.quiet or sys.stderr is None:
             return
         try:
-            print(f"bgjobs: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
+            print(f"bgjobs: {sanitized(text)}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
         except OSError:
             pass  # a full disk, a terminal that was closed: no reason to leave the jobs alone
