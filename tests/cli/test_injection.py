@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-termi
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\n[2026-11-23] Class: Forged\u202e\u2028\x9b31m\x85[red]here[/foo]\ud800"
 PLAIN = HOSTILE.replace("\ud800", "")
 SHOWN = "[red]here[/foo]"
-FORBIDDEN = set("\x07\r\u202e\u2028\x9b\x85") | {"\x1b]", "\x1b[2J", "\nForged"}
+FORBIDDEN = set("\x07\r\u202e\u2028\x9b\x85") | {"\x1b]", "\x1b[2J", "\n[2026-11-23]"}
 COMMANDS = {
     "status": ["status"],
     "status of a job": ["status", "{failed}"],
@@ -105,7 +105,7 @@ def is_harmless(shown: str) -> list[str]:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_shown_on_a_terminal_is_harmless(hostile: Finished, name: str) -> None:
     _, shown = on_terminal(words(hostile, name), cwd=hostile.root, env=environment(hostile.root.parent), columns=400)
-    text = shown.replace("\r\n", "\n").replace("\r\x1b[2K", "")  # the terminal's own line ends, and a bar drawn anew
+    text = shown.replace("\r\n", "\n").replace("\r\x1b[", "\x1b[")  # the terminal's own line ends, and a bar drawn anew
     assert is_harmless(text) == []
     assert "Traceback (most" not in text or name == "status of a job"
     assert "internal error" not in text
