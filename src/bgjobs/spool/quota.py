@@ -1,6 +1,6 @@
 """Refuse new jobs when too many wait already, without counting them for each submission.
 
-A count is good for a second, or for a hundred times as long as it took, at most a minute. One that took long is left in
+A count is good for a second, or for a hundred times as long as it took, at most a minute. That of many jobs is left in
 a file, for the processes that submit only one job each. So counting costs little, and the limit is passed by at most
 what other processes submit meanwhile. Nobody is refused for a count that is older than a second.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FRESH_MS = 1000
 TIMES_ITS_COST = 100
 OLDEST_MS = 60_000
-LONG_MS = 5  # a count that took so long is worth a file
+MANY = 10_000  # counting so many takes as long as submitting one, and is worth a file
 
 
 class Count(Struct, frozen=True):
@@ -85,7 +85,7 @@ class Quota:
         start = time.perf_counter()
         jobs = lookup.count_pending(self._paths)
         count = Count(clock.now_ms(), jobs, round(1000 * (time.perf_counter() - start)))
-        if count.took_ms >= LONG_MS:
+        if count.jobs >= MANY:
             self._note(count)
         return count
 
