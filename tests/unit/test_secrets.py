@@ -70,7 +70,12 @@ WRITTEN: list[Callable[[str], str]] = [
 @given(NAMES, st.sampled_from(WRITTEN))
 def test_a_secret_text_is_found_however_it_is_written(secret: str, write: Callable[[str], str]) -> None:
     told = Secrets([secret]).mask(write(f"XYZ{secret}XYZ"))
-    assert told == write("XYZ***XYZ")
+    assert _unquoted(told) == _unquoted(write("XYZ***XYZ"))
+
+
+def _unquoted(text: str) -> str:
+    """Leave out what depends on the quotes that are in the secret."""
+    return text.translate(dict.fromkeys(map(ord, "'\"\\")))
 
 
 @given(st.recursive(NAMES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5))
