@@ -66,14 +66,15 @@ def convert(
     """
     name = getattr(function, "__name__", "the method")
     try:
-        signature = _signature_of(function)
+        signature = signature_of(function)
     except (TypeError, ValueError):
         raise BadArgumentsError(f"{name} does not say what it takes", hint="write it as a plain method") from None
     call = _Call(name, signature, secret)
     return call.fitted(args, kwargs, partial(kinds.when_loaded, function) if text else None)
 
 
-def _signature_of(function: Callable[..., object]) -> inspect.Signature:
+def signature_of(function: Callable[..., object]) -> inspect.Signature:
+    """Return what a bound method or function takes. Raises TypeError or ValueError where it does not say."""
     # The bound method is new for each job, the function in it is not: reading a signature takes longer than most jobs.
     if isinstance(function, MethodType):
         return _signature_when_bound(function.__func__)
@@ -176,7 +177,8 @@ class _Call(Struct, frozen=True):
             shown = part
             if part.annotation is not Parameter.empty:
                 shown = shown.replace(annotation=Default(_annotation_text(part)))
-            if part.default is not Parameter.empty and not isinstance(part.default, Default):
+            is_shown = isinstance(part.default, Default) and part.name not in self.secret
+            if part.default is not Parameter.empty and not is_shown:
                 shown = shown.replace(default=Default("..."))
             parameters.append(shown)
         return f"{self.name}{inspect.Signature(parameters)}"[:LONGEST_HINT]

@@ -55,7 +55,7 @@ class CurrentJob:
         for number in (done, total):
             if number is not None and not -math.inf < number < math.inf:
                 raise ValueError(f"progress is not a finite number: {number}")
-        self._report(Progress(done=done, total=total, message=str(message)[:200]))
+        self._report(Progress(done=done, total=total, message=str(message)))
 
 
 _current: CurrentJob | None = None

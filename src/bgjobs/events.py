@@ -22,6 +22,7 @@ STATUS_LOG = "background_jobs.log"
 ERROR_LOG = "background_jobs_errors.log"
 MOST_RESULT = 200
 MOST_MESSAGE = 1000
+NOT_SHOWN = "(not shown: a secret argument is in the result)"
 WORD = re.compile(r"[A-Za-z0-9_.-]{0,100}", re.ASCII)
 PLAIN = re.compile(r"[ -~]*", re.ASCII)
 
@@ -73,8 +74,9 @@ class Log:
     def ended(self, before: Job, job: Job, outcome: Outcome, now: datetime) -> None:
         """An attempt of `before` ended so, and `job` is what became of it."""
         match outcome:
-            case Succeeded(result, note):
-                self._status(before, "SUCCESS", now, note or bytes(result).decode("utf-8", "replace"), cut=MOST_RESULT)
+            case Succeeded(result, note, holds_secret):
+                shown = NOT_SHOWN if holds_secret else bytes(result).decode("utf-8", "replace")
+                self._status(before, "SUCCESS", now, note or shown, cut=MOST_RESULT)
             case Cancelled(by):
                 self._status(before, "CANCELLED", now, f"cancelled by {by}" if by else "cancelled")
             case Interrupted():
@@ -143,7 +145,7 @@ class Log:
             file.append("".join(lines).encode())
         except OSError as error:
             if not self.dropped:
-                _complain(f"bgjobs: cannot write {file.path}: {error.strerror}: jobs go on without it\n")
+                _complain(f"bgjobs: cannot write {sanitized(file.path)}: {error.strerror}: jobs go on without it\n")
             self.dropped += len(lines)
 
 

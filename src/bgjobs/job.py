@@ -62,10 +62,14 @@ class Progress(Struct, frozen=True):
 
 
 class Succeeded(Struct, frozen=True, tag=True):
-    """The method returned. `result` is the returned value as JSON; `note` says what was lost of it."""
+    """The method returned. `result` is the returned value as JSON; `note` says what was lost of it.
+
+    `holds_secret` tells that a secret argument is in the result, which is then not shown.
+    """
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     note: str = ""
+    holds_secret: bool = False
 
 
 class Raised(Struct, frozen=True, tag=True):
@@ -183,9 +187,12 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def to_json(self, *, hide: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the job as the command line shows it: RFC 3339 UTC times, seconds, no secret values."""
-        from bgjobs.secrets import masked  # noqa: PLC0415 - only views need it
+        from bgjobs import secrets  # noqa: PLC0415 - only views need it
 
-        args, kwargs = masked(self.args, self.kwargs, hide)
+        args, kwargs = secrets.masked(self.args, self.kwargs, hide)
+        result = self.result
+        if hide and result is not None:
+            result = secrets.Secrets(secrets.values(self.args, self.kwargs, hide)).mask_json(result)
         return {
             "id": self.id,
             "class": self.class_name,
@@ -205,7 +212,7 @@ class Job(Struct, frozen=True, kw_only=True):
             "submitted_by": self.submitted_by,
             "worker": self.worker or None,
             "tags": list(self.tags),
-            "result": self.result,
+            "result": result,
             "error": _error_json(self.error),
             "progress": msgspec.to_builtins(self.progress),
             "attempts": [_attempt_json(attempt) for attempt in self.attempts],

@@ -27,6 +27,7 @@ SIZE = re.compile(r"([0-9]{1,12}) *(B|KiB|MiB|GiB)?", re.ASCII)
 UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 FEWEST_FILES = 100  # as `min_free`, for files: with less room than that no new job is taken
 MOST_RETRIES = 1_000_000
+MOST_QUEUED = 999_999_999
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -44,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     durability: str = "full"
     finish_fsync: bool = False
     min_free: int = 16 * 1024 * 1024
+    max_queued: int = 1_000_000
     keep_done: timedelta = timedelta(days=7)
     keep_failed: timedelta = timedelta(days=30)
     age_boost: timedelta = timedelta(0)
@@ -198,7 +200,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if not value or key == "spool":
             continue
         raw: Any = [part.strip() for part in value.split(",")] if check in {_names, _strings} else value
-        if check is _count and re.fullmatch(r"[0-9]{1,9}", value):
+        if check in {_count, _queue_length} and re.fullmatch(r"[0-9]{1,9}", value):
             raw = int(value)
         if check is _flag and value in {"true", "false"}:
             raw = value == "true"
@@ -253,6 +255,12 @@ def _count(value: object) -> int:
     return value
 
 
+def _queue_length(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_QUEUED:
+        raise ValueError(f"must be a whole number from 0 to {MOST_QUEUED}")
+    return value
+
+
 def _priority(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("must be 0 to 9, or low, normal, medium, high")
@@ -304,6 +312,7 @@ GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
     "durability": _one_of("full", "os"),
     "finish_fsync": _flag,
     "min_free": _size,
+    "max_queued": _queue_length,
     "keep_done": _positive_duration,
     "keep_failed": _positive_duration,
     "log_dir": _text,

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bgjobs import lineage, sources
 from bgjobs.errors import NoSuchTargetError
-from bgjobs.secrets import ALL
+from bgjobs.secrets import hidden
 from bgjobs.sources import OpaqueError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 LITERALS: Final = frozenset({"typing.Literal", "typing_extensions.Literal"})
 VALUES: Final = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
 PROPERTIES: Final = frozenset({"builtins.property", "functools.cached_property"})
-VARIADIC: Final = frozenset({Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD})
 
 
 class Unreadable(Struct, frozen=True):
@@ -68,10 +67,7 @@ class Signature(Struct, frozen=True):
 
     def hidden(self, secret: frozenset[str]) -> frozenset[str]:
         """Return which arguments of a call are secret, given the names of secret parameters, as `masked` takes it."""
-        places = list(self.inspect_signature.parameters.values())
-        if any(part.name in secret and part.kind in VARIADIC for part in places):
-            return ALL  # whatever such a parameter collects has no name or place of its own
-        return secret | {f"#{place}" for place, part in enumerate(places) if part.name in secret}
+        return hidden(self.inspect_signature.parameters.values(), secret)
 
 
 def read(module: str, owner: str | None, method: str, import_paths: Sequence[str]) -> Signature | Unreadable:

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, json
 from msgspec.structs import replace
 
-from bgjobs import disk, settings
+from bgjobs import clock, disk, settings
 from bgjobs.errors import SpoolError, SyncFailedError
 from bgjobs.events import Log
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import record
+from bgjobs.spool import lookup, quota, record
 from bgjobs.spool.spool_queue import SpoolQueue
 from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, finish, got, new_job, recover_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bgjobs.spool.layout import Layout
 
 LONG = Raised(JobError(type="OSError", message="no " * 2000, traceback="deep\n" * 20_000), ("OSError", "Exception"))
 AT_ONCE = Policy(retry_delay=timedelta(0), max_crashes=3)
@@ -71,6 +73,94 @@ def test_a_person_can_do_without_that(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(disk, "free_space", room(0, 0))
     spool.submit([new_job()])
     assert spool.counts()[State.QUEUED] == 1
+
+
+# A queue that is long
+
+
+def test_more_jobs_than_max_queued_are_refused_until_some_have_gone(tmp_path: Path) -> None:
+    spool = spool_with(tmp_path, "max_queued = 3")
+    spool.submit([new_job(), new_job()])
+    later = new_job(delay=timedelta(hours=1))
+    with pytest.raises(SpoolError, match="full: 2 jobs wait, and max_queued is 3") as refusal:
+        spool.submit([new_job(), later])
+    assert refusal.value.code == "queue-full"
+    spool.submit([later])
+    with pytest.raises(SpoolError, match="is full"):
+        spool.submit([new_job()])
+    assert sum(spool.counts().values()) == 3
+    spool.cancel(later.id, "ann@web1")
+    _forget_counts(spool)
+    spool.submit([new_job()])
+
+
+def test_a_queue_without_a_limit_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = spool_with(tmp_path, "max_queued = 0")
+
+    def count(_: object) -> int:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr(lookup, "count_pending", count)
+    spool.submit([new_job()])
+
+
+def test_a_queue_is_not_counted_for_each_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = spool_with(tmp_path)
+    counted = []
+    count = lookup.count_pending
+
+    def counting(paths: Layout) -> int:
+        counted.append(paths)
+        return count(paths)
+
+    monkeypatch.setattr(lookup, "count_pending", counting)
+    now = clock.now_ms()
+    monkeypatch.setattr(clock, "now_ms", lambda: now)
+    for _ in range(100):
+        spool.submit([new_job()])
+    assert len(counted) == 1
+
+
+def test_a_count_of_many_jobs_serves_other_processes_until_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ms()
+    monkeypatch.setattr(quota, "MANY", 1)
+    monkeypatch.setattr(clock, "now_ms", lambda: now)
+    spool_with(tmp_path, "max_queued = 2").submit([new_job()])
+    spool_with(tmp_path, "max_queued = 2").submit([new_job()])
+    assert (tmp_path / "spool" / "queued").exists()
+    spool_with(tmp_path, "max_queued = 2").submit([new_job()])  # the count says one: this is the slack
+    now += quota.FRESH_MS + 1
+    with pytest.raises(SpoolError, match="full: 3 jobs wait"):
+        spool_with(tmp_path, "max_queued = 2").submit([new_job()])
+
+
+def test_nobody_is_refused_for_an_old_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = spool_with(tmp_path, "max_queued = 2")
+    now = clock.now_ms()
+    monkeypatch.setattr(clock, "now_ms", lambda: now)
+    old = quota.Count(at_ms=now - 2 * quota.FRESH_MS, jobs=2, took_ms=quota.FRESH_MS)
+    Path(spool.paths.queued).write_bytes(json.encode(old))
+    spool.submit([new_job()])
+    assert spool.counts()[State.QUEUED] == 1
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"", b"{", b'{"at_ms":9e99}', b"[]", *(b'{"at_ms":%d,"jobs":0,"took_ms":99999999}' % at for at in (0, 10**14))],
+)
+def test_a_count_that_cannot_be_is_counted_anew(tmp_path: Path, note: bytes) -> None:
+    spool = spool_with(tmp_path, "max_queued = 1")
+    Path(spool.paths.queued).write_bytes(note)
+    spool.submit([new_job()])
+    with pytest.raises(SpoolError, match="full: 1 jobs wait"):
+        spool.submit([new_job()])
+
+
+def _forget_counts(spool: SpoolQueue) -> None:
+    """Let a second pass for the quota."""
+    spool._quota = quota.Quota(spool.paths, spool.settings.max_queued)
 
 
 # A job that is tried very often

@@ -283,3 +283,14 @@ def test_logs_that_cannot_be_written_are_only_a_remark(spool: SpoolQueue, tmp_pa
     expected = set() if system.is_elevated() else {"logs-closed"}  # root may write everywhere
     assert set(findings) == expected
     assert not any(finding.wrong for finding in findings.values())
+
+
+def test_many_files_in_corrupt_are_a_warning(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitness, "MANY_CORRUPT", 3)
+    for name in ("a.json", "b.json", "a.json.reason", "b.json.reason"):
+        Path(spool.paths.corrupt, name).touch(mode=0o600)
+    assert found(spool) == {}
+    Path(spool.paths.corrupt, "c.json").touch(mode=0o600)
+    finding = only(spool, "many-corrupt")
+    assert "holds 3 files" in finding.message
+    assert not finding.serious

@@ -21,7 +21,7 @@ from bgjobs import disk
 from bgjobs.backend import Unfinished
 from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import incoming, layout
+from bgjobs.spool import incoming, layout, quota
 from tests.contract.stores import (
     FAR,
     Sessions,
@@ -602,6 +602,28 @@ def test_what_cannot_be_published_waits_named_once_while_others_go_on(
         assert not is_done(spool)
     import_all(spool, session)
     assert sorted(job.priority for job in stored(spool)) == [2, 2, 2, 8]
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_files_wait_while_the_queue_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota, "FRESH_MS", 0)
+    (tmp_path / "allowed_jobs.toml").write_text("[bgjobs]\nmax_queued = 2\n", "utf-8")
+    store = SpoolStore(str(tmp_path))
+    spool, workers = store.open(), Sessions(store)
+    try:
+        session = workers.join()
+        spool.submit([new_job(), new_job()])
+        hand_in(spool)
+        assert import_jobs(session) == 0
+        assert not is_done(spool)
+        assert spool.counts()[State.QUEUED] == 2
+        log = Path(spool.settings.log_dir, "background_jobs_errors.log").read_text("utf-8")
+        assert log.count("is full: 2 jobs wait") == 1
+        for job_id in spool.ids(""):
+            spool.cancel(job_id, "ann@web1")
+        assert import_all(spool, session) == 1
+    finally:
+        workers.close()
 
 
 def test_a_worker_that_leaves_puts_back_what_it_could_not_import(

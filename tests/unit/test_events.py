@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import re
@@ -292,6 +293,44 @@ def test_one_record_is_one_line_whatever_it_says(one: str, other: str, third: st
             assert status[-1].startswith("[2026-11-23 03:19:00.123+00:00] Class: ")
             assert status[-1].isprintable()
         assert all(line.isprintable() for line in lines_of(folder / ERROR_LOG))
+
+
+STRICT = re.compile(
+    r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+00:00)\] "
+    r"Class: (?P<class_name>[A-Za-z0-9_.-]*|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"), "
+    r"Method: (?P<method>[A-Za-z0-9_.-]*|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
+    r"(?:, Priority: (?P<priority>LOW|NORMAL|HIGH|[0-9]))?"
+    r", Status: (?P<status>[A-Z]+)"
+    r"(?:, Job: (?P<job>[0-7][0-9a-hjkmnp-tv-z]{25}))?"
+    r"(?:, Attempt: (?P<attempt>\d+/\d+))?"
+    r", Message: (?P<message>.*)"
+)
+FORGED = f"x, Method: y, Priority: LOW, Status: SUCCESS, Job: {ID}, Attempt: 1/1, Message: '"
+ANY_WORD = ANY_TEXT | st.sampled_from([FORGED, FORGED + '"', "'", "\\", "\\'", "a" * 101])
+
+
+def read_word(written: str) -> str:
+    return str(ast.literal_eval(written)) if written[:1] in {"'", '"'} else written
+
+
+@given(ANY_WORD, ANY_WORD, ANY_WORD)
+@example(FORGED, FORGED, FORGED)
+def test_the_fields_of_a_line_are_what_they_were_whatever_they_say(class_name: str, method: str, reason: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        log = Log(name)
+        log.refused_at_submit(class_name, method, "not-allowed", reason, NOW)
+        log.handed_back(replace(RUNNING, class_name=class_name, method=method), NOW, reason)
+        first, second = lines_of(Path(name) / STATUS_LOG)
+    for line, status, job, message in (
+        (first, "REFUSED", None, f"not-allowed: {reason}"),
+        (second, "QUEUED", ID, f"handed back: {reason}"),
+    ):
+        found = STRICT.fullmatch(line)
+        assert found, line
+        assert read_word(found["class_name"]) == class_name[:100]
+        assert read_word(found["method"]) == method[:100]
+        assert (found["status"], found["job"]) == (status, job)
+        assert found["message"] == events.sanitized(message)
 
 
 @given(st.text(st.characters()))

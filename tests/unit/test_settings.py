@@ -102,6 +102,7 @@ age_boost = "30m"
 durability = "os"
 finish_fsync = true
 min_free = "1GiB"
+max_queued = 5000000
 keep_done = "1h"
 keep_failed = "2d"
 pass_env = ["SHOP_URL"]
@@ -122,7 +123,7 @@ pass_env = ["SHOP_URL"]
         fail_on=("shop.Declined",),
     )
     assert (found.age_boost, found.durability) == (timedelta(minutes=30), "os")
-    assert (found.finish_fsync, found.min_free) == (True, 1024**3)
+    assert (found.finish_fsync, found.min_free, found.max_queued) == (True, 1024**3, 5_000_000)
     assert (found.keep_done, found.keep_failed) == (timedelta(hours=1), timedelta(days=2))
     assert found.pass_env == ("SHOP_URL",)
 
@@ -174,7 +175,8 @@ WRONG = [
         for key in ("retries", "max_crashes")
         for value in ("-1", "true", "1.0", '"many"', "1000001", "[1]")
     ),
-    *((key, '"3"') for key in ("retries", "max_crashes")),  # text is a wrong type in the file
+    *(("max_queued", value) for value in ("-1", "true", "1.0", '"many"', "1000000000", "[1]")),
+    *((key, '"3"') for key in ("retries", "max_crashes", "max_queued")),  # text is a wrong type in the file
     *(("backoff", value) for value in ('"none"', "1", '"Fixed"', "true", '["fixed"]')),
     *(("durability", value) for value in ('"none"', "true", '"Full"')),
     *(

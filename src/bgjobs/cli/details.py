@@ -34,7 +34,7 @@ def of_job(job: Job, hide: frozenset[str], now: datetime) -> Iterator[Line]:
     if job.progress is not None and not job.state.ended:
         yield _line("progress", progress(job.progress))
     if job.result_json is not None:
-        yield _line("result", bytes(job.result_json).decode("utf-8", "replace"))
+        yield _line("result", _result(job, hide))
     if job.error is not None:
         yield _line("error", why(job.error), "red")
     yield _line("attempts", f"{job.charged} of {job.retries + 1}" + (f", {job.crashes} lost" if job.crashes else ""))
@@ -92,6 +92,12 @@ def _arguments(job: Job, hide: frozenset[str]) -> str:
     args, kwargs = masked(job.args, job.kwargs, hide)
     by_name = [f"{name}={_json(value)}" for name, value in kwargs.items()]
     return ", ".join([*map(_json, args), *by_name]) or "none"
+
+
+def _result(job: Job, hide: frozenset[str]) -> str:
+    if hide:
+        return _json(job.to_json(hide=hide)["result"])
+    return bytes(job.result_json or b"").decode("utf-8", "replace")
 
 
 def _json(value: object) -> str:

@@ -44,7 +44,7 @@ def run(
 def _told(job: Job, outcome: Outcome, *, as_json: bool) -> int:
     """Print what came of it, and return the exit status."""
     match outcome:
-        case Succeeded(result, note):
+        case Succeeded(result, note, _):
             if note:
                 output.note(f"{job.name}: {note}")
             if as_json or bytes(result) != b"null":

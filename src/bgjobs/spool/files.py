@@ -162,12 +162,17 @@ def move_into(source: str, target: str) -> None:
             return
 
 
+def replace(source: str, target: str) -> None:
+    """Move a small file of ours in place of an older one, in one step."""
+    disk.replace(source, target)
+
+
 def replace_content(path: str, data: bytes) -> None:
     """Give a small file of ours new content in one step; not durable, for what may be lost."""
     fresh = f"{path}.new"
     remove(fresh)
     create(fresh, data, sync=False)
-    disk.replace(fresh, path)
+    replace(fresh, path)
 
 
 def remove(path: str) -> None:

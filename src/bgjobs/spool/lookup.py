@@ -199,6 +199,15 @@ def counts(paths: Layout, now_ms: int) -> dict[State, int]:
     return found
 
 
+def count_pending(paths: Layout) -> int:
+    """Count the jobs that wait for their turn or their moment. What cannot be looked into counts for nothing."""
+    jobs = 0
+    for priority in range(10):
+        for bucket in _names(paths.priority(priority)):
+            jobs += len(_names(paths.bucket(priority, bucket)))
+    return jobs
+
+
 def _due(bucket: str, names: list[str], now_ms: int) -> int:
     start_ms = layout.bucket_start_ms(bucket)
     if start_ms is None or start_ms > now_ms:

@@ -26,6 +26,7 @@ from bgjobs.spool import lookup, prune, setup
 from bgjobs.spool.control import Control
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.publish import Publisher
+from bgjobs.spool.quota import Quota
 from bgjobs.spool.reading import Reader
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class SpoolQueue:
         self.settings = settings
         self.durable = settings.durability == "full"
         self._publisher: Publisher | None = None
+        self._quota = Quota(self.paths, settings.max_queued)
         self._reader = Reader(self.paths)
         self._control = Control(self.paths, log, self._reader.read)
         try:
@@ -62,12 +64,17 @@ class SpoolQueue:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
         self._check_room()
+        try:
+            self._quota.refuse_beyond(len(jobs))
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
         if self._publisher is None:
             self._publisher = Publisher(self.paths, durable=self.durable)
         try:
             self._publisher.publish(jobs)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
+        self._quota.add(len(jobs))
 
     def _check_room(self) -> None:
         """Refuse new jobs while there is still room for what becomes of those that are there."""

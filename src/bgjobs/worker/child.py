@@ -25,11 +25,13 @@ from bgjobs.spool import files
 from bgjobs.spool.line1 import CorruptError, check_depth
 from bgjobs.worker import messages
 from bgjobs.worker.capture import Capture
+from bgjobs.worker.discretion import Discretion
 from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 from bgjobs.worker.traces import Traces
 
 MOST_RESULT = 1024 * 1024
 MOST_RESULT_DEPTH = 100
+MOST_PROGRESS = 200  # letters of its message
 PROGRESS_EVERY = 0.1
 
 
@@ -50,6 +52,7 @@ class Runner:
         self._in_user_code = False
         self._interrupt = system.install_interrupt(self._raise_if_asked)
         self._capture: Capture | None = None
+        self._discretion: Discretion
         self._last_progress = 0.0
 
     def serve(self) -> None:
@@ -196,18 +199,19 @@ class Runner:
 
     def _attempt(self, job: Run) -> Outcome:
         self._stopped = None
+        self._discretion = discretion = Discretion(job)
         set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
         try:
             try:
                 # From here on a Stop raises: importing the job's module is user code as well.
                 self._in_user_code = True
                 self._raise_if_asked()
-                return _call(job)
+                return _call(job, discretion)
             finally:
                 self._in_user_code = False
         except BaseException as error:  # noqa: BLE001 - whatever user code raises ends the attempt, not the runner
             # A Stop that arrives in the inner `finally` ends up here too: it raises only once, and only in there.
-            return ending(error)
+            return ending(error, discretion)
         finally:
             if os.getpid() != self._pid:
                 os._exit(1)  # the method forked, and this is the child: it must not go on as if it were the runner
@@ -219,7 +223,8 @@ class Runner:
         done = progress.total is not None and progress.done >= progress.total
         if self._running is not None and (done or now - self._last_progress >= PROGRESS_EVERY):
             self._last_progress = now
-            self._say(Progressed(self._running, progress))
+            message = self._discretion.text(progress.message)[:MOST_PROGRESS]
+            self._say(Progressed(self._running, Progress(progress.done, progress.total, message)))
 
     def _say(self, message: messages.FromRunner) -> None:
         with self._write_lock:
@@ -230,29 +235,31 @@ class Runner:
                 os._exit(LOST_CONTACT)
 
 
-def _call(job: Run) -> Outcome:
+def _call(job: Run, discretion: Discretion) -> Outcome:
     import_module(job.module)  # what this raises is an attempt that failed, whatever its type
     try:
         function = resolve(job.module, job.owner, job.method)
         if job.look_only:
             return Succeeded()
+        discretion.learn(function)
         args, kwargs = convert(function, job.args, job.kwargs, text=job.text, secret=job.secret)
     except (NoSuchTargetError, BadArgumentsError) as error:
-        return Refused(JobError(type=error.code, message=str(error)))
+        return Refused(JobError(type=error.code, message=discretion.text(str(error))))
+    discretion.learn_converted(args, kwargs)
     returned = function(*args, **kwargs)
     if isinstance(returned, CoroutineType):
         import asyncio  # noqa: PLC0415 - most jobs need no event loop
 
         returned = asyncio.run(returned)
-    return succeeded(returned)
+    return discretion.result(succeeded(returned, discretion))
 
 
-def succeeded(returned: object) -> Succeeded:
+def succeeded(returned: object, discretion: Discretion) -> Succeeded:
     """Return the outcome for a returned value. One that JSON cannot hold is dropped with a note: the job is done."""
     try:
         data = msgspec.json.encode(returned)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        return Succeeded(note=f"result dropped: not JSON: {str(error)[:100]}")
+        return Succeeded(note=f"result dropped: not JSON: {discretion.text(str(error))[:100]}")
     if len(data) > MOST_RESULT:
         return Succeeded(note=f"result dropped: {len(data)} bytes, more than {MOST_RESULT}")
     try:
@@ -262,15 +269,16 @@ def succeeded(returned: object) -> Succeeded:
     return Succeeded(msgspec.Raw(data))
 
 
-def ending(error: BaseException) -> Outcome:
+def ending(error: BaseException, discretion: Discretion) -> Outcome:
     """Return the outcome for what user code raised. Only text crosses back to the worker."""
+    described = _described(error, discretion)
     match error:
         case Retry(delay=delay):
-            return Raised(_described(error), lineage(error), retry_in=_capped(delay), asked=True)
+            return Raised(described, lineage(error), retry_in=_capped(delay), asked=True)
         case Fail():
-            return Raised(_described(error), lineage(error), final=True)
+            return Raised(described, lineage(error), final=True)
         case _:
-            return Raised(_described(error), lineage(error))
+            return Raised(described, lineage(error))
 
 
 def _capped(delay: timedelta | None) -> timedelta | None:
@@ -285,26 +293,30 @@ def lineage(error: BaseException) -> tuple[str, ...]:
     )
 
 
-def _described(error: BaseException) -> JobError:
-    return JobError(type=lineage(error)[0], message=_message(error), traceback=_traceback(error))
+def _described(error: BaseException, discretion: Discretion) -> JobError:
+    return JobError(
+        type=discretion.text(lineage(error)[0]),
+        message=_message(error, discretion),
+        traceback=_traceback(error, discretion),
+    )
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException, discretion: Discretion) -> str:
     try:
         if isinstance(error, SystemExit):
-            return _utf8(f"the method called sys.exit({error.code!r})"[:4096])
-        return _utf8(str(error)[:4096])
+            return _utf8(discretion.text(f"the method called sys.exit({error.code!r})")[:4096])
+        return _utf8(discretion.text(str(error))[:4096])
     except BaseException:  # noqa: BLE001 - __str__ is user code too
         return "(its message cannot be shown)"
 
 
-def _traceback(error: BaseException) -> str:
+def _traceback(error: BaseException, discretion: Discretion) -> str:
     """Format the traceback without our own frames."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") in {__name__, "bgjobs.resolve"}:
         trace = trace.tb_next
     try:
-        return _utf8("".join(traceback.format_exception(type(error), error, trace))[-65_536:])
+        return _utf8(discretion.text("".join(traceback.format_exception(type(error), error, trace)))[-65_536:])
     except BaseException:  # noqa: BLE001 - formatting calls user code (__str__, __repr__)
         return ""
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bgjobs import system
+from bgjobs.events import sanitized
 
 if TYPE_CHECKING:
     from bgjobs.queue import Queue
@@ -23,7 +24,7 @@ class Voice:
         if self._quiet or sys.stderr is None:
             return
         try:
-            print(f"bgjobs: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
+            print(f"bgjobs: {sanitized(text)}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
         except OSError:
             pass  # a full disk, a terminal that was closed: no reason to leave the jobs alone
 

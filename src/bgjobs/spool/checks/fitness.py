@@ -26,6 +26,7 @@ OF_OTHERS = ("logs", "cache")  # nothing is renamed into these: they may be moun
 LITTLE = 4  # times the room below which no new job is taken
 LEAST_BYTES = 1024 * 1024  # where that is set to nothing
 SKEW_MS = 2000
+MANY_CORRUPT = 1000
 
 
 def refuse_unfit(paths: Layout) -> None:
@@ -53,6 +54,7 @@ def look(paths: Layout, settings: Settings) -> Fitness:
     findings += _tried(paths, facts)
     findings += _clock_against_ends(paths)
     findings += _logs(settings.log_dir)
+    findings += _many_corrupt(paths)
     return Fitness(facts=facts, findings=findings)
 
 
@@ -159,6 +161,14 @@ def _logs(directory: str) -> Iterator[Finding]:
     if files.exists(directory) and not os.access(directory, os.W_OK | os.X_OK):
         message = "cannot be written: jobs run, but nothing is logged; give it to the user that runs bgjobs"
         yield Finding(code="logs-closed", message=message, path=directory)
+
+
+def _many_corrupt(paths: Layout) -> Iterator[Finding]:
+    """Warn of what no worker deletes: somebody must look at it."""
+    count = sum(not name.endswith(".reason") for name in files.names(paths.corrupt))
+    if count >= MANY_CORRUPT:
+        message = f"holds {count} files: see why, then `bgjobs prune --state corrupt --older 1d`"
+        yield Finding(code="many-corrupt", message=message, path=paths.corrupt)
 
 
 def _trouble(code: str, path: str, error: OSError) -> Finding:
