@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, clock, lifecycle, settings, system
+from bgjobs import __version__, audit, clock, lifecycle, settings, system
 from bgjobs.allowlist import Allowlist
 from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import BgjobsError
@@ -127,6 +127,7 @@ class Watch:
         try:
             fresh = settings.load(config=self._queue.settings.config, spool=self._queue.settings.spool)
             allowlist = Allowlist(fresh)
+            audit.refuse(fresh, allowlist)
         except BgjobsError as error:
             self._say(f"the changed allowlist is not taken over: {error}")
             return False
