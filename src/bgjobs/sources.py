@@ -10,7 +10,6 @@ import threading
 import warnings
 from functools import lru_cache
 from importlib.machinery import PathFinder, SourceFileLoader
-from importlib.util import cache_from_source
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import Struct
@@ -77,6 +76,8 @@ def trail(module: str, import_paths: Sequence[str]) -> Iterator[str]:
 
 def _cached(path: str) -> Iterator[str]:
     """Go through the directory with the compiled module, and its file: Python runs that in place of the source."""
+    from importlib.util import cache_from_source  # noqa: PLC0415 - submit reads sources too, and needs no cache
+
     if path.endswith(".py") and sys.implementation.cache_tag is not None:
         compiled = cache_from_source(path)
         yield os.path.dirname(compiled)
