@@ -56,7 +56,7 @@ def of_another_class(job: Job) -> bytes:
 
 def before_it_is_opened(monkeypatch: pytest.MonkeyPatch, job: Job, place: str, act: Callable[[Path], object]) -> None:
     """Do something to a job's file, once, after it was found in `place` and before it is opened there."""
-    open_read, done = disk.open_read, []
+    open_read, done = disk.open_read, list[str]()
 
     def opened(path: str) -> int:
         if job.id in path and f"/{place}/" in path and not done:
@@ -114,7 +114,12 @@ def test_what_is_put_in_the_place_of_a_running_jobs_file_gets_no_line(
     (claim,) = claim_all(session, 1)
     path = path_of(spool, job)
     path.unlink()
-    {"a link": lambda: path.symlink_to(precious), "a FIFO": lambda: os.mkfifo(path), "a directory": path.mkdir}[kind]()
+    if kind == "a link":
+        path.symlink_to(precious)
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
     with pytest.raises(OSError, match=r"symbolic link|not a plain file|[Ii]s a directory|No such device"):
         finish(session, claim, Succeeded())
     assert precious.read_bytes() == PRECIOUS
@@ -165,9 +170,9 @@ def test_another_user_can_neither_read_nor_change_nor_add_anything(seen: Path) -
         lambda: (root / "doorbell").write_bytes(b""),
         (root / "VERSION").unlink,
         (root / "new").mkdir,
-        *(lambda place=place: list(place.iterdir()) for place in places),  # type: ignore[misc]  # a default binds it
-        *(lambda place=place: (place / "x.json").write_bytes(b"{}") for place in places),  # type: ignore[misc]  # as above
-        *(lambda place=place: (place / "x.json").symlink_to("/") for place in places),  # type: ignore[misc]  # as above
+        *(lambda place=place: list(place.iterdir()) for place in places),
+        *(lambda place=place: (place / "x.json").write_bytes(b"{}") for place in places),
+        *(lambda place=place: (place / "x.json").symlink_to("/") for place in places),
     ]
     for act in tries:
         assert as_nobody(act) == "stopped"

@@ -169,12 +169,13 @@ def _primary_group() -> int | None:
 
 
 def _has_access_list(path: str) -> bool:
-    if sys.platform != "linux":
-        return False  # on macOS an access list is apart from the mode, and is not looked at
-    try:
-        return bool(os.getxattr(path, "system.posix_acl_access"))
-    except OSError:
-        return False
+    if sys.platform == "darwin":
+        return False  # there an access list is apart from the mode, and is not looked at
+    else:  # noqa: RET505 - without it the type checker finds the rest unreachable on macOS
+        try:
+            return bool(os.getxattr(path, "system.posix_acl_access"))
+        except OSError:
+            return False
 
 
 def _name_of(uid: int) -> str:
