@@ -130,7 +130,7 @@ def weakness(path: str, state: os.stat_result) -> tuple[str, str, str] | None:
     umask 002 all of a person's files are so.
     """
     if not is_trusted(state.st_uid):
-        cure = f"chown it to {user()} or root, or run bgjobs as its owner"
+        cure = f"chown it to {user()}, or use one of your own"
         return f"belongs to user {_name_of(state.st_uid)}, who could change what runs", cure, "not-ours"
     if state.st_mode & stat.S_IWOTH:
         return "can be changed by every user", f"chmod o-w {path}", "open-to-others"
