@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bgjobs import system
-from tests.cli.commands import ALLOWED, WORK, Bgjobs, error, objects
+from tests.cli.commands import (
+    ALLOWED,
+    PATIENCE_S,
+    WORK,
+    Bgjobs,
+    Result,
+    environment,
+    error,
+    make_project,
+    objects,
+    open_queue,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from bgjobs import Queue
 
@@ -139,8 +155,6 @@ def test_a_worker_refuses_a_spool_that_others_can_write_to(
 
 @pytest.mark.skipif(not system.is_elevated(), reason="only root can give files to others")
 def test_an_allowlist_of_another_user_is_refused(bgjobs: Bgjobs, project: Path) -> None:
-    import os  # noqa: PLC0415 - Windows has no chown
-
     os.chown(project / "allowed_jobs.toml", 65534, -1)
     result = bgjobs("submit", "--json", "Work", "echo", "x")
     assert (result.returncode, result.stdout) == (1, "")
@@ -155,3 +169,94 @@ def test_a_project_made_with_umask_002_works(bgjobs: Bgjobs, project: Path, mark
     assert bgjobs("worker", "--drain").returncode == 0
     assert queue.get(job.id).state == "done"
     assert bgjobs("check").returncode == 0
+
+
+def test_a_worker_that_runs_as_root_says_so_and_runs(bgjobs: Bgjobs, marking: Path) -> None:
+    result = bgjobs("worker", "--drain")
+    assert result.returncode == 0
+    assert ("running as root: so do all jobs" in result.stderr) == system.is_elevated()
+
+
+# Another user, for real
+
+
+@pytest.fixture
+def seen() -> Iterator[Path]:
+    """Return a folder that other users may enter, unlike those of the other tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+# Loaded before it becomes another user, who may not be able to read where Python is installed.
+AS_NOBODY = """
+import difflib, json, os, pkgutil, sys, bgjobs
+for found in pkgutil.walk_packages(bgjobs.__path__, "bgjobs."):
+    if not found.name.endswith("__main__") and not {"windows", "darwin"} & set(found.name.replace("_", ".").split(".")):
+        __import__(found.name)
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+from bgjobs.cli.app import run
+sys.exit(run(json.loads(sys.argv[1])))
+"""
+
+
+def as_nobody(*argv: str, cwd: Path) -> Result:
+    """Run a command line as another user."""
+    if not system.is_elevated():
+        pytest.skip("only root can act as another user")
+    return subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, json.dumps(argv)],
+        cwd=cwd,
+        env=environment(cwd),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["submit", "Work", "echo", "x"], ["list"], ["status"], ["cancel", "--all"], ["logs"]],
+    ids=lambda argv: argv[0],
+)
+@pytest.mark.parametrize("whose", ["our", "their own"])
+def test_another_user_can_do_nothing_with_our_spool(seen: Path, argv: list[str], whose: str) -> None:
+    project = make_project(seen / "project")
+    queue = open_queue(project)
+    job = queue.submit("Work", "login", ["ann"], {"password": "hunter2"})
+    theirs = make_project(seen / "theirs")
+    for path in (theirs, *theirs.iterdir()):
+        os.chown(path, 65534, 65534)
+    named = ["--spool", str(project / "spool")] if whose == "their own" else []
+    result = as_nobody(*argv, *named, cwd=theirs if named else project)
+    assert result.returncode == 1, result
+    assert result.stderr.count("\n") == 1
+    assert "Permission denied" in result.stderr
+    assert (job.id in result.stdout + result.stderr, "hunter2" in result.stdout + result.stderr) == (False, False)
+    assert queue.get(job.id).state == "queued"
+    assert len(list(queue.jobs())) == 1
+
+
+@pytest.mark.skipif(not system.is_elevated(), reason="only root can give files to others")
+def test_an_allowlist_that_another_user_left_in_a_directory_above_is_not_taken_for_ours(seen: Path) -> None:
+    here = seen / "shared" / "mine"
+    here.mkdir(parents=True)
+    here.parent.chmod(0o1777)
+    (here.parent / "allowed_jobs.toml").write_text(ALLOWED, encoding="utf-8")
+    os.chown(here.parent / "allowed_jobs.toml", 65534, -1)
+    result = subprocess.run(
+        [sys.executable, "-m", "bgjobs", "submit", "--json", "Work", "echo", "x"],
+        cwd=here,
+        env=environment(here),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert error(result)["code"] == "not-ours"
+    assert {path.name for path in here.parent.iterdir()} == {"allowed_jobs.toml", "mine"}
