@@ -13,32 +13,17 @@ from bgjobs import disk
 from bgjobs.backend import Filter
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
+from bgjobs.spool import cursor
+from bgjobs.spool.locks import ClaimLock
 from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from bgjobs.backend import Session
     from bgjobs.spool.spool_queue import SpoolQueue
 
 LOOKS = ("listdir", "lstat", "open_read", "scandir", "stat")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 @pytest.fixture(params=[errno.EACCES, errno.EIO])
@@ -190,3 +175,50 @@ def test_a_group_whose_name_cannot_be_synced_is_withdrawn(
         with pytest.raises(Exception, match="cannot use the spool"):
             spool.submit(jobs)
     assert list(Path(spool.paths.root).rglob("*.json")) == []
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(("step", "passing"), [("move", errno.EROFS), ("move", errno.ENOSPC), ("lstat", errno.EIO)])
+def test_a_passing_error_delays_no_job_beyond_it(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, step: str, passing: int
+) -> None:
+    session = workers.join()
+    job = submitted(spool)
+    bucket = path_of(spool, job).parent
+    real, left = getattr(disk, step), [1]
+
+    def failing(path: str, *args: str) -> Any:
+        if left and path.startswith(str(bucket)):
+            left.pop()
+            raise OSError(passing, os.strerror(passing), path)
+        return real(path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, step, failing)
+        patch.setattr(cursor, "RELIST_S", 3600.0)
+        try:
+            claims = session.claim(1)
+        except OSError:
+            claims = []
+        while not claims:
+            claims = session.claim(1)
+    finish(session, claims[0], Succeeded())
+
+
+def test_a_claim_lock_that_cannot_be_closed_is_opened_anew(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = ClaimLock(spool.paths.claim_lock)
+    with lock.held(1.0) as is_ours:
+        assert is_ours
+    real = disk.close
+
+    def failing(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "close", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            lock.close()
+    with lock.held(1.0) as is_ours:
+        assert is_ours
+    lock.close()

@@ -32,7 +32,7 @@ UNFAILING = ("ring",)  # promises never to fail
 # What the system may answer, and to which steps.
 ANSWERS: dict[int, tuple[str, ...]] = {
     errno.ENOSPC: (*GROWS, *SYNCS, "close", "move", "write"),
-    errno.EDQUOT: (*GROWS, "close", "write"),
+    errno.EDQUOT: ("close", "mkdir", "open_new", "write"),
     errno.EIO: (*OPENED, *CHANGES, *LOOKS, *SYNCS, "close", "free_space"),
     errno.EROFS: (*CHANGES, "open_append", "open_create_append", "open_new"),
     errno.EACCES: (*OPENED, *LISTS, "lstat", "makedirs", "mkdir", "move", "replace", "rmdir", "stat", "unlink"),

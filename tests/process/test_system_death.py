@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import psutil
 import pytest
 
 from bgjobs import system
+from bgjobs.worker.messages import Setup
+from bgjobs.worker.runners import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +29,8 @@ ENVIRONMENT = system.base_environment(os.environ) | {"PYTHONPATH": str(Path(syst
 WORKER = """
 import os, sys, time
 from bgjobs import system
+from bgjobs.worker.messages import Setup
+from bgjobs.worker.runners import Runner
 child = system.start_child([sys.executable, "-c", sys.argv[1]], env=dict(os.environ), cwd=None)
 text = b""
 while text.count(b"\\n") < int(sys.argv[2]):
@@ -37,6 +42,8 @@ while True:
 START = """
 import os, subprocess, sys, time
 from bgjobs import system
+from bgjobs.worker.messages import Setup
+from bgjobs.worker.runners import Runner
 system.die_with_parent()
 assert "BGJOBS_DEATH_FD" not in os.environ
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.DEVNULL)
@@ -49,6 +56,8 @@ CLOSES_ALL = START.replace("os.write(1,", "os.closerange(3, 1000); os.write(1,")
 LATE = """
 import os, time
 from bgjobs import system
+from bgjobs.worker.messages import Setup
+from bgjobs.worker.runners import Runner
 parent = os.getppid()
 os.write(1, b"%d\\n" % os.getpid())
 while os.getppid() == parent:
@@ -145,3 +154,15 @@ def test_a_process_that_no_worker_started_is_not_touched() -> None:
     code = "from bgjobs import system; system.die_with_parent(); print('alive')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert done.stdout.strip() == "alive"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stopping a process is POSIX")
+def test_a_runner_that_has_not_begun_is_never_stopped_on_its_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(number))
+    runner = Runner(0, Setup(import_paths=(), cwd="/"), ENVIRONMENT)
+    (child,) = psutil.Process().children()
+    runner.retire()
+    # Had we been killed right after a SIGSTOP, before it was tied to us, it would have stayed for ever.
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert signal.SIGSTOP not in sent

@@ -84,9 +84,9 @@ def _what_runs(queue: Queue) -> Iterator[Finding]:
 
 
 def _repaired(queue: Queue) -> list[str]:
-    from bgjobs.worker import housekeeping  # noqa: PLC0415 - only the repair takes a worker's place
+    from bgjobs.worker import repairing  # noqa: PLC0415 - only the repair takes a worker's place
 
-    return housekeeping.repair(queue)
+    return repairing.repair(queue)
 
 
 def _printable(finding: Finding) -> Finding:

@@ -140,6 +140,7 @@ class Shelf:
             if self._listing.stale():
                 self._look()
         except OSError as error:
+            self._listing = Listing(self._path)  # it may have failed after the listing, which then has told nothing
             self.unreadable[self._path] = allowed(error)
         for bucket in list(self.buckets.values()):
             if bucket.opens(now_ms):

@@ -67,9 +67,9 @@ class ClaimLock:
 
     def close(self) -> None:
         """Close the descriptor."""
-        if self._descriptor is not None:
-            disk.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None  # it is gone even if closing it fails
+        if descriptor is not None:
+            disk.close(descriptor)
 
     def _opened(self) -> int:
         # Somebody may have deleted or replaced the file: a lock on the old one would exclude nobody.

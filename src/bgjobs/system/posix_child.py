@@ -44,6 +44,10 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def kill(self) -> None:
+        """Kill the process alone: for one that has started nothing."""
+        self._process.kill()
+
     def kill_tree(self) -> None:
         """Kill the process and all that descends from it; if it ended before, what it left in its session."""
         kill_leftover(self.pid, self._birth)

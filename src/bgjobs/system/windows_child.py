@@ -36,6 +36,10 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def kill(self) -> None:
+        """Kill the process alone: for one that has started nothing."""
+        self._job.terminate()
+
     def kill_tree(self) -> None:
         """Kill the process and all that descends from it, however it was started."""
         self._job.terminate()

@@ -192,7 +192,15 @@ class Runner:
     def kill(self) -> None:
         """Kill it with its whole process tree."""
         self.spent = self._killed = True
-        self._child.kill_tree()
+        self._end_tree()
+
+    def _end_tree(self) -> None:
+        if self.ready is None:
+            # It has run no job, so it has no tree. To end a tree the root is stopped first; stopped before it has tied
+            # itself to us, it would stay for ever if we died right then.
+            self._child.kill()
+        else:
+            self._child.kill_tree()
 
     def deadline(self) -> float:
         """Return the monotonic moment at which `check` has something to do."""
@@ -269,7 +277,7 @@ class Runner:
         self.spent = True  # no job may be given to it any more, while what becomes of the last ones is stored
         reports = self._last_words()
         status = self._child.wait(DYING_S)
-        self._child.kill_tree()
+        self._end_tree()
         self._child.wait(DYING_S)
         self._child.close()
         held, self.held = self.held, deque()
@@ -285,7 +293,7 @@ class Runner:
     def retire(self) -> None:
         """End an idle runner, and whatever its jobs left running."""
         self.spent = True
-        self._child.kill_tree()
+        self._end_tree()
         self._child.wait(DYING_S)
         self._child.close()
 
