@@ -289,5 +289,8 @@ class Backend(Protocol):
     def fitness(self) -> Fitness:
         """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
 
+    def open_to_others(self) -> list[Finding]:
+        """Return where other users could change what is stored. A worker refuses to work there."""
+
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
-        """Take a place as a worker."""
+        """Take a place as a worker. Raises SpoolError."""

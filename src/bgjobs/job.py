@@ -18,6 +18,7 @@ HIGHEST_PRIORITY = 9
 LATEST_MS = 9_999_999_999_999  # in the year 2286: the last moment with 13 digits
 MOST_ARGUMENTS = 256 * 1024
 MOST_DEPTH = 32
+MOST_TAGS = 32
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 

@@ -52,9 +52,12 @@ class Queue:
         self.log = Log(configured.log_dir, beside=os.path.join(configured.spool, "VERSION"))
 
     @classmethod
-    def open(cls, *, config: str | None = None, spool: str | None = None) -> Self:
-        """Open the queue of the project here: the allowlist in this directory or above it, or the one named."""
-        return cls(settings.load(config=config, spool=spool))
+    def open(cls, *, config: str | None = None, spool: str | None = None, strict: bool = True) -> Self:
+        """Open the queue of the project here: the allowlist in this directory or above it, or the one named.
+
+        An allowlist that other users could have written is refused, unless `strict` is false: to look for mistakes.
+        """
+        return cls(settings.load(config=config, spool=spool, strict=strict))
 
     @property
     def backend(self) -> Backend:

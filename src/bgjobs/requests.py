@@ -18,6 +18,7 @@ from bgjobs.job import (
     MILLISECOND,
     MOST_ARGUMENTS,
     MOST_DEPTH,
+    MOST_TAGS,
     TAG,
     Job,
     milliseconds,
@@ -28,7 +29,6 @@ from bgjobs.job import (
 if TYPE_CHECKING:
     from bgjobs.allowlist import Target
 
-MOST_TAGS = 32
 LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
 
 

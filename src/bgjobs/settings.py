@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import durations
+from bgjobs import durations, permissions
 from bgjobs.errors import ConfigError, UsageError
 from bgjobs.job import parse_priority
 from bgjobs.lifecycle import Policy
@@ -54,14 +54,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     forced: dict[str, Any] = {}
 
 
-def load(*, config: str | None = None, spool: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    *,
+    config: str | None = None,
+    spool: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> Settings:
     """Return the settings of the project that the current directory belongs to.
 
     An option wins over a `BGJOBS_*` variable, which wins over the file. Raises ConfigError with file, line and key.
+    A file that other users could have written is refused; not without `strict`, for those who only look for mistakes.
     """
     environ = os.environ if environ is None else environ
     path, is_users = _find(config or environ.get("BGJOBS_CONFIG") or None)
-    text = _read(path)
+    text = _read(path, strict=strict)
     document = _parse(path, text)
     table = document.pop("bgjobs", {})
     jobs = document.pop("jobs", {})
@@ -151,13 +158,25 @@ def _spool_beside(root: Path, spool: str | None, *, is_users: bool) -> str:
     return str(root / (spool or "spool"))
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, *, strict: bool) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            content = file.read()
+            if strict:
+                # Of the open file, not of its name: what was read is what is checked, whoever swaps the name.
+                _refuse(permissions.weakness(str(path), os.fstat(file.fileno())))
+        if strict:
+            _refuse(next(permissions.weaknesses(str(path)), None))
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}", hint="save it as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
+
+
+def _refuse(found: permissions.Weakness | None) -> None:
+    if found is not None:
+        raise ConfigError(f"{found.path} {found.what}", hint=found.cure, code=found.code)
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:

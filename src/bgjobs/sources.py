@@ -59,6 +59,31 @@ def find(module: str, import_paths: Sequence[str]) -> Source:
     return Source(module, package, _names_of(spec.origin, package), tuple(import_paths))
 
 
+def trail(module: str, import_paths: Sequence[str]) -> Iterator[str]:
+    """Go through the files and directories that an import of the module reads, as far as they are there."""
+    parent, where = None, [*import_paths, *sys.path]
+    for part in module.split("."):
+        try:
+            parent = _step(module, part, parent, where)
+        except (NoSuchTargetError, OpaqueError):
+            return
+        if parent.origin is not None and parent.has_location:
+            yield parent.origin
+            yield from _cached(parent.origin)
+        where = list(parent.submodule_search_locations or ())
+        yield from where
+
+
+def _cached(path: str) -> Iterator[str]:
+    """Go through the directory with the compiled module, and its file: Python runs that in place of the source."""
+    from importlib.util import cache_from_source  # noqa: PLC0415 - submit reads sources too, and needs no cache
+
+    if path.endswith(".py") and sys.implementation.cache_tag is not None:
+        compiled = cache_from_source(path)
+        yield os.path.dirname(compiled)
+        yield compiled
+
+
 def names_in(body: Iterable[ast.AST], package: str) -> Names:
     """Return what the names that a body binds stand for; relative imports start at `package`."""
     names: Names = {}

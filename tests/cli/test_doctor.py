@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bgjobs import Queue
     from bgjobs.job import Job
 
-HEADINGS = ["spool", "file system", "locks", "clock", "room", "leftovers", "promises"]
+HEADINGS = ["spool", "file system", "access", "locks", "clock", "room", "leftovers", "promises"]
 FINDING = {"code", "message", "path", "rule", "repairable", "serious"}
 OF_THIS_DISK = {"no-journal", "volatile-disk", "layered-disk", "little-room"}
 

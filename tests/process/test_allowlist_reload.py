@@ -103,3 +103,21 @@ def test_a_file_that_is_gone_changes_nothing(project: Project) -> None:
     later = project.queue.submit("Honest", "echo", ["still allowed"], delay=1.2)
     assert project.queue.wait(later.id, LIMIT).result == "still allowed"
     assert worker.runs()
+
+
+def test_a_changed_file_that_others_can_write_to_is_not_taken_over(project: Project) -> None:
+    worker = project.start().ready()
+    project.config.chmod(0o666)
+    project.config.write_text(project.config.read_text("utf-8") + "# theirs\n", "utf-8")
+    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
+    assert f"can be changed by every user: chmod o-w {project.config}" in worker.says()
+    assert project.queue.wait(project.queue.submit("Honest", "echo", ["as before"]).id, LIMIT).result == "as before"
+
+
+def test_a_changed_file_that_names_a_module_which_others_can_write_to_is_not_taken_over(project: Project) -> None:
+    worker = project.start().ready()
+    (project.root / "theirs.py").write_text("class Theirs:\n    def run(self): ...\n", "utf-8")
+    (project.root / "theirs.py").chmod(0o666)
+    project.allow("[jobs.Functions]", '[jobs.Theirs]\nclass = "theirs:Theirs"\nmethods = ["run"]\n\n[jobs.Functions]')
+    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
+    assert f"{project.root / 'theirs.py'} can be changed by every user" in worker.says()

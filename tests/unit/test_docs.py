@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import bgjobs
-from bgjobs import settings
+from bgjobs import errors, settings
 from bgjobs.allowlist import ENTRY, Allowlist
 from bgjobs.cli import app
 from bgjobs.job import Job
@@ -215,6 +215,28 @@ def test_the_reference_has_every_exit_status() -> None:
     [table] = re.findall(r"^## Exit status$(.*?)^## ", text_of("docs/cli.md"), re.DOTALL | re.MULTILINE)
     documented = {first for first, *_ in rows(table) if first.isdigit()}
     assert documented == set(re.findall(r"\b\d+\b", app.EPILOG))
+
+
+def error_codes() -> set[str]:
+    """Return the codes that errors are raised with: those of the classes, and those written where one is raised."""
+    found = {value for kind in vars(errors).values() if isinstance(value := getattr(kind, "code", None), str)}
+    for path in SOURCES.rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            given = [part.value for part in call.keywords if part.arg == "code" and name != "Finding"]
+            given += call.args[:1] if name.endswith("refusal") else []
+            found |= {part.value for part in given if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+    return found
+
+
+def test_the_reference_has_every_code_of_an_error() -> None:
+    [table] = re.findall(r"^## Errors as JSON$(.*?)^## ", text_of("docs/cli.md"), re.DOTALL | re.MULTILINE)
+    documented = {code for first, *_ in rows(table) for code in code_in(first)}
+    assert len(error_codes()) > 40
+    assert error_codes() <= documented
+    of_a_place = {"open-to-others", "not-ours", "network-disk", "split-spool"}  # what was found names these
+    made_up = {code for code in documented - error_codes() - of_a_place if not code.startswith("bad-")}
+    assert made_up == set()
 
 
 def test_the_records_in_the_pages_have_the_fields_of_a_job() -> None:

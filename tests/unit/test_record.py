@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from bgjobs import ids, lifecycle
 from bgjobs.job import (
     LATEST_MS,
+    MOST_ARGUMENTS,
     MOST_DEPTH,
     TAG,
     Cancelled,
@@ -380,6 +381,7 @@ def test_an_unknown_field_is_corrupt(field: str) -> None:
         ("tags", ["\x1b[31m"]),
         ("tags", ["t" * 65]),
         ("tags", [1]),
+        ("tags", ["t"] * 33),
         ("retry_of", "../../etc/passwd"),
         ("retry_of", ""),
         ("submitted_by", 1),
@@ -469,9 +471,16 @@ def test_brackets_in_texts_are_not_nesting() -> None:
 
 
 def test_line_1_may_be_as_long_as_one_mebibyte() -> None:
-    room = MOST_LINE_1 - len(line(args=[""]).rstrip())
-    assert len(read(line(args=["x" * room])).args[0]) == room
-    assert "longer" in reason(line(args=["x" * (room + 1)]))
+    short = line(args=["x"]).rstrip()
+    assert read(short + b" " * (MOST_LINE_1 - len(short))).args == ("x",)
+    assert "longer" in reason(short + b" " * (MOST_LINE_1 - len(short) + 1))
+
+
+def test_a_job_file_may_hold_no_larger_arguments_than_submit_lets_through() -> None:
+    room = MOST_ARGUMENTS - len(msgspec.json.encode([[""], {}]))
+    assert read(line(args=["x" * room], kwargs={})).args == ("x" * room,)
+    assert "arguments take more" in reason(line(args=["x" * (room + 1)], kwargs={}))
+    assert "arguments take more" in reason(line(args=[], kwargs={"x": "x" * room}))
 
 
 # What a newer bgjobs wrote

@@ -252,7 +252,7 @@ def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 @given(st.text(max_size=200))
 def test_no_text_does_anything_worse_than_being_refused(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "_read", lambda _: text)
+        patch.setattr(settings, "_read", lambda _, strict: text)
         patch.setattr(settings, "_find", lambda _: (Path("/nowhere/allowed_jobs.toml"), False))
         try:
             load(environ={})

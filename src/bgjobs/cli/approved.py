@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bgjobs import audit, system
 from bgjobs.allowlist import Target
 from bgjobs.cli import options, output
 from bgjobs.errors import ConfigError, RefusedError, SpoolError
@@ -38,17 +39,20 @@ def jobs(
 def check(config: options.Config = None, spool: options.Spool = None, as_json: options.AsJson = False) -> int:
     """Look for mistakes in settings, allowlist and code. Prints each problem, and exits 1 if there is any.
 
-    Everything that may run is imported, in a child process, and its arguments are compared with the allowlist.
+    Everything that may run is imported, in a child process, and its arguments are compared with the allowlist. Nothing
+    is imported if other users could have changed it.
     """
     problems, count = _problems(config, spool)
     if as_json:
         shown = [{"class": name, "method": method, "reason": reason} for name, method, reason in problems]
-        output.json({"ok": not problems, "methods": count, "problems": shown})
+        found = {"ok": not problems, "methods": count, "problems": shown}
+        output.json(found | {"permissions_checked": system.CHECKS_WRITERS})
     elif problems:
         for name, method, reason in problems:
             output.data(f"{name}.{method}: {reason}" if method else reason)
     else:
-        output.data(f"no problem found: {count} methods may run")
+        unchecked = "" if system.CHECKS_WRITERS else "; who may change them is not checked on this system"
+        output.data(f"no problem found: {count} methods may run{unchecked}")
     return 1 if problems else 0
 
 
@@ -112,17 +116,21 @@ def _parameter(part: Parameter, target: Target) -> dict[str, Any]:
 def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, str, str]], int]:
     """Return all problems as class, method and reason, and how many methods there are."""
     try:
-        queue = Queue.open(config=config, spool=spool)
+        queue = Queue.open(config=config, spool=spool, strict=False)
     except ConfigError as error:
         if error.code == "no-config":
             raise  # nothing to check: that is no finding
         return [("", "", str(error))], 0
-    found = list(_unusable(queue))
+    # Before all else: what others could have written is only looked at, and its spool not even opened.
+    weak = audit.weaknesses(queue.settings, queue.allowlist)
+    found = [("", "", str(weakness)) for weakness in weak] or list(_unusable(queue))
     in_source = [(target, _signature(queue, target)) for target in queue.allowlist]
     found += [
         (target.class_name, target.method, str(error)) for target, error in in_source if isinstance(error, RefusedError)
     ]
     found += _useless_secrets(in_source)
+    if weak:
+        return found, len(in_source)
     from bgjobs.worker import foreground  # noqa: PLC0415 - `bgjobs jobs` starts no child
 
     told = {(name, method) for name, method, _ in found}
@@ -137,6 +145,8 @@ def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, st
 def _unusable(queue: Queue) -> Iterator[tuple[str, str, str]]:
     try:
         queue.counts()
+        for finding in queue.backend.open_to_others():
+            yield "", "", f"{finding.path} {finding.message}"
     except SpoolError as error:
         yield "", "", str(error)
 

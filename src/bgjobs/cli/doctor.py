@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec.structs import replace
 
+from bgjobs import audit, permissions, system
+from bgjobs.backend import Finding
 from bgjobs.cli import options, output
 from bgjobs.job import State
 from bgjobs.queue import Queue
@@ -14,7 +16,6 @@ from bgjobs.queue import Queue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.backend import Finding
     from bgjobs.cli.output import Line
 
 GROUPS = {
@@ -25,11 +26,10 @@ GROUPS = {
         "volatile-disk",
         "no-journal",
         "layered-disk",
-        "not-ours",
-        "open-to-others",
         "not-writable",
         "logs-closed",
     },
+    "access": {"not-ours", "open-to-others"},
     "locks": {"locks-fail", "locks-untried", "no-claim-lock", "lock-gone"},
     "clock": {"disk-clock", "clock-behind"},
     "room": {"little-room"},
@@ -50,17 +50,37 @@ def doctor(
 
     Exits 1 if something is wrong. What the next worker clears away by itself is named, but is not wrong.
     """
-    queue = Queue.open(config=config, spool=spool)
+    queue = Queue.open(config=config, spool=spool, strict=False)
+    if list(permissions.weaknesses(queue.settings.config)):
+        return _distrusted(queue, as_json=as_json)
     mended = [_utf8(what) for what in _repaired(queue)] if repair else []
     fitness = queue.backend.fitness()
-    findings = [_printable(finding) for finding in (*fitness.findings, *queue.backend.findings(quick=quick))]
+    found = (*fitness.findings, *_what_runs(queue), *queue.backend.findings(quick=quick))
+    findings = [_printable(finding) for finding in found]
     facts = {"spool": _utf8(queue.settings.spool), **fitness.facts, **_standing(queue)}
+    facts["permissions_checked"] = system.CHECKS_WRITERS
     if as_json:
         shown: dict[str, Any] = {"ok": not _wrong(findings), "facts": facts, "findings": findings}
         output.json(shown | {"mended": mended} if repair else shown)
     else:
         output.lines(_lines(facts, findings, mended))
     return 1 if _wrong(findings) else 0
+
+
+def _distrusted(queue: Queue, *, as_json: bool) -> int:
+    """Tell only who could change the allowlist: the spool that it names, if they wrote it, is not ours to open."""
+    findings = [_printable(finding) for finding in _what_runs(queue)]
+    if as_json:
+        output.json({"ok": False, "facts": {"permissions_checked": True}, "findings": findings})
+    else:
+        output.lines([*(_line(finding) for finding in findings), [("", "")], _verdict(findings)])
+    return 1
+
+
+def _what_runs(queue: Queue) -> Iterator[Finding]:
+    """Go through what other users could change of the allowlist and the job modules."""
+    for weak in audit.weaknesses(queue.settings, queue.allowlist):
+        yield Finding(code=weak.code, message=f"{weak.what}: {weak.cure}", path=weak.path, serious=True)
 
 
 def _repaired(queue: Queue) -> list[str]:
@@ -100,6 +120,7 @@ def _lines(facts: dict[str, Any], findings: list[Finding], mended: list[str]) ->
         yield [("mended       ", "dim"), (what, "green")]
     summaries = {
         "file system": _file_system(facts),
+        "access": _access(facts),
         "locks": _locks(facts),
         "clock": _clock(facts),
         "room": _room(facts),
@@ -140,6 +161,12 @@ def _file_system(facts: dict[str, Any]) -> str:
     else:
         sync = "a submission is synced twice, the file and its directory"
     return f"{facts.get('file_system') or 'unknown'}{journal}; {sync}"
+
+
+def _access(facts: dict[str, Any]) -> str:
+    if not facts["permissions_checked"]:
+        return "who can change the allowlist, the modules and the spool is not checked on this system"
+    return f"who can change the allowlist, the modules and the spool: only root and {system.user()} should"
 
 
 def _locks(facts: dict[str, Any]) -> str:

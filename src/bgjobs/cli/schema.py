@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from bgjobs.ids import ID
-from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, TAG
+from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_TAGS, TAG
 from bgjobs.settings import MOST_RETRIES, NAME
 from bgjobs.spool.line1 import FORMAT, Line1
 
@@ -28,7 +28,7 @@ ABOUT: dict[str, dict[str, Any]] = {
     "retries": {"minimum": 0, "maximum": MOST_RETRIES, "description": "further attempts after the first"},
     "retry_delay": {"minimum": 0, "maximum": LATEST_MS / 1000, "description": "seconds"},
     "timeout": {"exclusiveMinimum": 0, "maximum": LATEST_MS / 1000, "description": "seconds for each attempt"},
-    "tags": {"items": {"type": "string", "pattern": f"^{TAG.pattern}$"}},
+    "tags": {"items": {"type": "string", "pattern": f"^{TAG.pattern}$"}, "maxItems": MOST_TAGS},
     "retry_of": {"pattern": f"^{ID.pattern}$", "description": "the job that this one runs again"},
     "submitted_at": {"minimum": 0, "maximum": LATEST_MS, "description": "ms since 1970 (UTC)"},
     "submitted_by": {"description": "user@host"},

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct, field
 
 from bgjobs.ids import ID
-from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_DEPTH, TAG
+from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_ARGUMENTS, MOST_DEPTH, MOST_TAGS, TAG
 from bgjobs.settings import MOST_RETRIES, NAME
 
 FORMAT = 1
@@ -64,6 +64,9 @@ def decode_line_1(line: bytes) -> Line1:
         _refuse_newer(line)
         raise CorruptError(f"format {spec.format} is unknown")
     _check_values(spec)
+    # A shorter line cannot hold too much of them, and is what nearly all are.
+    if len(line) > MOST_ARGUMENTS and len(_encoder.encode([spec.args, spec.kwargs])) > MOST_ARGUMENTS:
+        raise CorruptError(f"its arguments take more than {MOST_ARGUMENTS} bytes")
     # What our own writer makes is canonical, so it holds no key twice; only a stranger's line is read a second time.
     if _encoder.encode(spec) != line:
         refuse_duplicates(line)
@@ -113,7 +116,7 @@ def _check_values(spec: Line1) -> None:
         "retries": 0 <= spec.retries <= MOST_RETRIES,
         "retry_delay": spec.retry_delay is None or 0 <= spec.retry_delay <= LATEST_MS / 1000,
         "timeout": spec.timeout is None or SHORTEST_S <= spec.timeout <= LATEST_MS / 1000,
-        "tags": all(TAG.fullmatch(tag) for tag in spec.tags),
+        "tags": len(spec.tags) <= MOST_TAGS and all(TAG.fullmatch(tag) for tag in spec.tags),
         "retry_of": spec.retry_of is None or ID.fullmatch(spec.retry_of),
     }
     for name, good in checks.items():

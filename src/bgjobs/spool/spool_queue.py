@@ -174,13 +174,21 @@ class SpoolQueue:
 
         return fitness.look(self.paths, self.settings)
 
+    def open_to_others(self) -> list[Finding]:
+        """Return where other users could change what is stored. A worker refuses to work there."""
+        from bgjobs.spool.checks import fitness  # noqa: PLC0415 - rarely asked for
+
+        return fitness.open_to_others(self.paths)
+
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
-        """Take a place as a worker."""
+        """Take a place as a worker. Raises SpoolError."""
         from bgjobs.spool.checks import fitness, repair  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
         try:
             fitness.refuse_unfit(self.paths)
+            for finding in fitness.open_to_others(self.paths):
+                raise SpoolError(f"{finding.path} {finding.message}", code=finding.code)
             repair.make_ground(self.paths)
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:

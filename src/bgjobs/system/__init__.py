@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 if sys.platform == "win32":
     from bgjobs.system.windows import (
+        CHECKS_WRITERS,
         base_environment,
         boot_id,
         free_space,
@@ -24,6 +25,7 @@ if sys.platform == "win32":
         is_elevated,
         is_mine,
         is_private,
+        is_trusted,
         move,
         network_filesystem,
         one_fsync_is_safe,
@@ -37,6 +39,7 @@ if sys.platform == "win32":
         sync_filesystem,
         unlink,
         user,
+        weakness,
     )
 
     if TYPE_CHECKING:
@@ -49,12 +52,14 @@ if sys.platform == "win32":
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
 else:
     from bgjobs.system.posix import (
+        CHECKS_WRITERS,
         base_environment,
         free_space,
         host,
         is_elevated,
         is_mine,
         is_private,
+        is_trusted,
         move,
         open_append,
         open_create_append,
@@ -63,6 +68,7 @@ else:
         replace,
         unlink,
         user,
+        weakness,
     )
 
     if TYPE_CHECKING:
@@ -103,6 +109,7 @@ else:
             from bgjobs.system.linux_runner import die_with_parent
 
 __all__ = [
+    "CHECKS_WRITERS",
     "Child",
     "Doorbell",
     "Poller",
@@ -120,6 +127,7 @@ __all__ = [
     "is_mine",
     "is_private",
     "is_stopped",
+    "is_trusted",
     "kill_leftover",
     "kill_tree",
     "move",
@@ -140,6 +148,7 @@ __all__ = [
     "sync_filesystem",
     "unlink",
     "user",
+    "weakness",
 ]
 
 if not TYPE_CHECKING:

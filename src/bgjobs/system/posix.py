@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 # A link in the place of a job file could lead anywhere, and opening a FIFO would wait for its other end.
 _GUARDED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OWNER_ONLY = 0o600
+
+CHECKS_WRITERS = True  # whether `weakness` can tell anything
 
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"})
 
@@ -113,3 +116,72 @@ def is_mine(state: os.stat_result) -> bool:
 def is_private(state: os.stat_result) -> bool:
     """Tell whether nobody but its owner may enter the directory, or read or write the file."""
     return not state.st_mode & 0o077
+
+
+def is_trusted(uid: int) -> bool:
+    """Tell whether a user may decide what runs: root, or the one that we are."""
+    return uid in {0, os.geteuid()}
+
+
+def weakness(path: str, state: os.stat_result) -> tuple[str, str, str] | None:
+    """Return how others could write to this file or directory, what to do about it and a code, or None.
+
+    Write permission for a group is none for others if it is our own group, or root's, and nobody else is in it: with
+    umask 002 all of a person's files are so.
+    """
+    if not is_trusted(state.st_uid):
+        cure = f"chown it to {user()}, or use one of your own"
+        return f"belongs to user {_name_of(state.st_uid)}, who could change what runs", cure, "not-ours"
+    if state.st_mode & stat.S_IWOTH:
+        return "can be changed by every user", f"chmod o-w {path}", "open-to-others"
+    if state.st_mode & stat.S_IWGRP:
+        if not _is_private_group(state.st_gid):
+            return "can be changed by a group of users", f"chmod g-w {path}", "open-to-others"
+        if _has_access_list(path):
+            # Then the group's bits are no longer the group's: they bound what the list grants to anyone.
+            return "can be changed by those on its access list", f"setfacl -b {path}", "open-to-others"
+    return None
+
+
+@lru_cache(maxsize=16)
+def _is_private_group(gid: int) -> bool:
+    """Tell whether a group is ours or root's, and holds nobody else, as far as the system's tables tell."""
+    import grp  # noqa: PLC0415 - asked only for what a group may write
+    import pwd  # noqa: PLC0415 - the same
+
+    if gid not in {0, os.getegid(), _primary_group()}:
+        return False
+    ours = {"root", user()}
+    try:
+        members = set(grp.getgrgid(gid).gr_mem)
+    except KeyError:
+        members = set()  # a number without a name, as in containers
+    return members <= ours and all(entry.pw_name in ours for entry in pwd.getpwall() if entry.pw_gid == gid)
+
+
+def _primary_group() -> int | None:
+    import pwd  # noqa: PLC0415 - as above
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_gid
+    except KeyError:
+        return None
+
+
+def _has_access_list(path: str) -> bool:
+    if sys.platform == "darwin":
+        return False  # there an access list is apart from the mode, and is not looked at
+    else:  # noqa: RET505 - without it the type checker finds the rest unreachable on macOS
+        try:
+            return bool(os.getxattr(path, "system.posix_acl_access"))
+        except OSError:
+            return False
+
+
+def _name_of(uid: int) -> str:
+    import pwd  # noqa: PLC0415 - only a refusal needs it
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -17,6 +17,8 @@ _RAW = os.O_BINARY | os.O_NOINHERIT
 _OWNER_ONLY = 0o600
 _DRIVE_REMOTE = 4
 
+CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
+
 # Without SYSTEMROOT a program can neither open a socket nor draw random numbers.
 _HARMLESS = frozenset(
     {"SYSTEMROOT", "WINDIR", "SYSTEMDRIVE", "PATH", "PATHEXT", "COMSPEC", "TEMP", "TMP", "USERPROFILE", "USERNAME"}
@@ -137,3 +139,13 @@ def is_mine(_state: os.stat_result) -> bool:
 def is_private(_state: os.stat_result) -> bool:
     """Return True: modes mean nothing here, and access lists are not looked at."""
     return True
+
+
+def is_trusted(_uid: int) -> bool:
+    """Return True: the numbers of owners mean nothing here."""
+    return True
+
+
+def weakness(_path: str, _state: os.stat_result) -> tuple[str, str, str] | None:
+    """Return None: not checked (`CHECKS_WRITERS`)."""
+    return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import clock, lifecycle, system
+from bgjobs import audit, clock, lifecycle, system
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
 from bgjobs.worker import assignments
@@ -38,7 +38,11 @@ class Problem(Struct, frozen=True):
 
 
 def run(queue: Queue, job: Job) -> Outcome:
-    """Run a job that was not queued, with the checks and the timeout of a queued one; its output goes to stderr."""
+    """Run a job that was not queued, with the checks and the timeout of a queued one; its output goes to stderr.
+
+    Raises ConfigError where another user could choose what runs.
+    """
+    audit.refuse(queue.settings, queue.allowlist)
     target = queue.allowlist.target(job.class_name, job.method)
     policy = lifecycle.with_wishes(target.policy, job)
     begun = lifecycle.started(job, worker=f"{system.host()}:{os.getpid()}", at=job.submitted_at)

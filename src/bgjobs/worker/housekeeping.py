@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, lifecycle, settings
+from bgjobs import audit, clock, lifecycle, settings
 from bgjobs.allowlist import Allowlist
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
@@ -106,6 +106,7 @@ class Watch:
         try:
             fresh = settings.load(config=self._queue.settings.config, spool=self._queue.settings.spool)
             allowlist = Allowlist(fresh)
+            audit.refuse(fresh, allowlist)
         except BgjobsError as error:
             self._say(f"the changed allowlist is not taken over: {error}")
             return False

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, clock, lifecycle, system
+from bgjobs import __version__, audit, clock, lifecycle, system
 from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted
@@ -35,7 +35,11 @@ BEHIND_S = 0.01
 
 
 def run(queue: Queue, options: WorkerOptions) -> int:
-    """Be a worker until asked to stop, or until there is nothing left to do; return the exit status."""
+    """Be a worker until asked to stop, or until there is nothing left to do; return the exit status.
+
+    Raises ConfigError where another user could choose what runs.
+    """
+    audit.refuse(queue.settings, queue.allowlist)
     _open_standard_descriptors()
     worker = Worker(queue, options)
     with system.stop_requests(worker.asked_to_stop):

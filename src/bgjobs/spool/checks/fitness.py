@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, permissions, system
 from bgjobs.backend import Finding, Fitness
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
@@ -33,6 +33,11 @@ def refuse_unfit(paths: Layout) -> None:
     """Raise SpoolError where locks or renames would not mean what they must."""
     for finding in _unfit(paths, system.disk_facts(paths.root)):
         raise SpoolError(f"the spool {paths.root} {finding.message}", hint="use another --spool", code=finding.code)
+
+
+def open_to_others(paths: Layout) -> list[Finding]:
+    """Return where another user could take jobs away, or put in what they like."""
+    return [finding for finding in _open_to_others(paths) if finding.serious]
 
 
 def look(paths: Layout, settings: Settings) -> Fitness:
@@ -86,6 +91,8 @@ def _doubts(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
 
 
 def _open_to_others(paths: Layout) -> Iterator[Finding]:
+    for weak in permissions.weaknesses(paths.root, names_matter=True):
+        yield Finding(code=weak.code, message=f"{weak.what}: {weak.cure}", path=weak.path, serious=True)
     for path in paths.directories():
         if not files.is_directory(path):
             continue
@@ -94,7 +101,7 @@ def _open_to_others(paths: Layout) -> Iterator[Finding]:
             message = f"belongs to another user, and we are {system.user()}: run all of bgjobs as one user"
             yield Finding(code="not-ours", message=message, path=path, serious=True)
         elif not system.is_private(state):
-            others_write = bool(state.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+            others_write = permissions.weakness(path, state) is not None
             message = f"is open to other users (mode {stat.S_IMODE(state.st_mode):04o}): chmod 700 it"
             yield Finding(code="open-to-others", message=message, path=path, serious=others_write)
 
