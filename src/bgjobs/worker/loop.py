@@ -208,8 +208,8 @@ class Worker:
             case Returned(trouble=True, assignment=held, reason=reason):
                 self._claim_at = time.monotonic() + TROUBLE_PAUSE_S
                 self._return_untried(claim, held, reason)
-            case Returned(assignment=held):
-                self._put_back(claim, held)
+            case Returned(assignment=held, reason=reason):
+                self._put_back(claim, held, reason)
 
     def _return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:
         """Put back a job whose runner could not write that it begins; if it could after all, take that back."""
@@ -221,13 +221,15 @@ class Worker:
         if self._holdings.store(claim, job):
             self._queue.log.handed_back(claim.job, now, reason)
 
-    def _put_back(self, claim: Claim, held: Assignment) -> None:
+    def _put_back(self, claim: Claim, held: Assignment, reason: str) -> None:
         """Do what is to be done with a job that was sent to a runner and not begun."""
         if held.why is Why.CANCELLED:
             self._holdings.end_cancelled(claim, held.asked_by)
         elif self._stopping_since is not None:
             self._holdings.give_back(claim, Why.WORKER_STOPS.value)
         else:
+            if reason:  # the log has said that it runs
+                self._queue.log.handed_back(claim.job, clock.now(), reason)
             self._holdings.wait_again(claim)
 
     # Finish
