@@ -60,8 +60,10 @@ def test_what_earlier_jobs_left_in_memory_is_not_counted_against_the_next_one(sh
     crowded = result(shared.queue, "Free", "keep", 600)
     job = shared.queue.submit("Greedy", "allocate", [100])
     assert shared.queue.wait(job.id, LIMIT).result != crowded
-    statuses = [record["status"] for record in shared.whole_log(job)]
-    assert statuses == ["QUEUED", "RUNNING", "QUEUED", "RUNNING", "SUCCESS"]
+    log = shared.whole_log(job)
+    assert [record["status"] for record in log[:3]] == ["QUEUED", "RUNNING", "QUEUED"]
+    assert log[2]["message"] == "handed back: earlier jobs left too little memory in its process"
+    assert [record["status"] for record in log[-2:]] == ["RUNNING", "SUCCESS"]
     assert len(shared.queue.get(job.id).attempts) == 1
 
 
@@ -145,3 +147,7 @@ def test_limits_hold_in_the_foreground_too(project: Project) -> None:
     ended = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert ended.returncode != 0
     assert "used more than 1 s of processor time (max_cpu)" in ended.stderr
+
+
+def test_what_an_attempt_has_given_back_does_not_count_against_the_next_one(queue: Queue) -> None:
+    assert len({result(queue, "Greedy", "allocate", 300) for _ in range(5)}) == 1

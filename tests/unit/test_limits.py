@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +17,9 @@ from bgjobs.lifecycle import Policy
 from bgjobs.settings import POLICY, load
 from bgjobs.worker import limits
 from bgjobs.worker.messages import LOST_CONTACT, Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALL = Limits(memory=1000, cpu=2, files=50, file_size=4096)
 SIGXCPU = 24

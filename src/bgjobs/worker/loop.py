@@ -221,7 +221,7 @@ class Worker:
         if self._holdings.store(claim, job):
             self._queue.log.handed_back(claim.job, now, reason)
 
-    def _put_back(self, claim: Claim, held: Assignment, reason: str) -> None:
+    def _put_back(self, claim: Claim, held: Assignment, reason: str = "") -> None:
         """Do what is to be done with a job that was sent to a runner and not begun."""
         if held.why is Why.CANCELLED:
             self._holdings.end_cancelled(claim, held.asked_by)
