@@ -79,6 +79,11 @@ def test_an_attempt_that_uses_too_much_processor_time_is_killed_and_says_so(shar
     assert "CpuLimit: used more than 1 s of processor time (max_cpu)" in record["message"]
 
 
+def test_no_job_can_take_the_limit_of_processor_time_from_the_next_one(queue: Queue) -> None:
+    assert result(queue, "Free", "ignore_the_limit") == result(queue, "Greedy", "allocate", 1)
+    assert failure(queue, "spin", 60)[1] == "CpuLimit"
+
+
 def test_the_processor_time_of_earlier_attempts_in_the_same_process_does_not_count(queue: Queue) -> None:
     processes = {result(queue, "Greedy", "spin", 0.6) for _ in range(4)}
     assert len(processes) == 1

@@ -15,7 +15,11 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 UNENFORCED = frozenset({"max_memory"}) if sys.platform == "darwin" else frozenset[str]()
 CPU_SIGNAL = signal.SIGXCPU
 
-_ALL = tuple({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+# Those that a job may have a reason to change. To ask for all of them takes as long as some jobs.
+_WATCHED = (
+    *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE),
+    *(resource.RLIMIT_CORE, resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_NPROC),
+)
 
 
 class ResourceLimits:
@@ -24,9 +28,7 @@ class ResourceLimits:
     def __init__(self) -> None:
         """Remember the limits of a fresh runner, which never writes a core file: it would hold what jobs hold."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # Whoever started the worker may have had it ignored, and then the limit would end nothing.
-        signal.signal(CPU_SIGNAL, signal.SIG_DFL)
-        self._usual = {kind: resource.getrlimit(kind) for kind in _ALL}
+        self._usual = {kind: resource.getrlimit(kind) for kind in _WATCHED}
         self._imposed: dict[int, int] = {}
         self._fresh: int | None = None
         self.intact = True
@@ -42,6 +44,9 @@ class ResourceLimits:
 
     def impose(self, *, memory: int, cpu: float, files: int, file_size: int) -> None:
         """Set soft limits for the attempt that begins now; 0 stands for none. No limit ever becomes wider."""
+        if cpu:
+            # Ignored by whoever started the worker, or caught by an earlier job, the signal would end nothing.
+            signal.signal(CPU_SIGNAL, signal.SIG_DFL)
         wanted = {
             resource.RLIMIT_AS: 0 if "max_memory" in UNENFORCED else memory,
             # The kernel counts the seconds of a process from its start, with those of earlier attempts.
