@@ -181,6 +181,16 @@ def test_a_job_that_writes_rubbish_to_every_descriptor_is_a_failed_attempt(queue
     assert (job.state, outcomes(job)) == (State.FAILED, ["crashed"])
 
 
+def test_a_job_cannot_make_the_worker_take_another_process_for_its_runner(shared: Project) -> None:
+    process = shared.queue.wait(shared.queue.submit("Fatal", "pose").id, LIMIT).result
+    job = shared.queue.submit("Honest", "who")
+    assert shared.queue.wait(job.id, LIMIT).result == process
+    [path] = shared.spool.glob(f"done/**/*{job.id}*")
+    text = path.read_text("utf-8")
+    assert f'"pid":{process},' in text  # whom a later worker would end, if this one died
+    assert '"pid":1,' not in text
+
+
 def test_a_job_that_comes_back_in_two_processes_ends_once(shared: Project) -> None:
     job = end(shared.queue, shared.queue.submit("Fatal", "fork_and_return"))
     assert (job.state, outcomes(job)) == (State.DONE, ["succeeded"])

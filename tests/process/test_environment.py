@@ -165,3 +165,8 @@ def test_a_process_that_a_job_left_behind_is_killed(shared: Project, tmp_path: P
     assert shared.queue.wait(job.id, LIMIT).state is State.DONE
     wait_for_lines(pids)
     wait_until(lambda: gone(*numbers(pids)))
+
+
+def test_a_worker_that_runs_as_root_says_so_once(project: Project) -> None:
+    worker = project.drain()
+    assert worker.says().count("running as root: so do all jobs") == (1 if os.geteuid() == 0 else 0)

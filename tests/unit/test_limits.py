@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -78,7 +79,10 @@ def test_a_process_that_the_system_ended_for_its_processor_time_is_told_from_oth
         assert limits.ended_by(status, limited) is None
 
 
-@pytest.mark.parametrize(("status", "suspect"), [(-11, True), (-6, True), (LOST_CONTACT, True), (0, False), (1, False)])
+@pytest.mark.parametrize(
+    ("status", "suspect"),
+    [(-signal.SIGSEGV, True), (-signal.SIGABRT, True), (LOST_CONTACT, True), (0, False), (1, False)],
+)
 def test_a_crash_under_a_limit_of_memory_says_that_this_may_be_why(status: int, *, suspect: bool) -> None:
     text = limits.suspicion(status, Policy(max_memory=1000))
     assert text == ("; max_memory is 1000 bytes: perhaps it needed more" if suspect else "")

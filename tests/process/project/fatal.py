@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import signal
+import stat
 import sys
 import time
 
@@ -79,6 +80,16 @@ class Fatal:
         for descriptor in (1, 2):
             os.write(descriptor, json.dumps(answer).encode() + b"\n")
         os._exit(0)
+
+    def pose(self) -> int:
+        """Tell the worker that its runner is another process."""
+        for descriptor in range(3, 64):
+            try:
+                if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                    os.write(descriptor, b'{"type":"Ready","pid":1,"birth":"long ago"}\n')
+            except OSError:
+                continue
+        return os.getpid()
 
     def fork_and_return(self) -> str:
         """Come back in two processes."""
