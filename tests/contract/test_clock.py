@@ -104,7 +104,7 @@ def test_a_job_that_may_run_at_once_does_so_whichever_clock_is_wrong(
     session.give_back(claims.pop())
     for claim in [*claims, *claim_all(session, 1)]:
         assert finish(session, claim, Succeeded()).state is State.DONE
-    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    sum(session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30)))
     wrong.at = CLOCKS[submitters]
     assert {got(spool, job.id).state for job in jobs} == {State.DONE}
     assert store.holders() == {job.id: [State.DONE] for job in jobs}

@@ -16,7 +16,8 @@ from filelock import FileLock
 from bgjobs import clock, disk, system
 from bgjobs.errors import SpoolError
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import fitness, layout, lock_test, locks
+from bgjobs.spool import layout, locks
+from bgjobs.spool.checks import fitness, lock_test
 from bgjobs.system.disks import DiskFacts
 from tests.contract.stores import NO_SELECTION, SpoolStore, claim_all, finish, info, new_job
 

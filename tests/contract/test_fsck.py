@@ -19,7 +19,8 @@ from bgjobs import disk, system
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Raised, Refused, State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import fsck, history, layout, locks, record
+from bgjobs.spool import layout, locks, record
+from bgjobs.spool.checks import fsck, history
 from tests.contract.stores import (
     FAR,
     Sessions,
@@ -597,7 +598,7 @@ def test_leftovers_block_nothing_and_are_cleared_away(spool: SpoolQueue, workers
     (claim,) = claim_all(session, 1)
     assert claim.job.id == job.id
     finish(session, claim, Succeeded())
-    session.tidy(keep_done=FAR, keep_failed=FAR)
+    sum(session.tidy(keep_done=FAR, keep_failed=FAR))
     assert fsck.check(spool.paths) == []
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import fsck, layout, record
+from bgjobs.spool import layout, record
+from bgjobs.spool.checks import fsck
 from tests.contract.stores import Sessions, SpoolStore, claim_all, each_once, finish, got, now
 from tests.contract.test_fsck import (
     END,

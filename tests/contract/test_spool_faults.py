@@ -21,7 +21,7 @@ from bgjobs.errors import BgjobsError, ClaimLostError, SessionLostError, SpoolEr
 from bgjobs.events import STATUS_LOG, Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds
-from bgjobs.spool import files, layout, moves, record, recovery
+from bgjobs.spool import files, layout, liveness, moves, record
 from bgjobs.spool.spool_queue import SpoolQueue
 from tests.contract.stores import (
     FAR,
@@ -651,7 +651,7 @@ def test_what_is_no_worker_among_the_workers_is_left_alone(spool: SpoolQueue, wo
 def test_claims_without_any_worker_are_recovered(
     store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
+    monkeypatch.setattr(liveness, "LOST_PLACE_S", 0.05)
     job = submitted(spool)
     session = workers.join()
     (claim,) = claim_all(session, 1)

@@ -14,7 +14,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs.spool import cursor, fsck, incoming
+from bgjobs.spool import cursor, incoming
+from bgjobs.spool.checks import fsck
 from tests.crash.afterwards import Afterwards
 from tests.crash.operations import OPERATIONS, Operation, finished
 from tests.crash.steps import ANSWERS, LASTING, UNFAILING, Plan, Steps, in_a_process

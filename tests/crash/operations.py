@@ -435,7 +435,7 @@ class Recover(Operation):
             else:
                 self.session.give_back(claim)
         assert isinstance(self.session, SpoolSession)
-        self.session._alive.release()
+        self.session._place.release()
         self.session = queue.join(info(), Selection())
         take_over_all(self.world, self.session)
         self.session.leave()
@@ -495,10 +495,10 @@ class Tidy(Operation):
         set_clock(timedelta(days=1))
 
     def act(self) -> None:
-        self.session.tidy(keep_done=HOUR, keep_failed=HOUR)
+        sum(self.session.tidy(keep_done=HOUR, keep_failed=HOUR))
 
     def again(self) -> None:
-        self.session.tidy(keep_done=HOUR, keep_failed=HOUR)
+        sum(self.session.tidy(keep_done=HOUR, keep_failed=HOUR))
         self.world.tell("pruned")
         self.session.leave()
 
