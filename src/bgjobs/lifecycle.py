@@ -42,6 +42,10 @@ class Policy(Struct, frozen=True, kw_only=True):
     retry_on: tuple[str, ...] = ()
     fail_on: tuple[str, ...] = ()
     max_output: int = 8 * 1024 * 1024
+    max_memory: int = 0
+    max_cpu: timedelta = NOW
+    max_files: int = 0
+    max_file_size: int = 0
 
 
 def with_wishes(policy: Policy, job: Job) -> Policy:

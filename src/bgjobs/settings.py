@@ -28,6 +28,8 @@ UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 FEWEST_FILES = 100  # as `min_free`, for files: with less room than that no new job is taken
 MOST_RETRIES = 1_000_000
 MOST_QUEUED = 999_999_999
+LEAST_MEMORY = 128 * 1024 * 1024  # most of that is what a fresh runner takes, merely reserved memory included
+LEAST_DESCRIPTORS = 32  # … and so many descriptors, its own and one for each module that it reads
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -219,7 +221,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if not value or key == "spool":
             continue
         raw: Any = [part.strip() for part in value.split(",")] if check in {_names, _strings} else value
-        if check in {_count, _queue_length} and re.fullmatch(r"[0-9]{1,9}", value):
+        if check in {_count, _queue_length, _descriptors} and re.fullmatch(r"[0-9]{1,9}", value):
             raw = int(value)
         if check is _flag and value in {"true", "false"}:
             raw = value == "true"
@@ -295,6 +297,20 @@ def _size(value: object) -> int:
     return int(found[1]) * UNITS[found[2]]
 
 
+def _memory(value: object) -> int:
+    size = _size(value)
+    if 0 < size < LEAST_MEMORY:
+        raise ValueError(f"must be 0 (no limit) or at least {LEAST_MEMORY // UNITS['MiB']} MiB")
+    return size
+
+
+def _descriptors(value: object) -> int:
+    number = _count(value)
+    if 0 < number < LEAST_DESCRIPTORS:
+        raise ValueError(f"must be 0 (no limit) or at least {LEAST_DESCRIPTORS}")
+    return number
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
@@ -321,6 +337,10 @@ POLICY: Final[dict[str, Callable[[Any], Any]]] = {
     "kill_after": _duration,
     "max_crashes": _count,
     "max_output": _size,
+    "max_memory": _memory,
+    "max_cpu": _duration,
+    "max_files": _descriptors,
+    "max_file_size": _size,
     "retry_on": _names,
     "fail_on": _names,
 }

@@ -153,6 +153,7 @@ CRASHED: dict[str, tuple[list[Any], str, int | None]] = {
     "exit_at_once": ([0], "exited with status 0 before the method returned", 0),
     "segfault": ([], "killed by SIGSEGV (11)", -11),
     "kill_itself": ([], "killed by SIGKILL (9)", -9),
+    "forge": ([], "exited with status 0 before the method returned", 0),  # an answer counts on the private pipe alone
     "leave_unsaid": ([], "exited with status 1 before the method returned", 1),
 }
 
@@ -178,6 +179,16 @@ def test_a_job_that_closes_all_descriptors_is_a_failed_attempt(queue: Queue) -> 
 def test_a_job_that_writes_rubbish_to_every_descriptor_is_a_failed_attempt(queue: Queue) -> None:
     job = end(queue, queue.submit("Fatal", "write_everywhere"))
     assert (job.state, outcomes(job)) == (State.FAILED, ["crashed"])
+
+
+def test_a_job_cannot_make_the_worker_take_another_process_for_its_runner(shared: Project) -> None:
+    process = shared.queue.wait(shared.queue.submit("Fatal", "pose").id, LIMIT).result
+    job = shared.queue.submit("Honest", "who")
+    assert shared.queue.wait(job.id, LIMIT).result == process
+    [path] = shared.spool.glob(f"done/**/*{job.id}*")
+    text = path.read_text("utf-8")
+    assert f'"pid":{process},' in text  # whom a later worker would end, if this one died
+    assert '"pid":1,' not in text
 
 
 def test_a_job_that_comes_back_in_two_processes_ends_once(shared: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,6 +86,43 @@ def test_standard_input_is_empty(shared: Project) -> None:
     assert result(shared, "Curious", "read_input") == ["", ""]
 
 
+def test_a_runner_leads_a_session_of_its_own_and_writes_for_its_user_alone(project: Project) -> None:
+    project.start(through=["/bin/sh", "-c", 'umask 000; exec "$0" "$@"'])
+    found = result(project, "Curious", "process")
+    assert found["session"] == found["group"] == found["pid"]
+    assert found["umask"] == 0o077
+
+
+def test_a_job_has_none_of_the_workers_descriptors_and_what_it_starts_has_none_of_ours(project: Project) -> None:
+    project.start(through=["/bin/sh", "-c", 'exec "$0" "$@" 7<allowed_jobs.toml'])
+    found = result(project, "Curious", "descriptors")
+    assert str(project.config) not in found["mine"]
+    assert found["inherited"] == [0, 1, 2]
+
+
+TRAP = "open({!r}, 'a').close()\nraise ImportError('planted')\n"
+
+
+@pytest.mark.parametrize("name", ["json", "colorsys"])  # one that every runner has imported, one that none has
+def test_what_is_planted_in_the_working_directory_or_on_pythonpath_is_not_imported(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    marker, elsewhere, planted = tmp_path / "marker", project.root / "elsewhere", tmp_path / "planted"
+    for place, names in ((elsewhere, ("json", "colorsys", "usercustomize")), (planted, ("colorsys",))):
+        place.mkdir()
+        for module in names:
+            (place / f"{module}.py").write_text(TRAP.format(str(marker)), "utf-8")
+    project.allow("[bgjobs]", '[bgjobs]\ncwd = "elsewhere"')
+    project.allow('pass_env    = ["COLOUR"]', 'pass_env    = ["COLOUR", "PYTHONPATH"]')
+    project.start(environ={"PYTHONPATH": str(planted)})
+    assert result(project, "Curious", "environment")["PYTHONPATH"] == str(planted)  # for what the job starts
+    assert result(project, "Curious", "import_module", name).startswith(sys.base_prefix)
+    path = result(project, "Curious", "process")["path"]
+    assert (path[0], path.count(str(project.root))) == (str(project.root), 1)  # from `import_paths` alone
+    assert not {"", ".", str(elsewhere), str(planted)}.intersection(path)
+    assert not marker.exists()
+
+
 def test_a_job_can_submit_jobs(shared: Project) -> None:
     child = result(shared, "Curious", "submit", "from a job")
     assert shared.queue.wait(child, LIMIT).result == "from a job"
@@ -127,3 +165,8 @@ def test_a_process_that_a_job_left_behind_is_killed(shared: Project, tmp_path: P
     assert shared.queue.wait(job.id, LIMIT).state is State.DONE
     wait_for_lines(pids)
     wait_until(lambda: gone(*numbers(pids)))
+
+
+def test_a_worker_that_runs_as_root_says_so_once(project: Project) -> None:
+    worker = project.drain()
+    assert worker.says().count("running as root: so do all jobs") == (1 if os.geteuid() == 0 else 0)

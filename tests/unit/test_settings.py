@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgjobs import Queue, Request, settings
+from bgjobs.allowlist import Allowlist
 from bgjobs.errors import BgjobsError, ConfigError, UsageError
 from bgjobs.lifecycle import Policy
 from bgjobs.settings import Settings, load
@@ -54,6 +55,8 @@ def test_an_empty_file_means_the_built_in_values(tmp_path: Path) -> None:
     assert found.policy.kill_after == 10 * SECOND
     assert found.policy.max_crashes == 3
     assert found.policy.max_output == 8 * 1024 * 1024
+    assert (found.policy.max_memory, found.policy.max_cpu) == (0, timedelta(0))
+    assert (found.policy.max_files, found.policy.max_file_size) == (0, 0)
     assert (found.age_boost, found.durability) == (timedelta(0), "full")
     assert (found.keep_done, found.keep_failed) == (timedelta(days=7), timedelta(days=30))
     assert found.pass_env == ()
@@ -96,6 +99,10 @@ timeout = "1d"
 kill_after = "0"
 max_crashes = 7
 max_output = "64KiB"
+max_memory = "1GiB"
+max_cpu = "2m"
+max_files = 256
+max_file_size = "10MiB"
 retry_on = ["OSError"]
 fail_on = ["shop.Declined"]
 age_boost = "30m"
@@ -119,6 +126,10 @@ pass_env = ["SHOP_URL"]
         kill_after=timedelta(0),
         max_crashes=7,
         max_output=65536,
+        max_memory=1024**3,
+        max_cpu=timedelta(minutes=2),
+        max_files=256,
+        max_file_size=10 * 1024**2,
         retry_on=("OSError",),
         fail_on=("shop.Declined",),
     )
@@ -140,6 +151,22 @@ def test_a_size_is_bytes_or_has_a_unit(tmp_path: Path, written: object, size: in
     assert read(tmp_path, f"[bgjobs]\nmax_output = {written}").policy.max_output == size
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("max_memory", "512MiB", 512 << 20),
+        ("max_files", "64", 64),
+        ("max_files", "0", 0),
+        ("max_cpu", "2s", 2 * SECOND),
+    ],
+)
+def test_a_limit_can_be_set_and_lifted_by_a_variable(tmp_path: Path, key: str, value: str, meant: object) -> None:
+    limits = '[bgjobs]\nmax_memory = "1GiB"\nmax_files = 100\nmax_cpu = 1\n'
+    settings_of_file = read(tmp_path, limits + MAIL, {f"BGJOBS_{key.upper()}": value})
+    [target] = Allowlist(settings_of_file)
+    assert getattr(target.policy, key) == meant
+
+
 # What is refused
 
 
@@ -154,6 +181,7 @@ def refusal(folder: Path, text: str) -> str:
 
 DURATIONS = (
     "delay",
+    "max_cpu",
     "retry_delay",
     "max_retry_delay",
     "timeout",
@@ -181,9 +209,11 @@ WRONG = [
     *(("durability", value) for value in ('"none"', "true", '"Full"')),
     *(
         (key, value)
-        for key in ("max_output", "min_free")
+        for key in ("max_output", "max_memory", "max_file_size", "min_free")
         for value in ("-1", "true", "1.5", '"8MB"', '"-1"', '"8mib"', '"MiB"', '""')
     ),
+    *(("max_memory", value) for value in ("1", '"127MiB"')),
+    *(("max_files", value) for value in ("-1", "1", "31", "true", "1.5", '"64"', "1000001")),
     *(("finish_fsync", value) for value in ("1", '"true"', '"yes"', "[]")),
     *((key, value) for key in ("retry_on", "fail_on", "pass_env") for value in ('"OSError"', "[1]", '[""]', '["*"]')),
     *((key, value) for key in ("retry_on", "fail_on") for value in ('["a b"]', '["os."]', '["Err\\u043er"]', '["1"]')),

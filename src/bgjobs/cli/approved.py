@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from inspect import Parameter
 from typing import Annotated, Any
 
@@ -14,6 +14,8 @@ from bgjobs.cli import options, output
 from bgjobs.errors import ConfigError, RefusedError, SpoolError
 from bgjobs.queue import Queue
 from bgjobs.signatures import Signature, Unreadable
+
+LIMITS = ("max_memory", "max_cpu", "max_files", "max_file_size")
 
 
 def jobs(
@@ -42,10 +44,11 @@ def check(config: options.Config = None, spool: options.Spool = None, as_json: o
     Everything that may run is imported, in a child process, and its arguments are compared with the allowlist. Nothing
     is imported if other users could have changed it.
     """
-    problems, count = _problems(config, spool)
+    problems, targets = _problems(config, spool)
+    count, unenforced = len(targets), _unenforced(targets, system.UNENFORCED)
     if as_json:
         shown = [{"class": name, "method": method, "reason": reason} for name, method, reason in problems]
-        found = {"ok": not problems, "methods": count, "problems": shown}
+        found = {"ok": not problems, "methods": count, "problems": shown, "not_enforced": unenforced}
         output.json(found | {"permissions_checked": system.CHECKS_WRITERS})
     elif problems:
         for name, method, reason in problems:
@@ -53,6 +56,8 @@ def check(config: options.Config = None, spool: options.Spool = None, as_json: o
     else:
         unchecked = "" if system.CHECKS_WRITERS else "; who may change them is not checked on this system"
         output.data(f"no problem found: {count} methods may run{unchecked}")
+    if unenforced and not as_json:
+        output.note(f"not enforced on this system: {', '.join(unenforced)}")
     return 1 if problems else 0
 
 
@@ -113,14 +118,14 @@ def _parameter(part: Parameter, target: Target) -> dict[str, Any]:
     }
 
 
-def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, str, str]], int]:
-    """Return all problems as class, method and reason, and how many methods there are."""
+def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, str, str]], list[Target]]:
+    """Return all problems as class, method and reason, and what may run."""
     try:
         queue = Queue.open(config=config, spool=spool, strict=False)
     except ConfigError as error:
         if error.code == "no-config":
             raise  # nothing to check: that is no finding
-        return [("", "", str(error))], 0
+        return [("", "", str(error))], []
     # Before all else: what others could have written is only looked at, and its spool not even opened.
     weak = audit.weaknesses(queue.settings, queue.allowlist)
     found = [("", "", str(weakness)) for weakness in weak] or list(_unusable(queue))
@@ -130,7 +135,7 @@ def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, st
     ]
     found += _useless_secrets(in_source)
     if weak:
-        return found, len(in_source)
+        return found, list(queue.allowlist)
     from bgjobs.worker import foreground  # noqa: PLC0415 - `bgjobs jobs` starts no child
 
     told = {(name, method) for name, method, _ in found}
@@ -139,7 +144,13 @@ def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, st
         for problem in foreground.probe(queue)
         if (problem.class_name, problem.method) not in told
     ]
-    return found, len(in_source)
+    return found, list(queue.allowlist)
+
+
+def _unenforced(targets: Iterable[Target], by_none: Container[str]) -> list[str]:
+    """Return the limits that the settings ask for and this system does not enforce."""
+    asked = {key for target in targets for key in LIMITS if getattr(target.policy, key)}
+    return sorted(key for key in asked if key in by_none)
 
 
 def _unusable(queue: Queue) -> Iterator[tuple[str, str, str]]:

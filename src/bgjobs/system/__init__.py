@@ -46,6 +46,7 @@ if sys.platform == "win32":
         from bgjobs.system.windows_child import Child, start_child
         from bgjobs.system.windows_disks import disk_facts
         from bgjobs.system.windows_doorbell import Doorbell
+        from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.windows_poller import Poller
         from bgjobs.system.windows_processes import birth, kill_leftover, kill_tree
         from bgjobs.system.windows_runner import children, die_with_parent
@@ -74,6 +75,7 @@ else:
     if TYPE_CHECKING:
         from bgjobs.system.posix_child import Child, start_child
         from bgjobs.system.posix_killing import kill_leftover, kill_tree
+        from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.posix_poller import Poller
         from bgjobs.system.posix_processes import birth
         from bgjobs.system.posix_runner import children
@@ -110,9 +112,12 @@ else:
 
 __all__ = [
     "CHECKS_WRITERS",
+    "CPU_SIGNAL",
+    "UNENFORCED",
     "Child",
     "Doorbell",
     "Poller",
+    "ResourceLimits",
     "SignalHandlers",
     "base_environment",
     "birth",
@@ -158,9 +163,12 @@ if not TYPE_CHECKING:
         "SignalHandlers": "handlers",
         "signal_name": "handlers",
         "stop_requests": "handlers",
+        "CPU_SIGNAL": f"{_FAMILY}_limits",
         "Child": f"{_FAMILY}_child",
         "Doorbell": f"{_SYSTEM}_doorbell",
         "Poller": f"{_FAMILY}_poller",
+        "ResourceLimits": f"{_FAMILY}_limits",
+        "UNENFORCED": f"{_FAMILY}_limits",
         "birth": f"{_SYSTEM}_processes",
         "children": f"{_FAMILY}_runner",
         "die_with_parent": f"{_SYSTEM}_runner",

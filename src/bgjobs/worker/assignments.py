@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, lifecycle, system
+from bgjobs.worker import limits
 from bgjobs.worker.messages import Run, Setup
 from bgjobs.worker.runners import Assignment
 
@@ -38,6 +39,7 @@ def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, run
         begin=session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth),
         keep_output=session.output_path(claim),
         max_output=policy.max_output,
+        limits=limits.of(policy),
     )
     return Assignment(begun, message, policy)
 

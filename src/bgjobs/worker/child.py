@@ -23,7 +23,7 @@ from bgjobs.job import JobError, Outcome, Progress, Raised, Refused, Succeeded
 from bgjobs.resolve import resolve
 from bgjobs.spool import files
 from bgjobs.spool.line1 import CorruptError, check_depth
-from bgjobs.worker import messages
+from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
 from bgjobs.worker.discretion import Discretion
 from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
@@ -54,6 +54,7 @@ class Runner:
         self._capture: Capture | None = None
         self._discretion: Discretion
         self._last_progress = 0.0
+        self._limits = system.ResourceLimits()
 
     def serve(self) -> None:
         """Run jobs until the worker closes the pipe."""
@@ -175,7 +176,7 @@ class Runner:
             self._capture.begin(job.max_output)
         traces.mark(job)
         outcome = self._attempt(job)
-        clean = traces.wipe()
+        clean = traces.wipe() and self._limits.intact and not _ran_out_of_memory(outcome, job)
         if self._capture is not None and job.keep_output is not None:
             self._capture.end(job.keep_output)
         took = time.perf_counter() - start
@@ -186,6 +187,8 @@ class Runner:
         """Write down that the job begins, or return why it cannot."""
         if job.begin is None:
             return None
+        if self._limits.is_crowded(job.limits.memory):
+            return Unbegun(job.id, "earlier jobs left too little memory in its process", clean=False)
         line = f"{job.begin.head}{clock.now_ms()}{job.begin.tail}"
         try:
             files.append(job.begin.path, line.encode())
@@ -203,15 +206,21 @@ class Runner:
         set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
         try:
             try:
+                bounds = job.limits
+                self._limits.impose(
+                    memory=bounds.memory, cpu=bounds.cpu, files=bounds.files, file_size=bounds.file_size
+                )
                 # From here on a Stop raises: importing the job's module is user code as well.
                 self._in_user_code = True
                 self._raise_if_asked()
                 return _call(job, discretion)
             finally:
                 self._in_user_code = False
+                self._limits.lift()
         except BaseException as error:  # noqa: BLE001 - whatever user code raises ends the attempt, not the runner
             # A Stop that arrives in the inner `finally` ends up here too: it raises only once, and only in there.
-            return ending(error, discretion)
+            self._limits.lift()
+            return limits.named(ending(error, discretion), error, job.limits)
         finally:
             if os.getpid() != self._pid:
                 os._exit(1)  # the method forked, and this is the child: it must not go on as if it were the runner
@@ -233,6 +242,11 @@ class Runner:
             except OSError:
                 # Nobody is there to hear the answer, so nobody may count on this process.
                 os._exit(LOST_CONTACT)
+
+
+def _ran_out_of_memory(outcome: Outcome, job: Run) -> bool:
+    """Tell whether its limit of memory ended the attempt: modules may be half imported, and caches full."""
+    return bool(job.limits.memory) and isinstance(outcome, Raised) and "MemoryError" in outcome.lineage
 
 
 def _call(job: Run, discretion: Discretion) -> Outcome:
@@ -329,6 +343,7 @@ def _utf8(text: str) -> str:
 def main() -> None:
     """Be a runner: take over standard input and output as the channel to the worker."""
     system.die_with_parent()
+    os.umask(0o077)  # whatever a job writes is for the worker's user alone, unless the job says otherwise
     source, target = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bgjobs import audit, clock, lifecycle, system
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
-from bgjobs.worker import assignments
+from bgjobs.worker import assignments, limits
 from bgjobs.worker.messages import Run
 from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner, Why
 
@@ -74,6 +74,7 @@ def _message(target: Target, job: Job, *, look_only: bool = False) -> Run:
         kwargs=job.kwargs,
         text=job.text,
         secret=target.secret,
+        limits=limits.of(target.policy),
         look_only=look_only,
     )
 

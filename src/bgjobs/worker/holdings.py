@@ -84,13 +84,15 @@ class Holdings:
         if self.store(claim, job):
             self._queue.log.ended(claim.job, job, outcome, now)
 
-    def return_unbegun(self, claim: Claim, held: Assignment, *, stopping: bool) -> None:
+    def return_unbegun(self, claim: Claim, held: Assignment, *, stopping: bool, reason: str = "") -> None:
         """Do what is to be done with a job that was sent to a runner and not begun."""
         if held.why is Why.CANCELLED:
             self.end_cancelled(claim, held.asked_by)
         elif stopping:
             self.give_back(claim, Why.WORKER_STOPS.value)
         else:
+            if reason:  # the log has said that it runs
+                self._queue.log.handed_back(claim.job, clock.now(), reason)
             self._wait_again(claim)
 
     def return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:

@@ -160,8 +160,8 @@ class Worker:
             case Returned(trouble=True, assignment=held, reason=reason):
                 self._claiming.pause()
                 self._holdings.return_untried(claim, held, reason)
-            case Returned(assignment=held):
-                self._holdings.return_unbegun(claim, held, stopping=self._ending.has_begun)
+            case Returned(assignment=held, reason=reason):
+                self._holdings.return_unbegun(claim, held, stopping=self._ending.has_begun, reason=reason)
 
     # Finish
 

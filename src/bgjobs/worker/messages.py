@@ -27,6 +27,15 @@ class Setup(Struct, frozen=True, tag=True):
     output: str | None = None
 
 
+class Limits(Struct, frozen=True):
+    """What the process of one attempt may use: bytes, seconds of processor time, descriptors; 0 is without a limit."""
+
+    memory: int = 0
+    cpu: float = 0
+    files: int = 0
+    file_size: int = 0
+
+
 class Run(Struct, frozen=True, tag=True):
     """Run this job: `begin` first, if there is one, then the callable at module, owner, method.
 
@@ -47,6 +56,7 @@ class Run(Struct, frozen=True, tag=True):
     begin: Begin | None = None
     keep_output: str | None = None
     max_output: int = 0
+    limits: Limits = Limits()
     look_only: bool = False
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from bgjobs import system
 from bgjobs.job import Cancelled, Crashed, Interrupted, Job, JobError, Outcome, Progress, Succeeded, TimedOut, moment
-from bgjobs.worker import messages
+from bgjobs.worker import limits, messages
 from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from bgjobs.lifecycle import Policy
 
-COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.worker.child")
+# The import path is what the settings say and what is installed: not the current directory (-P), nor PYTHONPATH (-E),
+# even if `pass_env` names it for programs that jobs start. Not -I: bgjobs may be installed for its user alone.
+COMMAND: tuple[str, ...] = ("-E", "-P", "-X", "utf8", "-m", "bgjobs.worker.child")
 STOP_AT_MOST_S = 5.0
 DYING_S = 1.0
 SPENT_S = 2.0
@@ -241,7 +243,7 @@ class Runner:
 
     def _understood(self, message: messages.FromRunner) -> Iterator[Report]:
         if isinstance(message, Ready):
-            self.ready = message
+            self.ready = self.ready or message  # once: a job must not point at another process as its runner
             return
         held = next((held for held in self.held if held.job.id == message.id), None)
         if held is None:
@@ -339,7 +341,8 @@ def _outcome_of_death(held: Assignment, status: int | None) -> Outcome:
         case Why.WORKER_STOPS:
             return Interrupted()
         case None:
-            return Crashed(JobError(type="Crashed", message=described(status)), status)
+            message = described(status) + limits.suspicion(status, held.policy)
+            return Crashed(limits.ended_by(status, held.policy) or JobError(type="Crashed", message=message), status)
 
 
 def described(status: int | None) -> str:

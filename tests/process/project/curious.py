@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from importlib import import_module
 
 from bgjobs import Queue, current_job
+
+SHOW = """
+import os
+found = []
+for number in range(256):
+    try:
+        os.fstat(number)
+    except OSError:
+        continue
+    found.append(number)
+print(*found)
+"""
 
 
 class Curious:
@@ -23,3 +37,23 @@ class Curious:
 
     def report(self, key: str) -> str:
         return f"a key of {len(key)} characters"
+
+    def process(self) -> dict[str, object]:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return {"pid": os.getpid(), "session": os.getsid(0), "group": os.getpgrp(), "umask": mask, "path": sys.path}
+
+    def descriptors(self) -> dict[str, list[object]]:
+        """Say what the descriptors of this process are, and which ones a program has that it starts carelessly."""
+        mine = []
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                mine.append(os.readlink(f"/proc/self/fd/{number}"))
+            except FileNotFoundError:
+                continue  # the one that listed them
+        command = [sys.executable, "-c", SHOW]
+        shown = subprocess.run(command, close_fds=False, stdout=subprocess.PIPE, check=True).stdout
+        return {"mine": list(mine), "inherited": [int(number) for number in shown.split()]}
+
+    def import_module(self, name: str) -> str | None:
+        return import_module(name).__file__

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
+import stat
 import sys
 import time
+
+from bgjobs import current_job
 
 
 class UnprintableError(Exception):
@@ -68,6 +72,24 @@ class Fatal:
         sys.stdout.write("these are my last words")
         sys.stdout.flush()
         os._exit(1)
+
+    def forge(self) -> None:
+        """Say on standard output and error what a runner says when a job is done, and end well."""
+        outcome = {"type": "Succeeded", "result": "forged"}
+        answer = {"type": "Ended", "id": current_job().id, "began_ms": 0, "took": 0.1, "outcome": outcome}
+        for descriptor in (1, 2):
+            os.write(descriptor, json.dumps(answer).encode() + b"\n")
+        os._exit(0)
+
+    def pose(self) -> int:
+        """Tell the worker that its runner is another process."""
+        for descriptor in range(3, 64):
+            try:
+                if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                    os.write(descriptor, b'{"type":"Ready","pid":1,"birth":"long ago"}\n')
+            except OSError:
+                continue
+        return os.getpid()
 
     def fork_and_return(self) -> str:
         """Come back in two processes."""
