@@ -210,8 +210,11 @@ class Session(Protocol):
         that cannot be imported: it is put aside, or tried again later, and the others go on.
         """
 
-    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> int:
-        """Delete ended jobs older than this and leftovers of crashes; return how many jobs went."""
+    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> Iterator[int]:
+        """Delete ended jobs older than this and leftovers of crashes, in short steps; give how many jobs each took.
+
+        Between two steps anything else may be done. Whoever breaks it off leaves the rest to the next one.
+        """
 
     def mend(self) -> list[str]:
         """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""

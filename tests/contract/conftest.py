@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.spool import cursor
-from tests.contract.stores import KINDS, SOON, Sessions
+from tests.contract.stores import KINDS, SOON, Sessions, SpoolStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from bgjobs.backend import Backend
+    from bgjobs.spool.spool_queue import SpoolQueue
     from tests.contract.stores import Store
 
 
@@ -29,6 +30,13 @@ def _no_look_takes_long() -> Iterator[None]:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Return a new store of each kind in turn."""
     return KINDS[request.param](str(tmp_path))
+
+
+@pytest.fixture
+def spool(store: Store) -> SpoolQueue:
+    """Return the backend of a new spool, for tests of what only a spool has."""
+    assert isinstance(store, SpoolStore)
+    return store.open()
 
 
 @pytest.fixture

@@ -116,9 +116,9 @@ class SpoolStore:
     def abandon(self, session: Session) -> None:
         assert isinstance(session, SpoolSession)
         session._recovery.close()
-        session._claim_lock.close()
+        session._taker.close()
         session.bell.close()
-        session._alive.release()  # as the kernel does it when a process ends
+        session._place.release()  # as the kernel does it when a process ends
 
     def break_off_moves(self) -> None:
         def never(source: str, target: str) -> None:

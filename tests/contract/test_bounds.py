@@ -34,11 +34,6 @@ def spool_with(folder: Path, *lines: str) -> SpoolQueue:
     return SpoolQueue(configured, Log(configured.log_dir))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
 def room(size: int, files: int | None) -> Callable[[str], tuple[int, int | None]]:
     return lambda path: (size, files)
 

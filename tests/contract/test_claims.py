@@ -500,10 +500,10 @@ def test_young_ended_jobs_are_kept_and_old_ones_are_not(backend: Backend, worker
     outcomes: list[Outcome] = [Succeeded(), Raised(WRONG, final=True), Cancelled()]
     for claim, outcome in zip(claims, outcomes, strict=True):
         finish(session, claim, outcome)
-    assert session.tidy(keep_done=timedelta(seconds=1), keep_failed=timedelta(seconds=1)) == 0
+    assert sum(session.tidy(keep_done=timedelta(seconds=1), keep_failed=timedelta(seconds=1))) == 0
     assert backend.counts()[State.DONE] == 1
     ago = -timedelta(hours=3)  # as if it were three hours later
-    assert session.tidy(keep_done=ago, keep_failed=FAR) == 1
+    assert sum(session.tidy(keep_done=ago, keep_failed=FAR)) == 1
     assert [backend.get(claim.job.id) is None for claim in claims] == [True, False, False]
-    assert session.tidy(keep_done=ago, keep_failed=ago) == 2
+    assert sum(session.tidy(keep_done=ago, keep_failed=ago)) == 2
     assert backend.counts() == dict.fromkeys(State, 0)

@@ -19,8 +19,6 @@ from bgjobs.lifecycle import Policy
 from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, each_once, got, new_job, recover_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bgjobs.backend import Claim, Session
     from bgjobs.job import Outcome
     from bgjobs.spool.spool_queue import SpoolQueue
@@ -36,23 +34,6 @@ CLOCKS = {
 }
 HOURLY = Policy(retry_delay=HOUR, backoff="fixed", max_retry_delay=2 * HOUR, max_crashes=3)
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 class Clock:
@@ -104,7 +85,7 @@ def test_a_job_that_may_run_at_once_does_so_whichever_clock_is_wrong(
     session.give_back(claims.pop())
     for claim in [*claims, *claim_all(session, 1)]:
         assert finish(session, claim, Succeeded()).state is State.DONE
-    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    sum(session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30)))
     wrong.at = CLOCKS[submitters]
     assert {got(spool, job.id).state for job in jobs} == {State.DONE}
     assert store.holders() == {job.id: [State.DONE] for job in jobs}

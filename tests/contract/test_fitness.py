@@ -16,7 +16,8 @@ from filelock import FileLock
 from bgjobs import clock, disk, system
 from bgjobs.errors import SpoolError
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import fitness, layout, lock_test, locks
+from bgjobs.spool import layout, locks
+from bgjobs.spool.checks import fitness, lock_test
 from bgjobs.system.disks import DiskFacts
 from tests.contract.stores import NO_SELECTION, SpoolStore, claim_all, finish, info, new_job
 
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
 MEMORY = Path("/dev/shm")
 LOCAL = DiskFacts(kind="ext4", network=False, volatile=False, journal=True, mounts_below=())
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
 
 
 def found(spool: SpoolQueue) -> dict[str, Finding]:

@@ -19,7 +19,8 @@ from bgjobs import disk, system
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Raised, Refused, State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import fsck, history, layout, locks, record
+from bgjobs.spool import layout, locks, record
+from bgjobs.spool.checks import fsck, history
 from tests.contract.stores import (
     FAR,
     Sessions,
@@ -49,23 +50,6 @@ held = hold_for_life(sys.argv[1]) if sys.argv[1:] else None
 print("ready", flush=True)
 sys.stdin.read()  # until it is killed
 """
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
@@ -597,7 +581,7 @@ def test_leftovers_block_nothing_and_are_cleared_away(spool: SpoolQueue, workers
     (claim,) = claim_all(session, 1)
     assert claim.job.id == job.id
     finish(session, claim, Succeeded())
-    session.tidy(keep_done=FAR, keep_failed=FAR)
+    sum(session.tidy(keep_done=FAR, keep_failed=FAR))
     assert fsck.check(spool.paths) == []
 
 

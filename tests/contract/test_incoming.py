@@ -38,7 +38,7 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container
 
     from bgjobs.backend import Session
     from bgjobs.job import Job
@@ -62,18 +62,6 @@ class DeathError(BaseException):
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> SpoolStore:
     (tmp_path / "allowed_jobs.toml").write_text(f'[bgjobs]\ndurability = "{request.param}"\n', "utf-8")
     return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import fsck, layout, record
-from tests.contract.stores import Sessions, SpoolStore, claim_all, each_once, finish, got, now
+from bgjobs.spool import layout, record
+from bgjobs.spool.checks import fsck
+from tests.contract.stores import Sessions, claim_all, each_once, finish, got, now
 from tests.contract.test_fsck import (
     END,
     codes,
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from bgjobs.backend import Session
     from bgjobs.job import Job
     from bgjobs.spool.spool_queue import SpoolQueue
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
 
 
 @pytest.fixture

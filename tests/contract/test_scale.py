@@ -22,23 +22,6 @@ if TYPE_CHECKING:
 FEW, MANY = 100, 5_000
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
-
-
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
     """Count the steps on the disk, by name; a listing counts as many times as it has names."""

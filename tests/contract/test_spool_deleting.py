@@ -16,6 +16,7 @@ from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, Succeeded
 from bgjobs.spool import files
+from bgjobs.worker import housekeeping
 from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job, now, wait_until
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="links are POSIX")
 BROKEN = OSError(errno.EIO, "Input/output error")
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def left(spool: SpoolQueue, *jobs: Job) -> list[str]:
 
 
 def tidy(session: Session) -> int:
-    return session.tidy(keep_done=FAR, keep_failed=FAR)
+    return sum(session.tidy(keep_done=FAR, keep_failed=FAR))
 
 
 def dead_at(monkeypatch: pytest.MonkeyPatch, step: str, number: int) -> None:
@@ -152,6 +143,72 @@ def test_a_job_without_its_last_line_is_kept_until_its_hour_is_over(spool: Spool
     assert left(spool, job) == []
 
 
+# A little at a time
+
+
+def old_hour(spool: SpoolQueue, jobs: int) -> list[Path]:
+    """Make an hour of jobs that are done since long ago."""
+    hour = Path(spool.paths.ended(State.DONE), "2020010101")
+    hour.mkdir()
+    paths = [hour / f"{new_id()}.json" for _ in range(jobs)]
+    for path in paths:
+        path.touch()
+    return paths
+
+
+def in_trash(spool: SpoolQueue) -> int:
+    return sum(path.is_file() for path in Path(spool.paths.trash).rglob("*"))
+
+
+def test_a_worker_claims_while_it_tidies(spool: SpoolQueue, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_hour(spool, 2_000)
+    job = new_job()
+    spool.submit([job])
+    for name in ("FIRST_TIDY_S", "SLICE_S", "PAUSE_S"):
+        monkeypatch.setattr(housekeeping, name, 0.0)
+    tidying = housekeeping.Tidying()
+    for _ in range(3_000):  # that takes a few steps for each file: to count, to throw away, to remove
+        tidying.check(session, spool.settings)
+    assert in_trash(spool) == 2_000
+    assert [claim.job.id for claim in session.claim(2)] == [job.id]
+    for _ in range(4_000):
+        tidying.check(session, spool.settings)
+    assert 0 < in_trash(spool) < 2_000
+    for _ in range(3_000):
+        tidying.check(session, spool.settings)
+    assert list(Path(spool.paths.trash).iterdir()) == []
+
+
+def test_tidying_tells_how_many_jobs_went_however_many_steps_it_takes(spool: SpoolQueue, session: Session) -> None:
+    old_hour(spool, 7)
+    steps = list(session.tidy(keep_done=DAY, keep_failed=DAY))
+    assert sum(steps) == 7
+    assert len(steps) > 7
+    assert sum(session.tidy(keep_done=DAY, keep_failed=DAY)) == 0
+
+
+def test_tidying_that_was_broken_off_after_any_step_is_finished_by_the_next(
+    spool: SpoolQueue, session: Session
+) -> None:
+    kept = ended(spool, session)
+    broken_off = more = 0
+    while broken_off == more:
+        job = ended(spool, session)
+        (path,) = old_hour(spool, 1)
+        Path(spool.paths.ended_path(State.DONE, "2020010101", job.id)).touch()
+        more += 1
+        for number, _ in enumerate(session.tidy(keep_done=DAY, keep_failed=DAY), start=1):
+            if number == more:
+                broken_off += 1
+                break
+        tidy(session)
+        assert not path.exists()
+        assert f"{job.id}.1.log" not in left(spool, job)
+        assert list(Path(spool.paths.trash).iterdir()) == []
+    assert more > 5
+    assert left(spool, kept) == [f"{kept.id}.1.log", f"{kept.id}.json"]
+
+
 # What is corrupt
 
 
@@ -176,7 +233,7 @@ def test_what_is_corrupt_goes_by_its_age_when_it_is_named(spool: SpoolQueue) -> 
 def test_workers_never_prune_what_is_corrupt(spool: SpoolQueue, session: Session) -> None:
     path = corrupted(spool, "1-old")
     os.utime(path, (0, 0))
-    session.tidy(keep_done=timedelta(seconds=1), keep_failed=timedelta(seconds=1))
+    sum(session.tidy(keep_done=timedelta(seconds=1), keep_failed=timedelta(seconds=1)))
     assert path.exists()
 
 

@@ -21,7 +21,7 @@ from bgjobs.errors import BgjobsError, ClaimLostError, SessionLostError, SpoolEr
 from bgjobs.events import STATUS_LOG, Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds
-from bgjobs.spool import files, layout, moves, record, recovery
+from bgjobs.spool import files, layout, liveness, moves, record
 from bgjobs.spool.spool_queue import SpoolQueue
 from tests.contract.stores import (
     FAR,
@@ -41,7 +41,7 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from bgjobs.backend import Session
     from bgjobs.job import Outcome
@@ -49,23 +49,6 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs and links
 quickly = pytest.mark.timeout(30)
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
 BROKEN = OSError(errno.EIO, "Input/output error")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
@@ -651,7 +634,7 @@ def test_what_is_no_worker_among_the_workers_is_left_alone(spool: SpoolQueue, wo
 def test_claims_without_any_worker_are_recovered(
     store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
+    monkeypatch.setattr(liveness, "LOST_PLACE_S", 0.05)
     job = submitted(spool)
     session = workers.join()
     (claim,) = claim_all(session, 1)

@@ -20,7 +20,7 @@ from bgjobs.backend import Filter
 from bgjobs.errors import SpoolError
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import locks, recovery
+from bgjobs.spool import liveness, locks
 from tests.contract.spooling import path_of, submitted
 from tests.contract.stores import (
     POLICY,
@@ -37,7 +37,7 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from filelock import FileLock
 
@@ -46,23 +46,6 @@ if TYPE_CHECKING:
     from bgjobs.spool.spool_queue import SpoolQueue
 
 AT_ONCE = timedelta(hours=-3)  # kept no longer than until three hours ahead: also what has just ended is pruned
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 def work(session: Session, jobs: list[Job]) -> list[str]:
@@ -183,14 +166,14 @@ def test_what_dead_processes_left_half_made_blocks_nobody_and_is_swept(spool: Sp
     bucket.mkdir()
     job = submitted(spool)
     session = workers.join()
-    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    sum(session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30)))
     assert [claim.job.id for claim in claim_all(session, 1)] == [job.id]
     assert not bucket.exists()
     assert list(trash.iterdir()) == []
     assert len(list(tmp.iterdir())) == 3  # who knows whether their writers live: they are too young
     for path in tmp.iterdir():
         os.utime(path, (0, 0))
-    session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30))
+    sum(session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30)))
     assert list(tmp.iterdir()) == [trash]
 
 
@@ -240,7 +223,7 @@ def test_pruning_under_those_who_look_list_and_cancel_meets_no_error(
                         continue  # its hour went to the trash just now, as no hour does that is not long over
                     break
                 ended.append(claim.job.id)
-            session.tidy(keep_done=AT_ONCE, keep_failed=AT_ONCE)
+            sum(session.tidy(keep_done=AT_ONCE, keep_failed=AT_ONCE))
             return sum(person.counts().values()) == 0
 
         wait_until(all_are_gone)
@@ -288,7 +271,7 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
 def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recovered(
     store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
+    monkeypatch.setattr(liveness, "LOST_PLACE_S", 0.05)
     job, session = submitted(spool), workers.join()
     worker = workers.process(claim=1, begin=1)
     (wid,) = worker.said()["id"]

@@ -19,32 +19,15 @@ from bgjobs.events import ERROR_LOG
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import record
 from tests.contract.spooling import corrupt, path_of, plant, reasons, submitted
-from tests.contract.stores import Sessions, SpoolStore, claim_all, finish, got, new_job, recover
+from tests.contract.stores import Sessions, claim_all, finish, got, new_job, recover
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from bgjobs.spool.spool_queue import SpoolQueue
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, devices and links are POSIX")
 PRECIOUS = b"precious"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 # What is not a job

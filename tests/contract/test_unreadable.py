@@ -18,29 +18,12 @@ from bgjobs.spool.locks import ClaimLock
 from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from bgjobs.backend import Session
     from bgjobs.spool.spool_queue import SpoolQueue
 
 LOOKS = ("listdir", "lstat", "open_read", "scandir", "stat")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
-
-
-@pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
-    return store.open()
-
-
-@pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
-    sessions = Sessions(store)
-    yield sessions
-    sessions.close()
 
 
 @pytest.fixture(params=[errno.EACCES, errno.EIO])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import system
 from bgjobs.job import State
-from bgjobs.spool import fsck
+from bgjobs.spool.checks import fsck
 from tests.crash import oracle
 from tests.crash.doing import drain
 from tests.crash.world import set_clock, until_calm
@@ -198,7 +198,7 @@ class Afterwards:
         def is_clear() -> bool:
             self.world.recover(session)
             session.claim(1)
-            session.tidy(keep_done=FOR_EVER, keep_failed=FOR_EVER)
+            sum(session.tidy(keep_done=FOR_EVER, keep_failed=FOR_EVER))
             return self._left_by(session) == []
 
         try:

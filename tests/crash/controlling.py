@@ -101,10 +101,10 @@ class Tidy(Operation):
         set_clock(timedelta(days=1))
 
     def act(self) -> None:
-        self.session.tidy(keep_done=HOUR, keep_failed=HOUR)
+        sum(self.session.tidy(keep_done=HOUR, keep_failed=HOUR))
 
     def again(self) -> None:
-        self.session.tidy(keep_done=HOUR, keep_failed=HOUR)
+        sum(self.session.tidy(keep_done=HOUR, keep_failed=HOUR))
         self.world.tell("pruned")
         self.session.leave()
 

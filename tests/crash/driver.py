@@ -15,7 +15,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs.spool import cursor, fsck, incoming
+from bgjobs.spool import cursor, incoming
+from bgjobs.spool.checks import fsck
 from tests.crash.afterwards import Afterwards
 from tests.crash.doing import Operation, finished
 from tests.crash.operations import OPERATIONS

@@ -23,7 +23,8 @@ from bgjobs import clock, disk, system
 from bgjobs.backend import Unfinished
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Succeeded
-from bgjobs.spool import files, fsck, recovery
+from bgjobs.spool import files, liveness
+from bgjobs.spool.checks import fsck
 from bgjobs.system.polled_doorbell import PolledDoorbell
 from tests.contract.stores import POLICY, finish, recover
 from tests.crash.enumerator_model import Model, states
@@ -100,8 +101,8 @@ def _as_if(patch: pytest.MonkeyPatch, boot: str, *, one_fsync: bool, by_file: bo
     patch.setattr(disk, "sync_directory", lambda path: None)
     patch.setattr(disk, "sync_filesystem", lambda path: not by_file)
     # What waits for others to look again need not wait here: nobody else is there.
-    patch.setattr(recovery, "LOST_PLACE_S", -1.0)
-    patch.setattr(recovery, "UNREADY_S", -1.0)
+    patch.setattr(liveness, "LOST_PLACE_S", -1.0)
+    patch.setattr(liveness, "UNREADY_S", -1.0)
     patch.setattr(fsck, "PAUSES_S", ())
     patch.setattr(system, "Doorbell", PolledDoorbell)  # to let go of one of Linux's takes as long as all the rest
 

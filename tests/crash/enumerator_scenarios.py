@@ -235,7 +235,7 @@ def prune(stage: Stage) -> Iterator[None]:
         finish(session, claim, Succeeded())
     yield
     stage.promise(*old, kept=False)
-    session.tidy(keep_done=timedelta(hours=1), keep_failed=timedelta(hours=1))
+    sum(session.tidy(keep_done=timedelta(hours=1), keep_failed=timedelta(hours=1)))
 
 
 def run_now(stage: Stage) -> Iterator[None]:

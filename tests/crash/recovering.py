@@ -56,7 +56,7 @@ class Recover(Operation):
             else:
                 self.session.give_back(claim)
         assert isinstance(self.session, SpoolSession)
-        self.session._alive.release()
+        self.session._place.release()
         self.session = queue.join(info(), Selection())
         take_over_all(self.world, self.session)
         self.session.leave()

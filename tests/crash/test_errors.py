@@ -11,7 +11,7 @@ from tests.crash.operations import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.timeout(900)  # each of them is hundreds of small tests
+pytestmark = pytest.mark.timeout(1800)  # each of them is hundreds of small tests
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -6,7 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs.spool import fsck
+from bgjobs.spool.checks import fsck
 from bgjobs.spool.layout import Layout
 from tests.soak.clocks import follow_clock
 from tests.soak.diary import Diary, Note

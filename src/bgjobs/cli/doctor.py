@@ -64,9 +64,9 @@ def doctor(
 
 
 def _repaired(queue: Queue) -> list[str]:
-    from bgjobs.worker import housekeeping  # noqa: PLC0415 - only the repair takes a worker's place
+    from bgjobs.worker import repairing  # noqa: PLC0415 - only the repair takes a worker's place
 
-    return housekeeping.repair(queue)
+    return repairing.repair(queue)
 
 
 def _printable(finding: Finding) -> Finding:

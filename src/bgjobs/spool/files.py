@@ -248,6 +248,16 @@ def names(path: str) -> list[str]:
         return []
 
 
+def each_name(path: str) -> Iterator[str]:
+    """Go through the names in a directory, which takes a while for a million; none if it does not exist."""
+    try:
+        with disk.scandir(path) as entries:
+            for entry in entries:
+                yield entry.name
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
 def changed_ns(path: str) -> int | None:
     """Return when the names in a directory last changed, in ns, or None if it does not exist."""
     try:
@@ -256,16 +266,19 @@ def changed_ns(path: str) -> int | None:
         return None
 
 
-def remove_tree(path: str) -> Iterator[str]:
-    """Remove a directory and all in it, and name each removed file, so that the caller can do it slowly."""
+def remove_tree(path: str) -> Iterator[None]:
+    """Remove a directory and all in it, in short steps: one for each name found, and one for each file removed."""
+    found = []
     with disk.scandir(path) as entries:
-        found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for entry in entries:
+            found.append((entry.path, entry.is_dir(follow_symlinks=False)))
+            yield
     for place, is_directory in found:
         if is_directory:
             yield from remove_tree(place)
         else:
             remove(place)
-            yield place
+            yield
     remove_directory(path)
 
 

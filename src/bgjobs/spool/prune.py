@@ -6,6 +6,7 @@ lies there, first what the jobs printed and then their files, which are the only
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from contextlib import suppress
@@ -27,13 +28,16 @@ SWEEP_AFTER_S = 24 * 3600
 FROM_CORRUPT = "corrupt-"  # in the trash: no job, whatever its name was
 
 
-def tidy(paths: Layout, *, keep_done: timedelta, keep_failed: timedelta, now: datetime) -> int:
-    """Delete jobs that ended longer ago than this, by whole hours, and leftovers; return how many jobs went."""
+def tidy(paths: Layout, *, keep_done: timedelta, keep_failed: timedelta, now: datetime) -> Iterator[int]:
+    """Delete jobs that ended longer ago than this, by whole hours, and leftovers, in short steps.
+
+    Each step gives how many jobs went by it. To break off is to leave the rest to the next one.
+    """
     keeps = {State.DONE: keep_done, State.FAILED: keep_failed, State.CANCELLED: keep_failed}
-    count = sum(_prune_hours(paths, state, now - keep, dry_run=False) for state, keep in keeps.items())
-    sweep_tmp(paths)
-    empty_trash(paths)
-    return count
+    for state, keep in keeps.items():
+        yield from _prune_hours(paths, state, now - keep, dry_run=False)
+    for _ in itertools.chain(_sweep(paths), _empty_trash(paths)):
+        yield 0
 
 
 def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run: bool) -> int:
@@ -43,10 +47,10 @@ def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run
         if state is State.CORRUPT:
             count += _prune_corrupt(paths, before, dry_run=dry_run)
         elif state in layout.ENDED_DIRECTORIES:
-            count += _prune_hours(paths, state, before, dry_run=dry_run)
+            count += sum(_prune_hours(paths, state, before, dry_run=dry_run))
             count += _prune_last_hour(paths, state, before, dry_run=dry_run)
     if not dry_run:
-        empty_trash(paths)
+        _exhaust(_empty_trash(paths))
     return count
 
 
@@ -55,21 +59,23 @@ def delete(paths: Layout, place: Place) -> bool:
     fallen = os.path.join(paths.trash, f"{place.job_id}.json")
     if not _throw_away(place.path, fallen):
         return False
-    _remove_outputs(paths, [place.job_id])
+    _exhaust(_remove_outputs(paths, [place.job_id]))
     files.remove(fallen)
     return True
 
 
-def _prune_hours(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> int:
-    """Throw away the hours that lie before the moment as a whole, each in one step."""
-    count, last = 0, layout.hour(before)
+def _prune_hours(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> Iterator[int]:
+    """Throw away the hours that lie before the moment as a whole, each by one rename; give how many jobs each had."""
+    last = layout.hour(before)
     for hour in files.names(paths.ended(state)):
         if layout.HOUR_NAME.fullmatch(hour) and hour < last:
             directory = os.path.join(paths.ended(state), hour)
-            jobs = sum(1 for _ in _jobs_in(files.names(directory)))
+            jobs = 0
+            for _ in _jobs_in(files.each_name(directory)):
+                jobs += 1
+                yield 0
             if dry_run or _throw_away(directory, os.path.join(paths.trash, new_id())):
-                count += jobs
-    return count
+                yield jobs
 
 
 def _prune_last_hour(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> int:
@@ -124,23 +130,23 @@ def _throw_away(path: str, fallen: str) -> bool:
     return True
 
 
-def empty_trash(paths: Layout) -> None:
-    """Remove what was thrown away, also by a process that died before it could."""
+def _empty_trash(paths: Layout) -> Iterator[None]:
+    """Remove what was thrown away, also by a process that died before it could, one file at a time."""
     names = files.names(paths.trash)
     single = list(_jobs_in(names))
-    _remove_outputs(paths, single)
+    yield from _remove_outputs(paths, single)
     for job_id in single:
         files.remove(os.path.join(paths.trash, f"{job_id}.json"))
+        yield
     for name in names:
         path = os.path.join(paths.trash, name)
         if not files.is_directory(path):
             files.remove(path)
+            yield
             continue
         if not name.startswith(FROM_CORRUPT):
-            _remove_outputs(paths, _jobs_in(files.names(path)))
-        with suppress(FileNotFoundError):  # somebody else empties it too
-            for _ in files.remove_tree(path):
-                pass
+            yield from _remove_outputs(paths, _jobs_in(files.each_name(path)))
+        yield from _remove_tree(path)
 
 
 def _jobs_in(names: Iterable[str]) -> Iterator[str]:
@@ -148,28 +154,49 @@ def _jobs_in(names: Iterable[str]) -> Iterator[str]:
     return (found[1] for found in map(layout.ENDED_NAME.fullmatch, names) if found)
 
 
-def _remove_outputs(paths: Layout, ids: Iterable[str]) -> None:
+def _remove_outputs(paths: Layout, ids: Iterable[str]) -> Iterator[None]:
     """Delete what these jobs printed. Outputs lie by the hour in which a job was submitted."""
     hours: dict[str, set[str]] = {}
     for job_id in ids:
         hours.setdefault(layout.hour(moment(id_ms(job_id))), set()).add(job_id)
+        yield
     for hour, gone in hours.items():
         directory = os.path.join(paths.outputs, hour)
-        for name in files.names(directory):
+        printed = []
+        for name in files.each_name(directory):
             if name.partition(".")[0] in gone:
-                files.remove(os.path.join(directory, name))
+                printed.append(name)
+            yield
+        for name in printed:
+            files.remove(os.path.join(directory, name))
+            yield
         files.remove_directory(directory)
+        yield
 
 
 def sweep_tmp(paths: Layout) -> None:
     """Remove what submitters that died left half-written. A submitter that lives is done within seconds."""
+    _exhaust(_sweep(paths))
+
+
+def _sweep(paths: Layout) -> Iterator[None]:
     for name in files.names(paths.tmp):
         path = os.path.join(paths.tmp, name)
         changed = files.changed_ns(path)
         if path == paths.trash or changed is None or time.time_ns() - changed < SWEEP_AFTER_S * 1_000_000_000:
             continue
         if files.is_directory(path):
-            for _ in files.remove_tree(path):
-                pass
+            yield from _remove_tree(path)
         else:
             files.remove(path)
+        yield
+
+
+def _remove_tree(path: str) -> Iterator[None]:
+    with suppress(FileNotFoundError):  # somebody else removes it too
+        yield from files.remove_tree(path)
+
+
+def _exhaust(steps: Iterable[None]) -> None:
+    for _ in steps:
+        pass

@@ -7,19 +7,21 @@ worker's claims. Every step can be repeated: a recoverer that dies half-way free
 from __future__ import annotations
 
 import os
-import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
 
 from bgjobs import clock, disk, system
 from bgjobs.backend import Claim
 from bgjobs.ids import ID, id_ms
 from bgjobs.job import Attempt, State, milliseconds, moment
 from bgjobs.lifecycle import cancelled
-from bgjobs.spool import files, layout, locks, moves, record
+from bgjobs.spool import files, layout, moves, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.spool.liveness import Others, has_rebooted
+from bgjobs.spool.orphans import Orphans
+from bgjobs.spool.workplace import dissolve, remove_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,18 +32,6 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.spool_queue import SpoolQueue
 
-UNREADY_S = 600
-LEFTOVER_PATIENCE_S = 0.5
-LOST_PLACE_S = 5.0
-
-
-class RunnerNote(Struct, frozen=True):
-    """Which process a runner is."""
-
-    pid: int
-    birth: str
-    boot: str
-
 
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
@@ -51,29 +41,22 @@ class Recovery:
         self._paths: Layout = spool.paths
         self._spool = spool
         self._inherit = inherit
-        self._lacking_since: dict[str, float] = {}
         self._told: set[str] = set()
         self._log: Log = spool.log
-        self._me = me
-        self._probes: dict[str, locks.Probe] = {}
-        self.orphans: set[str] = set()
+        self._others = Others(self._paths, me)
+        self._orphans = Orphans(self._paths, self._log)
         self._movers: dict[str, moves.Mover] = {}
 
     def run(self) -> Iterator[Claim]:
         """Look at every other worker; give out the attempts that were lost with a dead one."""
-        others = {*files.names(self._paths.workers), *files.names(self._paths.claimed)} - {self._me}
-        for gone in self._probes.keys() - others:
-            self._probes.pop(gone).close()
-        for wid in sorted(others):
-            if layout.WORKER_NAME.fullmatch(wid) and self._is_dead(wid):
+        with closing(self._others.dead()) as dead:
+            for wid in dead:
                 try:
                     yield from self._take_over(wid)
                 except OSError as error:
                     if error.errno not in files.UNREADABLE:
                         raise
                     self._tell_once(self._paths.worker(wid), error)
-                finally:
-                    self._probes.pop(wid).close()
 
     def finish(self, claim: Claim, job: Job) -> None:
         """Store what became of a claim that `run` gave out."""
@@ -101,54 +84,10 @@ class Recovery:
 
     def close(self) -> None:
         """Close what was kept open."""
-        for probe in self._probes.values():
-            probe.close()
-        self._probes.clear()
-
-    def _is_dead(self, wid: str) -> bool:
-        """Tell whether the worker is dead; if so its lock is now ours."""
-        if wid not in self._probes:
-            if not self._has_a_lock(wid):
-                return False
-            try:
-                self._probes[wid] = locks.Probe(self._paths.worker(wid, "alive.lock"))
-            except OSError:
-                return False
-        is_dead = self._probes[wid].take()
-        if self._probes[wid].is_stale:
-            self._probes.pop(wid).close()
-        return is_dead
-
-    def _has_a_lock(self, wid: str) -> bool:
-        """Tell whether the worker's lock can say if it lives; make one for a worker that left none and is gone."""
-        lock = self._paths.worker(wid, "alive.lock")
-        if files.exists(lock) and files.exists(self._paths.worker(wid, "ready")):
-            return True
-        # It has just begun, or died while it did, or somebody deleted its files. A process that lives keeps its claims.
-        since = self._lacking_since.setdefault(wid, time.monotonic())
-        changed = files.changed_ns(self._paths.worker(wid))
-        is_old = changed is not None and time.time_ns() - changed > UNREADY_S * 1_000_000_000
-        if self._process_lives(wid) or not (is_old or time.monotonic() - since > self._unready_s(wid)):
-            return False
-        files.make_directory(self._paths.worker(wid))
-        if not files.exists(lock):
-            disk.close(disk.open_create_append(lock))
-        return True
-
-    def _unready_s(self, wid: str) -> float:
-        """Return how long to wait: a worker takes its place within moments, and claims nothing before."""
-        return LOST_PLACE_S if files.names(self._paths.claims_of(wid)) else UNREADY_S
-
-    def _process_lives(self, wid: str) -> bool:
-        about = self._about(wid)
-        worker = about.get("worker")
-        pid = worker.get("pid") if isinstance(worker, dict) else None
-        if not isinstance(pid, int) or about.get("boot") != system.boot_id():
-            return False
-        return system.birth(pid) == about.get("birth")
+        self._others.close()
 
     def _take_over(self, wid: str) -> Iterator[Claim]:
-        blocked = not self._end_runners(wid)
+        blocked = not self._orphans.end(wid)
         complete = True
         for name in sorted(files.names(self._paths.claims_of(wid))):
             path = os.path.join(self._paths.claims_of(wid), name)
@@ -165,8 +104,8 @@ class Recovery:
         self._movers.pop(wid, None)
         complete = self._grant_wishes(wid) and complete
         if complete and not blocked and dissolve(self._paths, wid):
-            self.orphans.discard(wid)
-            self._probes[wid].release()
+            self._orphans.forget(wid)
+            self._others.release(wid)
             remove_place(self._paths, wid)
 
     def _grant_wishes(self, wid: str) -> bool:
@@ -180,32 +119,6 @@ class Recovery:
                     self._tell_once(self._paths.worker(wid, name), error)
                     return False
         return True
-
-    def _end_runners(self, wid: str) -> bool:
-        """End what is left of the dead worker's runners; return whether none of them can still run a job."""
-        directory = self._paths.worker(wid)
-        held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
-        # One that was killed and hangs in a system call dies when that ends. To try again takes seconds each time.
-        if wid in self.orphans and any(locks.is_held(path) for path in held):
-            return False
-        for name in files.names(directory):
-            if name.startswith("r") and name.endswith(".pid"):
-                note = _read_note(os.path.join(directory, name))
-                if note is not None and note.boot == system.boot_id():
-                    system.kill_leftover(note.pid, note.birth)
-        deadline = time.monotonic() + LEFTOVER_PATIENCE_S
-        while any(locks.is_held(path) for path in held):
-            if time.monotonic() > deadline:
-                self._tell_of_orphan(wid)
-                return False
-            time.sleep(0.005)
-        return True
-
-    def _tell_of_orphan(self, wid: str) -> None:
-        if wid not in self.orphans:
-            self.orphans.add(wid)
-            reason = "a runner of this dead worker cannot be killed; its jobs wait until it is gone"
-            self._log.left_alone(f"workers/{wid}", reason, clock.now())
 
     def _resolve(self, wid: str, path: str, *, blocked: bool) -> Iterator[Claim | None]:
         """Finish what the dead worker had begun with one claimed file; give out the claim if its attempt was lost.
@@ -262,7 +175,7 @@ class Recovery:
     def _not_begun(self, wid: str, path: str, job: Job, now: datetime) -> Iterator[Claim]:
         if self._wish(wid, job.id) is not None:
             self._finish_cancelled(wid, path, job, now)
-        elif self._rebooted(wid):
+        elif has_rebooted(self._paths, wid):
             # The machine went down under it, and the `start` line may have been lost with the page cache: it counts
             # as begun, or a job that brings the machine down would do so for ever.
             attempt = Attempt(number=len(job.attempts) + 1, started_at=now)
@@ -288,20 +201,6 @@ class Recovery:
     def _wish(self, wid: str, job_id: str) -> str | None:
         return files.read_note(self._paths.worker(wid, f"cancel-{job_id}"))
 
-    def _rebooted(self, wid: str) -> bool:
-        # A worker writes which boot it is of before it claims anything, and does not sync that: an empty file, or one
-        # full of zeros, is what a power cut makes of it.
-        written = files.exists(self._paths.worker(wid, "info"))
-        return written and self._about(wid).get("boot") != system.boot_id()
-
-    def _about(self, wid: str) -> dict[str, object]:
-        """Return what the worker said of itself when it came."""
-        try:
-            about = msgspec.json.decode(files.read_note(self._paths.worker(wid, "info")) or "{}")
-        except msgspec.DecodeError:
-            return {}
-        return about if isinstance(about, dict) else {}
-
     def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
         hour = layout.hour(moment(id_ms(job.id)))
         moves.keep_output(self._paths.worker(wid, f"r{start.slot}.out"), self._paths.output(hour, job.id, start.number))
@@ -315,28 +214,3 @@ class Recovery:
     def _quarantine(self, path: str, reason: str) -> None:
         moves.quarantine(self._paths, path, reason)
         self._log.corrupt(os.path.basename(path), reason, clock.now())
-
-
-def _read_note(path: str) -> RunnerNote | None:
-    try:
-        return msgspec.json.decode(files.read(path, 4096), type=RunnerNote)
-    except (OSError, files.StrangeFileError, msgspec.DecodeError):
-        return None
-
-
-def dissolve(paths: Layout, wid: str) -> bool:
-    """Remove what a worker kept for itself, all but the lock that says whose it is; only if it has no claims left."""
-    if not files.remove_directory(paths.claims_of(wid)):
-        return False
-    for name in files.names(paths.worker(wid)):
-        if name not in {"alive.lock", "ready"}:
-            files.remove(paths.worker(wid, name))
-    # Last: a place without it could be of a worker that is just coming, and is left alone for ten minutes.
-    files.remove(paths.worker(wid, "ready"))
-    return True
-
-
-def remove_place(paths: Layout, wid: str) -> None:
-    """Remove the last of a worker's place, whose lock is free again."""
-    files.remove(paths.worker(wid, "alive.lock"))
-    files.remove_directory(paths.worker(wid))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock, lifecycle
 from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError
-from bgjobs.job import Crashed, JobError
+from bgjobs.job import Crashed, Interrupted, JobError
+from bgjobs.worker.runners import Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from bgjobs.backend import Claim, Session
     from bgjobs.job import Job
     from bgjobs.queue import Queue
+    from bgjobs.worker.runners import Assignment
 
 PREFETCH_S = 1.0
 
@@ -82,7 +84,26 @@ class Holdings:
         if self.store(claim, job):
             self._queue.log.ended(claim.job, job, outcome, now)
 
-    def wait_again(self, claim: Claim) -> None:
+    def return_unbegun(self, claim: Claim, held: Assignment, *, stopping: bool) -> None:
+        """Do what is to be done with a job that was sent to a runner and not begun."""
+        if held.why is Why.CANCELLED:
+            self.end_cancelled(claim, held.asked_by)
+        elif stopping:
+            self.give_back(claim, Why.WORKER_STOPS.value)
+        else:
+            self._wait_again(claim)
+
+    def return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:
+        """Put back a job whose runner could not write that it begins; if it could after all, take that back."""
+        if not self._session.has_begun(claim):
+            self.give_back(claim, reason)
+            return
+        now = clock.now()
+        job = lifecycle.after(held.job, Interrupted(), held.policy, now, 0.0)
+        if self.store(claim, job):
+            self._queue.log.handed_back(claim.job, now, reason)
+
+    def _wait_again(self, claim: Claim) -> None:
         """Let a job that a runner did not begin wait for its turn again."""
         self.waiting.append(claim)
         self.waiting.sort(key=_rank)

@@ -7,14 +7,13 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, clock, lifecycle, settings, system
+from bgjobs import clock, lifecycle, settings
 from bgjobs.allowlist import Allowlist
-from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bgjobs.backend import Session
     from bgjobs.job import Job
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
 
 TIDY_EVERY_S = 600.0
 FIRST_TIDY_S = 30.0
+SLICE_S, PAUSE_S = 0.02, 0.2
 LOOK_EVERY_S = 1.0
-RECOVERED = {"dead-worker", "claims-without-worker"}
-REPAIR_S, REPAIR_PAUSE_S = 10.0, 0.25
 
 
 def recover(session: Session, queue: Queue) -> int:
@@ -48,34 +46,6 @@ def import_jobs(session: Session, queue: Queue) -> int:
     return session.import_jobs(lambda class_name, method: _policy(queue, class_name, method))
 
 
-def repair(queue: Queue) -> list[str]:
-    """Do what the next worker would, without running any job, and mend what is broken; return what was done.
-
-    Safe while workers run: it takes a place beside them, and plays by the same locks and renames.
-    """
-    info = WorkerInfo(host=system.host(), pid=os.getpid(), concurrency=0, started_at=clock.now(), version=__version__)
-    session = queue.backend.join(info, Selection())
-    try:
-        count = _recover_all(session, queue)
-        done = [f"ended {count} lost {'attempt' if count == 1 else 'attempts'} of dead workers"] if count else []
-        done += session.mend()
-        session.tidy(keep_done=queue.settings.keep_done, keep_failed=queue.settings.keep_failed)
-    finally:
-        session.leave()
-    return done
-
-
-def _recover_all(session: Session, queue: Queue) -> int:
-    """Recover until nothing is left that can be, or for as long as a place without its lock must be watched."""
-    count, deadline = 0, time.monotonic() + REPAIR_S
-    while True:
-        count += recover(session, queue)
-        left = queue.backend.findings(quick=True)
-        if not any(finding.code in RECOVERED for finding in left) or time.monotonic() > deadline:
-            return count
-        time.sleep(REPAIR_PAUSE_S)
-
-
 def policy_of(queue: Queue, job: Job) -> Policy:
     """Return how the job is treated, by the project's defaults if its pair is not allowed any more."""
     return lifecycle.with_wishes(_policy(queue, job.class_name, job.method), job)
@@ -87,17 +57,26 @@ def _policy(queue: Queue, class_name: str, method: str) -> Policy:
 
 
 class Tidying:
-    """Deletes old jobs now and then."""
+    """Deletes old jobs now and then, a little at a time: what the worker is there for goes on meanwhile."""
 
     def __init__(self) -> None:
         """Wait a little first: a worker that has just started has better things to do."""
         self._next = time.monotonic() + FIRST_TIDY_S
+        self._steps: Iterator[int] | None = None
 
     def check(self, session: Session, configured: Settings) -> None:
-        """Tidy up when it is time."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + TIDY_EVERY_S
-            session.tidy(keep_done=configured.keep_done, keep_failed=configured.keep_failed)
+        """Tidy up when it is time, or go on with it, but only for a moment."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        steps = self._steps
+        if steps is None:
+            steps = session.tidy(keep_done=configured.keep_done, keep_failed=configured.keep_failed)
+        self._steps, self._next = None, now + TIDY_EVERY_S  # so also when a step fails
+        for _ in steps:
+            if time.monotonic() - now >= SLICE_S:
+                self._steps, self._next = steps, now + PAUSE_S
+                return
 
 
 class Watch:

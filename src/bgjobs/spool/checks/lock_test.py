@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from bgjobs.spool.locks import life_lock
 
-COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.spool.lock_child")
+COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.spool.checks.lock_child")
 ANSWERS_S = 30.0  # a busy machine needs a while to start Python
 FREED_S = 5.0
 BOTH = "two processes held the same lock at the same time"

@@ -112,7 +112,7 @@ def _room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
 
 def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
     """Make a file, and try its time and its lock."""
-    from bgjobs.spool import lock_test  # noqa: PLC0415 - filelock is slow to import
+    from bgjobs.spool.checks import lock_test  # noqa: PLC0415 - filelock is slow to import
 
     path = os.path.join(paths.tmp, f"doctor.{new_id()}")
     try:

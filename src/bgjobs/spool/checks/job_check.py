@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from bgjobs import disk, system
 from bgjobs.backend import Finding
 from bgjobs.job import State
-from bgjobs.spool import files, history, locks, record
+from bgjobs.spool import files, locks, record
+from bgjobs.spool.checks import history
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:

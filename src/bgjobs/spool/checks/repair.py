@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bgjobs import clock, disk
 from bgjobs.job import State, moment
-from bgjobs.spool import files, fsck, layout, leftovers, moves, record, worker_check
+from bgjobs.spool import files, layout, moves, record
+from bgjobs.spool.checks import fsck, leftovers, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
-from bgjobs import system
 from bgjobs.backend import Finding
-from bgjobs.spool import files, locks
-from bgjobs.spool.recovery import UNREADY_S
+from bgjobs.spool import files, liveness, locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,24 +44,9 @@ def standing(paths: Layout, wid: str) -> Standing:
     lock, ready = paths.worker(wid, "alive.lock"), paths.worker(wid, "ready")
     if files.exists(lock) and files.exists(ready):
         return "living" if locks.is_held(lock) else "dead"
-    if _process_lives(paths, wid):
+    if liveness.process_lives(paths, wid):
         return "living" if files.exists(lock) else "without lock"
-    return "dead" if files.names(paths.claims_of(wid)) or _is_old(paths, wid) else "coming or going"
-
-
-def _is_old(paths: Layout, wid: str) -> bool:
-    changed = files.changed_ns(paths.worker(wid))
-    return changed is not None and time.time_ns() - changed > UNREADY_S * 1_000_000_000
-
-
-def _process_lives(paths: Layout, wid: str) -> bool:
-    """Tell whether the process is there that the worker said it was."""
-    try:
-        about = msgspec.json.decode(files.read_note(paths.worker(wid, "info")) or "{}")
-        pid = about["worker"]["pid"]
-        return bool(about["boot"] == system.boot_id() and system.birth(pid) == about["birth"])
-    except (msgspec.DecodeError, LookupError, TypeError, OverflowError):
-        return False
+    return "dead" if files.names(paths.claims_of(wid)) or liveness.is_old(paths, wid) else "coming or going"
 
 
 def _runners_left(place: str) -> Iterator[Finding]:

@@ -19,7 +19,8 @@ from bgjobs import disk
 from bgjobs.backend import Finding
 from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
-from bgjobs.spool import files, job_check, layout, leftovers, record, worker_check
+from bgjobs.spool import files, layout, record
+from bgjobs.spool.checks import job_check, leftovers, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.lookup import Place
 

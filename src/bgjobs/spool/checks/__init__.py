@@ -1,0 +1,1 @@
+"""Hold a spool against its promises, try what it lies on, and mend what is broken."""

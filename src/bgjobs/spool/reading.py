@@ -1,0 +1,137 @@
+"""Read jobs wherever they lie, and what they have printed: without a lock, while workers move them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bgjobs import clock
+from bgjobs.errors import SpoolError
+from bgjobs.ids import id_ms
+from bgjobs.job import Job, Progress, State, milliseconds, moment
+from bgjobs.spool import files, layout, lookup, record
+from bgjobs.spool.line1 import CorruptError, NewerFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.backend import Filter
+    from bgjobs.spool.layout import Layout
+    from bgjobs.spool.lookup import Place
+
+TRIES = 100
+
+
+class Reader:
+    """Reads the jobs of one spool."""
+
+    def __init__(self, paths: Layout) -> None:
+        """Read nothing yet."""
+        self._paths = paths
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or None when there is none."""
+        for _ in range(TRIES):
+            place = lookup.locate(self._paths, job_id, clock.now_ms())
+            if place is None:
+                return None
+            job = self.read(place)
+            if job is not None:
+                return job
+            reason = self._unreadable(place)
+            if reason:
+                raise SpoolError(f"the file of job {job_id} is no valid job file: {reason}", hint=f"see {place.path}")
+        raise SpoolError(f"job {job_id} moves faster than it can be read", hint="try again")
+
+    def jobs(self, where: Filter) -> Iterator[Job]:
+        """Go through the jobs that meet the conditions, newest first."""
+        places = list(lookup.everything(self._paths, where.states, clock.now_ms()))
+        places.sort(key=lambda place: place.job_id, reverse=True)
+        seen: str | None = None
+        for place in places:
+            if place.job_id == seen or not _may_match(place, where):
+                continue
+            try:
+                job = self.read(place) or self._moved(place)
+            except OSError as error:
+                if error.errno not in files.UNREADABLE:
+                    raise
+                continue  # the worker that meets it names it in the error log
+            if job is not None and where.admits(job):
+                seen = place.job_id
+                yield job
+
+    def _moved(self, place: Place) -> Job | None:
+        return None if files.exists(place.path) else self.get(place.job_id)
+
+    def output(self, job: Job, attempt: int) -> Path | None:
+        """Return the file with what an attempt printed, or None when it printed nothing."""
+        kept = Path(self._paths.output(layout.hour(moment(id_ms(job.id))), job.id, attempt))
+        if kept.exists():
+            return kept
+        place = lookup.locate(self._paths, job.id, clock.now_ms())
+        if place is None or place.state is not State.RUNNING:
+            return kept if kept.exists() else None
+        return self._output_so_far(place, attempt)
+
+    def _output_so_far(self, place: Place, attempt: int) -> Path | None:
+        """Return where the runner that runs the job right now collects what it prints."""
+        try:
+            recorded = record.events(files.read(place.path, record.MOST_BYTES))
+        except (OSError, files.StrangeFileError):
+            return None
+        last = next(reversed(recorded), None)
+        if not isinstance(last, record.Start) or last.number != attempt or last.wid != place.holder:
+            return None
+        path = Path(self._paths.worker(last.wid, f"r{last.slot}.out"))
+        return path if path.exists() else None
+
+    def read(self, place: Place) -> Job | None:
+        """Read a job, or return None when it has moved or is not a valid job file."""
+        try:
+            job = _decoded(place)
+        except (FileNotFoundError, files.StrangeFileError, CorruptError, NewerFormatError):
+            return None
+        return self._with_progress(job, place) if place.holder else job
+
+    def _unreadable(self, place: Place) -> str:
+        """Return why the file that lies there cannot be a job, or nothing if it has only moved."""
+        try:
+            _decoded(place)
+        except FileNotFoundError:
+            return ""
+        except (files.StrangeFileError, CorruptError) as error:
+            return str(error)
+        except NewerFormatError:
+            return "it was written by a newer bgjobs"
+        return ""
+
+    def _with_progress(self, job: Job, place: Place) -> Job:
+        try:
+            data = files.read(self._paths.worker(place.holder, f"progress-{job.id}"), 65_536)
+            return msgspec.structs.replace(job, progress=msgspec.json.decode(data, type=Progress))
+        except (OSError, files.StrangeFileError, msgspec.DecodeError):
+            return job
+
+
+def _decoded(place: Place) -> Job:
+    return record.decode(
+        files.read(place.path, record.MOST_BYTES),
+        job_id=place.job_id,
+        state=place.state,
+        priority=place.priority,
+        not_before_ms=place.not_before_ms,
+    )
+
+
+def _may_match(place: Place, where: Filter) -> bool:
+    """Leave out by name alone what need not be opened."""
+    submitted = moment(id_ms(place.job_id))
+    slack = 1  # ms: the id holds whole ones
+    return (
+        (where.priority is None or place.priority in {None, where.priority})
+        and (where.since is None or milliseconds(submitted) + slack >= milliseconds(where.since))
+        and (where.until is None or submitted < where.until)
+    )

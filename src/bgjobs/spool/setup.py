@@ -1,0 +1,83 @@
+"""Open a spool, or set one up where there is none. VERSION comes last: what has it has all the rest."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bgjobs import system
+from bgjobs.errors import SpoolError
+from bgjobs.ids import new_id
+from bgjobs.spool import files, layout
+from bgjobs.spool.line1 import FORMAT
+
+if TYPE_CHECKING:
+    from bgjobs.spool.layout import Layout
+
+SET_UP_S = 10.0
+
+
+def open_or_set_up(paths: Layout) -> None:
+    """Check that we know the format of the spool; set one up where there is none. Raises SpoolError."""
+    try:
+        data = files.read(paths.version, 1024)
+    except FileNotFoundError:
+        _set_up(paths)
+        return
+    except files.StrangeFileError as error:
+        raise SpoolError(f"{paths.version} is {error}", hint="use another spool") from None
+    try:
+        version = msgspec.json.decode(data, type=dict[str, object]).get("format")
+    except msgspec.DecodeError:
+        version = None
+    if version != FORMAT:
+        raise SpoolError(
+            f"the spool {paths.root} has format {version!r}, this bgjobs knows {FORMAT}",
+            hint="use the bgjobs that made it, or another --spool",
+        )
+
+
+def _set_up(paths: Layout) -> None:
+    root = paths.root
+    files.make_directories(root)
+    network = system.network_filesystem(root)
+    if network:
+        raise SpoolError(
+            f"the spool {root} is on a network file system ({network})",
+            hint="locks do not hold there: use a local one",
+        )
+    from bgjobs.spool import locks  # noqa: PLC0415 - slow to import, and a spool is set up once
+
+    files.make_directory(os.path.dirname(paths.claim_lock))
+    setting_up = locks.ClaimLock(paths.claim_lock)
+    with closing(setting_up), setting_up.held(SET_UP_S):
+        if not files.exists(paths.version):  # or somebody else was faster
+            _fill(paths)
+
+
+def _fill(paths: Layout) -> None:
+    if any(files.names(os.path.join(paths.root, *name.split("/"))) for name in layout.IN_USE):
+        hint = "restore it, or use another --spool"
+        raise SpoolError(f"the spool {paths.root} has lost its VERSION file", hint=hint)
+    for directory in paths.directories():
+        files.make_directory(directory)
+    from bgjobs.spool.checks import fitness  # noqa: PLC0415 - a spool is set up once
+
+    fitness.refuse_unfit(paths)
+    _publish_version(paths)
+
+
+def _publish_version(paths: Layout) -> None:
+    if not files.exists(paths.doorbell):
+        files.create(paths.doorbell, b"\n", sync=False)
+    about = msgspec.json.encode({"format": FORMAT, "uuid": new_id()})
+    fresh = os.path.join(paths.tmp, f"VERSION.{new_id()}")
+    files.create(fresh, about + b"\n", sync=True)
+    # All that a spool has must be on the disk before the file that says so: nobody makes a directory again later.
+    for parent in (paths.pending, paths.tmp, paths.root):
+        files.sync_directory(parent)
+    files.move(fresh, paths.version)
+    files.sync_directory(paths.root)
