@@ -18,8 +18,8 @@ PIP := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-che
 PYTHON ?=
 ARGS ?=
 SECONDS ?= 60
-# Most tests wait for processes most of the time: three at a time on two cores take a third as long.
-JOBS ?= 3
+# Most tests wait for processes most of the time: four at a time on two cores take a third as long.
+JOBS ?= 4
 # The crash tests have a target of their own.
 TESTS = RUN -m pytest tests --ignore tests/crash -q -n $(JOBS) $(ARGS)
 

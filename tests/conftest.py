@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -25,6 +26,18 @@ def _no_settings_from_outside() -> Iterator[None]:
             if name.startswith("BGJOBS_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_deaf_children() -> None:
+    """Let the processes that tests start hear every signal, also if the tests run with `nohup` or in a background.
+
+    A signal that is ignored stays so in all children; one that has a handler is as usual in them.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -39,15 +39,17 @@ def count(record_property: Callable[[str, object], None]) -> Callable[..., None]
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say what was tried, of all tests that passed or failed, in whatever process they ran."""
     total: Counter[str] = Counter()
+    failed = sum(len(terminalreporter.stats.get(how, ())) for how in ("failed", "error"))
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", ()):
                 if name == COUNTED and getattr(report, "when", "") == "call":
                     total.update(json.loads(value))
     if total:
+        verdict = f"{failed} tests FAILED, {total['broken']} cases broken" if failed else "no job lost, none run twice"
         terminalreporter.write_line(
             f"crash: {total['operations']} operations, {total['kills']:,} kill points, {total['errors']:,} injected "
-            f"errors, {total['outside']:,} from outside: {total['lost']} jobs lost, {total['twice']} run twice"
+            f"errors, {total['outside']:,} from outside, {total['states']:,} states after a power cut: {verdict}"
         )
 
 

@@ -206,9 +206,8 @@ def main() -> None:
     driver.run(mode)
     answer = {
         "cases": driver.cases,
-        "count": len(driver.wrong),
-        "lost": sum("lost" in wrong for wrong in driver.wrong),
-        "twice": sum("times more" in wrong for wrong in driver.wrong),
+        "missed": driver.missed,
+        "broken": len(driver.wrong),
         "wrong": driver.wrong[:MOST_SHOWN],
     }
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -74,7 +74,8 @@ class Recover(Operation):
         self.session = self.world.join()
 
     def act(self) -> None:
-        self.world.recover(self.session)
+        for _ in range(2):  # the second time to clear away
+            self.world.recover(self.session)
 
     def again(self) -> None:
         take_over_all(self.world, self.session)

@@ -20,6 +20,6 @@ def test_a_step_that_fails_loses_no_job_and_runs_none_twice(
     operation: str, mode: str, tried: Callable[[str, str], dict[str, Any]], count: Callable[..., None]
 ) -> None:
     result = tried(operation, mode)
-    count(errors=result["cases"], lost=result["lost"], twice=result["twice"])
+    count(errors=result["cases"], broken=result["broken"])
     assert result["cases"] > 0
     assert result["wrong"] == []

@@ -142,10 +142,11 @@ def dissolve(paths: Layout, wid: str) -> bool:
     """Remove what a worker kept for itself, all but the lock that says whose it is; only if it has no claims left."""
     if not files.remove_directory(paths.claims_of(wid)):
         return False
-    files.remove(paths.worker(wid, "ready"))
     for name in files.names(paths.worker(wid)):
-        if name != "alive.lock":
+        if name not in {"alive.lock", "ready"}:
             files.remove(paths.worker(wid, name))
+    # Last: a place without it could be of a worker that is just coming, and is left alone for ten minutes.
+    files.remove(paths.worker(wid, "ready"))
     return True
 
 
