@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from bgjobs.errors import NotAllowedError
 from bgjobs.lifecycle import Policy
-from bgjobs.settings import NAME, POLICY, Settings, bad, checked
+from bgjobs.settings import Settings, bad, checked
+from bgjobs.values import NAME, POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from bgjobs import durations, ids, settings, system
+from bgjobs import durations, ids, system, values
 from bgjobs.errors import BadArgumentsError, UsageError
 from bgjobs.ids import new_id
 from bgjobs.job import (
@@ -112,10 +112,8 @@ def _code(what: str) -> str:
 
 
 def _retries(value: int) -> int:
-    if type(value) is not int or not 0 <= value <= settings.MOST_RETRIES:
-        raise UsageError(
-            f"bad retries {str(value)[:40]!r}", hint=f"use 0 to {settings.MOST_RETRIES}", code="bad-retries"
-        )
+    if type(value) is not int or not 0 <= value <= values.MOST_RETRIES:
+        raise UsageError(f"bad retries {str(value)[:40]!r}", hint=f"use 0 to {values.MOST_RETRIES}", code="bad-retries")
     return value
 
 

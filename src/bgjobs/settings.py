@@ -8,28 +8,20 @@ import tomllib
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import durations, permissions
+from bgjobs import permissions, values
 from bgjobs.errors import ConfigError, UsageError
-from bgjobs.job import parse_priority
 from bgjobs.lifecycle import Policy
+from bgjobs.values import GENERAL, POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FILE_NAME = "allowed_jobs.toml"
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
-SIZE = re.compile(r"([0-9]{1,12}) *(B|KiB|MiB|GiB)?", re.ASCII)
-UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-FEWEST_FILES = 100  # as `min_free`, for files: with less room than that no new job is taken
-MOST_RETRIES = 1_000_000
-MOST_QUEUED = 999_999_999
-LEAST_MEMORY = 128 * 1024 * 1024  # most of that is what a fresh runner takes, merely reserved memory included
-LEAST_DESCRIPTORS = 32  # … and so many descriptors, its own and one for each module that it reads
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -220,141 +212,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         value = environ.get(f"BGJOBS_{key.upper()}")
         if not value or key == "spool":
             continue
-        raw: Any = [part.strip() for part in value.split(",")] if check in {_names, _strings} else value
-        if check in {_count, _queue_length, _descriptors} and re.fullmatch(r"[0-9]{1,9}", value):
+        raw: Any = [part.strip() for part in value.split(",")] if check in {values.names, values.strings} else value
+        if check in {values.count, values.queue_length, values.descriptors} and re.fullmatch(r"[0-9]{1,9}", value):
             raw = int(value)
-        if check is _flag and value in {"true", "false"}:
+        if check is values.flag and value in {"true", "false"}:
             raw = value == "true"
         try:
             found[key] = check(raw)
         except (ValueError, UsageError) as error:
             raise UsageError(f"bad BGJOBS_{key.upper()}: {error}", hint="correct or unset it") from None
     return found
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError("must be text")
-    return value
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    if (
-        not isinstance(value, list)
-        or not value
-        or not all(isinstance(part, str) and part and "\0" not in part for part in value)
-    ):
-        raise ValueError("must be a list of texts")
-    return tuple(value)
-
-
-def _names(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise ValueError("must be a list of names")
-    for part in value:
-        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", word, re.ASCII) for word in part.split(".")):
-            raise ValueError(f"{part[:80]!r} is not a name")
-    return tuple(value)
-
-
-def _duration(value: object) -> timedelta:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError('must be a duration such as 90, "90s", "5m", "2h" or "1d"')
-    return durations.parse(value)
-
-
-def _positive_duration(value: object) -> timedelta:
-    length = _duration(value)
-    if not length:
-        raise ValueError("must be more than zero")
-    return length
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
-        raise ValueError(f"must be a whole number from 0 to {MOST_RETRIES}")
-    return value
-
-
-def _queue_length(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_QUEUED:
-        raise ValueError(f"must be a whole number from 0 to {MOST_QUEUED}")
-    return value
-
-
-def _priority(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError("must be 0 to 9, or low, normal, medium, high")
-    return parse_priority(value)
-
-
-def _size(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    found = SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError('must be a size such as 65536 or "8MiB"')
-    return int(found[1]) * UNITS[found[2]]
-
-
-def _memory(value: object) -> int:
-    size = _size(value)
-    if 0 < size < LEAST_MEMORY:
-        raise ValueError(f"must be 0 (no limit) or at least {LEAST_MEMORY // UNITS['MiB']} MiB")
-    return size
-
-
-def _descriptors(value: object) -> int:
-    number = _count(value)
-    if 0 < number < LEAST_DESCRIPTORS:
-        raise ValueError(f"must be 0 (no limit) or at least {LEAST_DESCRIPTORS}")
-    return number
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _one_of(*words: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        if value not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return str(value)
-
-    return check
-
-
-POLICY: Final[dict[str, Callable[[Any], Any]]] = {
-    "priority": _priority,
-    "delay": _duration,
-    "retries": _count,
-    "retry_delay": _duration,
-    "backoff": _one_of("exponential", "fixed", "linear"),
-    "max_retry_delay": _duration,
-    "timeout": _positive_duration,
-    "kill_after": _duration,
-    "max_crashes": _count,
-    "max_output": _size,
-    "max_memory": _memory,
-    "max_cpu": _duration,
-    "max_files": _descriptors,
-    "max_file_size": _size,
-    "retry_on": _names,
-    "fail_on": _names,
-}
-GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
-    "spool": _text,
-    "import_paths": _strings,
-    "age_boost": _duration,
-    "durability": _one_of("full", "os"),
-    "finish_fsync": _flag,
-    "min_free": _size,
-    "max_queued": _queue_length,
-    "keep_done": _positive_duration,
-    "keep_failed": _positive_duration,
-    "log_dir": _text,
-    "cwd": _text,
-    "pass_env": _names,
-}

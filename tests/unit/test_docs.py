@@ -16,7 +16,7 @@ from bgjobs import errors, settings
 from bgjobs.allowlist import ENTRY, Allowlist
 from bgjobs.cli import app
 from bgjobs.job import Job
-from bgjobs.settings import GENERAL, POLICY
+from bgjobs.values import GENERAL, POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,8 @@ from bgjobs.allowlist import Allowlist, Target
 from bgjobs.cli.approved import _unenforced
 from bgjobs.job import JobError, Outcome, Raised, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.settings import POLICY, load
+from bgjobs.settings import load
+from bgjobs.values import POLICY
 from bgjobs.worker import limits
 from bgjobs.worker.messages import LOST_CONTACT, Limits
 
@@ -90,7 +91,7 @@ def test_a_crash_under_a_limit_of_memory_says_that_this_may_be_why(status: int, 
 
 
 def target(**policy: object) -> Target:
-    return Target(class_name="A", method="b", module="a", owner=None, policy=Policy(**policy))  # type: ignore[arg-type]
+    return Target(class_name="A", method="b", module="a", owner=None, policy=Policy(**policy))  # type: ignore[arg-type]  # keywords of any policy
 
 
 def test_limits_that_the_system_does_not_enforce_are_named_if_somebody_asks_for_them() -> None:

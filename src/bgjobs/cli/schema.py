@@ -8,8 +8,8 @@ import msgspec
 
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_TAGS, TAG
-from bgjobs.settings import MOST_RETRIES, NAME
 from bgjobs.spool.line1 import FORMAT, Line1
+from bgjobs.values import MOST_RETRIES, NAME
 
 DESCRIPTION = (
     "Line 1 of a bgjobs job file. Moments are milliseconds since 1970 (UTC), lengths are seconds. "

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_ARGUMENTS, MOST_DEPTH, MOST_TAGS, TAG
-from bgjobs.settings import MOST_RETRIES, NAME
+from bgjobs.values import MOST_RETRIES, NAME
 
 FORMAT = 1
 MOST_LINE_1 = 1024 * 1024

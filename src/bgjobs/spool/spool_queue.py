@@ -21,13 +21,13 @@ from bgjobs.backend import (
 )
 from bgjobs.errors import SpoolError
 from bgjobs.job import Job, State, milliseconds, moment
-from bgjobs.settings import FEWEST_FILES
 from bgjobs.spool import lookup, prune, setup
 from bgjobs.spool.control import Control
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.publish import Publisher
 from bgjobs.spool.quota import Quota
 from bgjobs.spool.reading import Reader
+from bgjobs.values import FEWEST_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -10,8 +10,8 @@ from bgjobs import clock, disk, permissions, system
 from bgjobs.backend import Finding, Fitness
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.settings import FEWEST_FILES
 from bgjobs.spool import files, layout
+from bgjobs.values import FEWEST_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
