@@ -40,11 +40,12 @@ timeout     = "60s"
 user        = "nobody"
 
 [jobs.Restrained]
-class   = "restrained:Restrained"
-methods = [
-    "come_back", "death_signal", "descriptors", "fail", "identity", "look_into_parent", "reach", "read_terminal",
-    "submit", "threads", "write",
+class      = "restrained:Restrained"
+methods    = [
+    "come_back", "death_signal", "descriptors", "fail", "hold_on", "identity", "look_into_parent", "reach",
+    "read_terminal", "submit", "threads", "write",
 ]
+kill_after = "0.5s"
 
 [jobs.Root]
 class   = "restrained:Restrained"
@@ -57,7 +58,7 @@ methods = ["interval", "step", "wait_for", "who"]
 
 [jobs.Stubborn]
 class      = "stubborn:Stubborn"
-methods    = ["back_away", "ignore_all", "match"]
+methods    = ["back_away", "ignore_all"]
 kill_after = "0.5s"
 
 [jobs.Fatal]
@@ -410,7 +411,7 @@ def test_one_that_ignores_its_timeout_is_killed_with_all_its_family(shared: Shop
     job = shared.queue.submit("Stubborn", "ignore_all", [str(pids)], timeout=3)
     wait_for_lines(pids, 4)
     done = shared.queue.ended(job.id, LIMIT)
-    assert [attempt.outcome for attempt in done.attempts] == ["timed out"]
+    assert [attempt.outcome for attempt in done.attempts] == ["timed_out"]
     assert gone(*numbers(pids))
 
 
@@ -462,16 +463,18 @@ def test_it_and_its_family_die_with_their_worker_and_another_worker_runs_it_agai
     assert gone(*numbers(pids))
 
 
-def test_one_that_holds_the_interpreter_dies_with_its_worker_though_nobody_recovers_it(project: Shop) -> None:
+def test_one_that_holds_the_interpreter_dies_with_its_worker_and_so_does_its_child(
+    project: Shop,
+) -> None:
     pids = project.notes / "pids"
     worker = project.start()
-    job = project.queue.submit("Stubborn", "match", [str(pids)])
-    wait_for_lines(pids)
-    (pid,) = numbers(pids)
-    worker.kill()
-    wait_until(lambda: gone(pid), limit=10)
-    project.start()
+    job = project.queue.submit("Restrained", "hold_on", [str(pids)])
     wait_for_lines(pids, 2)
+    worker.kill()
+    # The signal at a parent's death would leave the child: it is the pipe that ends the whole group.
+    wait_until(lambda: gone(*numbers(pids)), limit=10)
+    project.start()
+    wait_for_lines(pids, 4)
     assert [attempt.outcome for attempt in project.queue.get(job.id).attempts] == ["crashed", ""]
     project.queue.cancel(job.id)
     assert project.queue.ended(job.id, LIMIT).state is State.CANCELLED

@@ -28,7 +28,8 @@ def cannot_become(name: str) -> tuple[str, str] | None:
     if account.pw_uid == os.geteuid():
         return f"user {name} is {user()} by another name", f"write {user()}"
     if not is_elevated():
-        return f"{user()} cannot run jobs as user {name}", f"do it as root, or as {name}"
+        cure = "do it as root" if account.pw_uid == 0 else f"do it as root, or as {name}"
+        return f"{user()} cannot run jobs as user {name}", cure
     return None
 
 
@@ -50,6 +51,7 @@ def become(name: str) -> dict[str, str]:
     # The kernel has forgotten that, because the rights have changed. It also lets nobody else with these rights look
     # into this process from now on (it is no longer dumpable), and that shall stay so: its memory was root's.
     ask_for_death_with_parent()
+    user.cache_clear()
     _check(account)
     return {"HOME": account.pw_dir, "SHELL": account.pw_shell or "/bin/sh", "USER": name, "LOGNAME": name}
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs.worker import assignments
-from bgjobs.worker.runners import Finished, Report, Runner, Why
+from bgjobs.worker.runners import Began, Finished, Report, Runner, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +130,7 @@ class Pool:
             return
         was_ready = runner.ready is not None
         for report in runner.hear(data):
-            if isinstance(report, Finished) and report.assignment.message.user:
+            if report.assignment.message.user and not isinstance(report, Began):
                 # It may not keep its output itself any more. Nothing that it has left may write while we do.
                 runner.kill()
                 self._keep_output(runner, report)
@@ -199,7 +199,7 @@ class Pool:
         runner.retire()
         self._start(runner.slot)
 
-    def _keep_output(self, runner: Runner, report: Finished) -> None:
+    def _keep_output(self, runner: Runner, report: Report) -> None:
         held = report.assignment
         if held.message.keep_output is not None:
             self._session.cut_output(runner.slot, held.policy.max_output)
@@ -210,7 +210,8 @@ class Pool:
             self._failed_starts += 1
             time.sleep(0.05 * self._failed_starts)  # a start that fails at once must not be a hot loop
         for report in runner.bury():
-            if isinstance(report, Finished) and (report.died or report.assignment.message.user):
+            # Others had kept their output before they said how they ended.
+            if report.assignment.message.user or (isinstance(report, Finished) and report.died):
                 self._keep_output(runner, report)
             yield report
         if self._closing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -108,6 +109,13 @@ class Restrained:
             except OSError as error:
                 found.append(type(error).__name__ + str(error.errno))
         return found
+
+    def hold_on(self, path: str) -> None:
+        """Start a child, and hold the interpreter's lock in C for a year."""
+        child = subprocess.Popen(["sleep", "600"])
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n{child.pid}\n")
+        re.match(r"(a*)*b", "a" * 40)
 
     def submit(self) -> str:
         return Queue.open().submit("Root", "identity").id
