@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import pwd
+import shlex
 import shutil
 import signal
 import subprocess
@@ -538,6 +539,14 @@ def test_who_is_not_root_can_only_run_what_is_their_own(project: Shop) -> None:
     project.allow('user        = "nobody"', 'user        = "daemon"')
     assert project.command("worker", "--drain", **daemon).returncode == 0
     assert '"state":"done"' in project.command("list", "--json", **daemon).stdout
+
+
+def test_a_root_that_may_not_end_what_it_has_become_is_refused(project: Shop) -> None:
+    limited = ["setpriv", "--bounding-set=-kill", "--inh-caps=-all", project.python]
+    worker = project.start(through=["/bin/sh", "-c", f'shift; exec {shlex.join(limited)} "$@"', "sh"])
+    assert worker.ended() == 1
+    why = "root cannot run jobs as user nobody without CAP_KILL: do not take that away from it"
+    assert worker.says() == f"bgjobs: Restrained.come_back cannot run: {why}\n"
 
 
 # In the foreground

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import re
 import sys
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
@@ -15,6 +16,8 @@ if sys.platform == "linux":
     from bgjobs.system.linux_runner import ask_for_death_with_parent
 else:
     from bgjobs.system.darwin_runner import ask_for_death_with_parent
+
+_NEEDED = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 
 
 def cannot_become(name: str) -> tuple[str, str] | None:
@@ -30,7 +33,23 @@ def cannot_become(name: str) -> tuple[str, str] | None:
     if not is_elevated():
         cure = "do it as root" if account.pw_uid == 0 else f"do it as root, or as {name}"
         return f"{user()} cannot run jobs as user {name}", cure
+    missing = _missing_rights()
+    if missing:
+        return f"root cannot run jobs as user {name} without {', '.join(missing)}", "do not take that away from it"
     return None
+
+
+def _missing_rights() -> list[str]:
+    """Return what a root of limited rights lacks: to become another user, and to end what it has become."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            found = re.search(r"^CapEff:\s*([0-9a-f]+)$", file.read(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is None:
+        return []  # a system without them
+    held = int(found[1], 16)
+    return [right for right, number in _NEEDED.items() if not held >> number & 1]
 
 
 def become(name: str) -> dict[str, str]:
