@@ -182,6 +182,9 @@ class Session(Protocol):
     def keep_output(self, slot: int, path: str) -> None:
         """Keep at `path` what the dead runner of this slot had collected."""
 
+    def cut_output(self, slot: int, most: int) -> None:
+        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
+
     def limit_output(self, slot: int, most: int) -> None:
         """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
 

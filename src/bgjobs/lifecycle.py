@@ -46,6 +46,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     max_cpu: timedelta = NOW
     max_files: int = 0
     max_file_size: int = 0
+    user: str = ""
 
 
 def with_wishes(policy: Policy, job: Job) -> Policy:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 SIZE = re.compile(r"([0-9]{1,12}) *(B|KiB|MiB|GiB)?", re.ASCII)
 UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?", re.ASCII)
 FEWEST_FILES = 100  # as `min_free`, for files: with less room than that no new job is taken
 MOST_RETRIES = 1_000_000
 MOST_QUEUED = 999_999_999
@@ -112,6 +113,13 @@ def descriptors(value: object) -> int:
     return number
 
 
+def user(value: object) -> str:
+    """Return the name of a user, or nothing. Whether there is such a user is asked where jobs of theirs may run."""
+    if not isinstance(value, str) or (value and not USER.fullmatch(value)):
+        raise ValueError("must be the name of a user")
+    return value
+
+
 def flag(value: object) -> bool:
     """Return true or false."""
     if not isinstance(value, bool):
@@ -145,6 +153,7 @@ POLICY: Final[dict[str, Callable[[Any], Any]]] = {
     "max_cpu": duration,
     "max_files": descriptors,
     "max_file_size": size,
+    "user": user,
     "retry_on": names,
     "fail_on": names,
 }

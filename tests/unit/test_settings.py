@@ -57,6 +57,7 @@ def test_an_empty_file_means_the_built_in_values(tmp_path: Path) -> None:
     assert found.policy.max_output == 8 * 1024 * 1024
     assert (found.policy.max_memory, found.policy.max_cpu) == (0, timedelta(0))
     assert (found.policy.max_files, found.policy.max_file_size) == (0, 0)
+    assert found.policy.user == ""
     assert (found.age_boost, found.durability) == (timedelta(0), "full")
     assert (found.keep_done, found.keep_failed) == (timedelta(days=7), timedelta(days=30))
     assert found.pass_env == ()
@@ -103,6 +104,7 @@ max_memory = "1GiB"
 max_cpu = "2m"
 max_files = 256
 max_file_size = "10MiB"
+user = "shop-worker"
 retry_on = ["OSError"]
 fail_on = ["shop.Declined"]
 age_boost = "30m"
@@ -130,6 +132,7 @@ pass_env = ["SHOP_URL"]
         max_cpu=timedelta(minutes=2),
         max_files=256,
         max_file_size=10 * 1024**2,
+        user="shop-worker",
         retry_on=("OSError",),
         fail_on=("shop.Declined",),
     )
@@ -214,6 +217,10 @@ WRONG = [
     ),
     *(("max_memory", value) for value in ("1", '"127MiB"')),
     *(("max_files", value) for value in ("-1", "1", "31", "true", "1.5", '"64"', "1000001")),
+    *(
+        ("user", value)
+        for value in ("1000", "true", '["nobody"]', '"a b"', '"-a"', '"a:b"', '"a\\n"', '"\\u043er"', f'"{"a" * 65}"')
+    ),
     *(("finish_fsync", value) for value in ("1", '"true"', '"yes"', "[]")),
     *((key, value) for key in ("retry_on", "fail_on", "pass_env") for value in ('"OSError"', "[1]", '[""]', '["*"]')),
     *((key, value) for key in ("retry_on", "fail_on") for value in ('["a b"]', '["os."]', '["Err\\u043er"]', '["1"]')),

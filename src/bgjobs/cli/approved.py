@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bgjobs import audit, system
+from bgjobs import audit, system, users
 from bgjobs.allowlist import Target
 from bgjobs.cli import options, output
 from bgjobs.errors import ConfigError, RefusedError, SpoolError
@@ -78,7 +78,8 @@ def _lines(queue: Queue) -> Iterator[output.Line]:
             yield [(target.class_name, "bold"), (f"  {target.description}" if target.description else "", "")]
         match _signature(queue, target):
             case Signature(doc=doc) as signature:
-                yield [(f"  {signature.text()}", "cyan")]
+                as_user = f"  as {target.policy.user}" if target.policy.user else ""
+                yield [(f"  {signature.text()}", "cyan"), (as_user, "dim")]
                 if doc:
                     yield [(f"      {doc}", "dim")]
             case Unreadable(reason):
@@ -105,6 +106,7 @@ def _json(target: Target, signature: Signature | Unreadable | RefusedError) -> d
         "delay_s": policy.delay.total_seconds(),
         "retries": policy.retries,
         "timeout_s": policy.timeout.total_seconds(),
+        "user": policy.user or None,
     }
 
 
@@ -134,6 +136,7 @@ def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, st
         (target.class_name, target.method, str(error)) for target, error in in_source if isinstance(error, RefusedError)
     ]
     found += _useless_secrets(in_source)
+    found += [(one.class_name, one.method, f"{what}: {cure}") for one, what, cure in users.problems(queue.allowlist)]
     if weak:
         return found, list(queue.allowlist)
     from bgjobs.worker import foreground  # noqa: PLC0415 - `bgjobs jobs` starts no child

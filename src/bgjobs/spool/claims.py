@@ -101,6 +101,10 @@ class SpoolSession:
         """Keep at `path` what the dead runner of this slot had collected."""
         self._place.keep_output(slot, path)
 
+    def cut_output(self, slot: int, most: int) -> None:
+        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
+        self._place.cut_output(slot, most)
+
     def limit_output(self, slot: int, most: int) -> None:
         """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
         self._place.limit_output(slot, most)

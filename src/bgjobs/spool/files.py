@@ -81,7 +81,7 @@ def append(path: str, line: bytes, *, sync: bool = False) -> None:
         state = disk.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "not a plain file", path)
-        if state.st_size and _last_byte(descriptor) != b"\n":
+        if state.st_size and _end(descriptor, 1) != b"\n":
             line = b"\n" + line
         write_all(descriptor, line)
         if sync:
@@ -98,9 +98,9 @@ def _sync_appended(descriptor: int, path: str) -> None:
         raise SyncFailedError(f"cannot bring {path} to the disk: {error.strerror}", hint="check the disk") from error
 
 
-def _last_byte(descriptor: int) -> bytes:
-    disk.lseek(descriptor, -1, os.SEEK_END)
-    return disk.read(descriptor, 1)
+def _end(descriptor: int, size: int) -> bytes:
+    disk.lseek(descriptor, -size, os.SEEK_END)
+    return disk.read(descriptor, size)
 
 
 def read(path: str, most: int) -> bytes:
@@ -303,3 +303,27 @@ def limit(path: str, most: int) -> None:
             disk.truncate(path, most)
     except FileNotFoundError:
         return
+
+
+def cut_mark(most: int) -> bytes:
+    """Return what stands at the end of output that was cut."""
+    return f"\n[output cut: more than {most} bytes]\n".encode()
+
+
+def cut(path: str, most: int) -> None:
+    """Cut a file of output to so many bytes, if it is longer, and put the mark behind them, unless it is there."""
+    try:
+        size = disk.stat(path).st_size
+    except FileNotFoundError:
+        return
+    mark = cut_mark(most)
+    if size <= most:
+        return
+    descriptor = disk.open_append(path)
+    try:
+        if size <= most + len(mark) and _end(descriptor, len(mark)) == mark:
+            return  # who wrote it has counted
+        disk.truncate(path, most)
+        write_all(descriptor, mark)
+    finally:
+        disk.close(descriptor)

@@ -74,8 +74,15 @@ class Workplace:
         return self._path(f"r{slot}.out")
 
     def keep_output(self, slot: int, path: str) -> None:
-        """Keep at `path` what the dead runner of this slot had collected."""
-        moves.keep_output(self.runner_output(slot), path)
+        """Keep at `path` what the dead runner of this slot had collected. The next one begins a file of its own."""
+        if not moves.keep_output(self.runner_output(slot), path):
+            # Whatever keeps the old file open must not get to see, nor to change, what another attempt prints.
+            files.discard(self.runner_output(slot))
+
+    def cut_output(self, slot: int, most: int) -> None:
+        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
+        with suppress(OSError):  # output is worth less than the job
+            files.cut(self.runner_output(slot), most)
 
     def limit_output(self, slot: int, most: int) -> None:
         """Cut what the runner of this slot collects, if it has grown far beyond so many bytes.

@@ -51,6 +51,7 @@ if sys.platform == "win32":
         from bgjobs.system.windows_processes import birth, kill_leftover, kill_tree
         from bgjobs.system.windows_runner import children, die_with_parent
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
+        from bgjobs.system.windows_user import become, cannot_become
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
@@ -80,6 +81,7 @@ else:
         from bgjobs.system.posix_processes import birth
         from bgjobs.system.posix_runner import children
         from bgjobs.system.posix_signals import install_interrupt, stop_signals
+        from bgjobs.system.posix_user import become, cannot_become
 
     if sys.platform == "darwin":
         from bgjobs.system.darwin import (
@@ -120,8 +122,10 @@ __all__ = [
     "ResourceLimits",
     "SignalHandlers",
     "base_environment",
+    "become",
     "birth",
     "boot_id",
+    "cannot_become",
     "children",
     "die_with_parent",
     "disk_facts",
@@ -169,7 +173,9 @@ if not TYPE_CHECKING:
         "Poller": f"{_FAMILY}_poller",
         "ResourceLimits": f"{_FAMILY}_limits",
         "UNENFORCED": f"{_FAMILY}_limits",
+        "become": f"{_FAMILY}_user",
         "birth": f"{_SYSTEM}_processes",
+        "cannot_become": f"{_FAMILY}_user",
         "children": f"{_FAMILY}_runner",
         "die_with_parent": f"{_SYSTEM}_runner",
         "disk_facts": f"{_SYSTEM}_disks",

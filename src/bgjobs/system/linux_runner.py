@@ -27,7 +27,8 @@ def die_with_parent() -> None:
         return
     group = os.getpgrp()
     _kill_group_when_pipe_breaks(fd, group)
-    _adopt_orphans_and_die_with_parent()
+    _adopt_orphans()
+    ask_for_death_with_parent()
     # The parent may have died before the kernel was asked to tell.
     watch = select.poll()
     watch.register(fd, 0)
@@ -43,10 +44,23 @@ def _kill_group_when_pipe_breaks(fd: int, group: int) -> None:
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def _adopt_orphans_and_die_with_parent() -> None:
-    # Both are a second line, so a kernel or sandbox that refuses them is no reason to run nothing. The first keeps
-    # processes that fork twice visible as children of this one. The second ends this process alone, but even if a
-    # job closed the pipe; a dying parent closes its files before it lets go of its children, so the group goes first.
-    prctl = ctypes.CDLL(None).prctl
-    for option, value in ((_PR_SET_CHILD_SUBREAPER, 1), (_PR_SET_PDEATHSIG, int(signal.SIGKILL))):
-        prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+# These two are a second line, so a kernel or sandbox that refuses them is no reason to run nothing.
+
+
+def ask_for_death_with_parent() -> None:
+    """Ask for a signal at the death of the parent, once more whenever this process has become another user.
+
+    It ends this process alone, but even if a job closed the pipe; a dying parent closes its files before it lets go of
+    its children, so the group goes first.
+    """
+    _ask_kernel(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _adopt_orphans() -> None:
+    # It keeps processes that fork twice visible as children of this one.
+    _ask_kernel(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _ask_kernel(option: int, value: int) -> None:
+    nothing = ctypes.c_ulong(0)
+    ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), nothing, nothing, nothing)

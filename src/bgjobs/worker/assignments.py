@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, lifecycle, system
+from bgjobs import clock, lifecycle, system, users
 from bgjobs.worker import limits
 from bgjobs.worker.messages import Run, Setup
 from bgjobs.worker.runners import Assignment
@@ -40,6 +40,7 @@ def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, run
         keep_output=session.output_path(claim),
         max_output=policy.max_output,
         limits=limits.of(policy),
+        user=users.other(policy),
     )
     return Assignment(begun, message, policy)
 

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk
@@ -55,6 +56,7 @@ class Capture:
         """Send descriptors 1 and 2, Python's streams and `logging` to the file at `path`."""
         self.lost = 0
         self._path = path
+        self._file = (0, 0)
         self._left = 0
         self._redirect()
         sys.stdout = self._stream(OUT)
@@ -78,11 +80,7 @@ class Capture:
 
     def end(self, keep: str) -> None:
         """Keep what the attempt printed, if anything, at `keep`, and begin afresh."""
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                continue  # the method closed or replaced it
+        _flush()
         try:
             size = disk.stat(self._path).st_size
             if size or self.lost:
@@ -93,12 +91,19 @@ class Capture:
         finally:
             self._heal()
 
+    def leave(self) -> None:
+        """Write out what is held back, and leave the file to the worker: this process may not move it any more."""
+        _flush()
+        with suppress(OSError):
+            if self.lost and _identity(disk.fstat(OUT)) == self._file:
+                disk.write(OUT, files.cut_mark(self._most))
+
     def _cut(self, size: int) -> None:
         if size > self._most:
             disk.truncate(self._path, self._most)
         if self.lost or size > self._most:
             descriptor = disk.open_append(self._path)
-            os.write(descriptor, f"\n[output cut: more than {self._most} bytes]\n".encode())
+            os.write(descriptor, files.cut_mark(self._most))
             os.close(descriptor)
 
     def _keep(self, keep: str) -> None:
@@ -111,6 +116,7 @@ class Capture:
 
     def _redirect(self) -> None:
         descriptor = disk.open_create_append(self._path)
+        self._file = _identity(disk.fstat(descriptor))
         os.dup2(descriptor, OUT)
         os.dup2(descriptor, ERR)
         os.close(descriptor)
@@ -122,8 +128,8 @@ class Capture:
     def _heal(self) -> None:
         """Give the next attempt working streams, whatever this one did to them."""
         try:
-            here, there = disk.fstat(OUT), disk.stat(self._path)
-            same = (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev) and disk.fstat(ERR).st_ino == there.st_ino
+            there = _identity(disk.stat(self._path))
+            same = _identity(disk.fstat(OUT)) == _identity(disk.fstat(ERR)) == there
         except OSError:
             same = False
         if not same:
@@ -134,3 +140,15 @@ class Capture:
             if not isinstance(raw, _Quota) or stream.closed:
                 setattr(sys, name, self._stream(descriptor))
         self._logging.setStream(sys.stderr)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # the method closed or replaced it
+
+
+def _identity(state: os.stat_result) -> tuple[int, int]:
+    return state.st_dev, state.st_ino

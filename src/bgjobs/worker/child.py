@@ -19,7 +19,7 @@ from bgjobs import clock, system
 from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, Fail, JobCancelled, JobTimeout, Retry, set_current
 from bgjobs.errors import BadArgumentsError, NoSuchTargetError
-from bgjobs.job import JobError, Outcome, Progress, Raised, Refused, Succeeded
+from bgjobs.job import Crashed, JobError, Outcome, Progress, Raised, Refused, Succeeded
 from bgjobs.resolve import resolve
 from bgjobs.spool import files
 from bgjobs.spool.line1 import CorruptError, check_depth
@@ -55,6 +55,9 @@ class Runner:
         self._discretion: Discretion
         self._last_progress = 0.0
         self._limits = system.ResourceLimits()
+        self._used = False
+        self._user = ""
+        self._user_environment: dict[str, str] = {}
 
     def serve(self) -> None:
         """Run jobs until the worker closes the pipe."""
@@ -176,15 +179,22 @@ class Runner:
             self._capture.begin(job.max_output)
         traces.mark(job)
         outcome = self._attempt(job)
-        clean = traces.wipe() and self._limits.intact and not _ran_out_of_memory(outcome, job)
+        clean = self._wipe(job, outcome, traces)
         if self._capture is not None and job.keep_output is not None:
-            self._capture.end(job.keep_output)
+            if job.user:
+                self._capture.leave()
+            else:
+                self._capture.end(job.keep_output)
         took = time.perf_counter() - start
         self._say(Ended(job.id, began, took, outcome, stopped=self._stopped == job.id, clean=clean))
         return clean
 
     def _begin(self, job: Run) -> Unbegun | None:
         """Write down that the job begins, or return why it cannot."""
+        if self._used and job.user != self._user:
+            # What ran here with other rights may have left anything in memory, and rights that are gone never return.
+            return Unbegun(job.id, "its user needs a fresh process", clean=False)
+        self._used = True
         if job.begin is None:
             return None
         if self._limits.is_crowded(job.limits.memory):
@@ -205,6 +215,9 @@ class Runner:
         self._discretion = discretion = Discretion(job)
         set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
         try:
+            failure = self._become(job.user)
+            if failure is not None:
+                return failure
             try:
                 bounds = job.limits
                 self._limits.impose(
@@ -226,6 +239,26 @@ class Runner:
                 os._exit(1)  # the method forked, and this is the child: it must not go on as if it were the runner
             self._running = None
             set_current(None)
+
+    def _become(self, user: str) -> Crashed | None:
+        """Take on the rights of the job's user, if it has one, or return how the attempt ends that cannot have them."""
+        if not user:
+            return None
+        try:
+            if user != self._user:
+                self._user_environment = system.become(user)
+                self._user = user
+        except OSError as error:
+            message = f"its process cannot become user {user}: {error.strerror}"
+            return Crashed(JobError(type="CannotBecomeUser", message=message))
+        os.environ.update(self._user_environment)
+        return None
+
+    def _wipe(self, job: Run, outcome: Outcome, traces: Traces) -> bool:
+        """Wipe off what the attempt left; return whether this process is good for another one."""
+        if job.user and (not job.look_only or isinstance(outcome, Crashed)):
+            return False  # it has not even the right any more to write down that another one begins
+        return traces.wipe() and self._limits.intact and not _ran_out_of_memory(outcome, job)
 
     def _report(self, progress: Progress) -> None:
         now = time.monotonic()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import audit, clock, lifecycle, system
+from bgjobs import audit, clock, lifecycle, system, users
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
 from bgjobs.worker import assignments, limits
@@ -40,10 +40,11 @@ class Problem(Struct, frozen=True):
 def run(queue: Queue, job: Job) -> Outcome:
     """Run a job that was not queued, with the checks and the timeout of a queued one; its output goes to stderr.
 
-    Raises ConfigError where another user could choose what runs.
+    Raises ConfigError where another user could choose what runs, or where it cannot run as the user that it has.
     """
     audit.refuse(queue.settings, queue.allowlist)
     target = queue.allowlist.target(job.class_name, job.method)
+    users.refuse([target])
     policy = lifecycle.with_wishes(target.policy, job)
     begun = lifecycle.started(job, worker=f"{system.host()}:{os.getpid()}", at=job.submitted_at)
     with _Foreground(queue) as foreground:
@@ -51,10 +52,16 @@ def run(queue: Queue, job: Job) -> Outcome:
 
 
 def probe(queue: Queue) -> list[Problem]:
-    """Import everything that is allowed, in a child process, and return what cannot be called."""
+    """Import everything that is allowed, in child processes, as the user that it has; return what cannot be called.
+
+    What cannot have its user here is left out (`users.problems`).
+    """
     problems = []
+    impossible = {(target.class_name, target.method) for target, _, _ in users.problems(queue.allowlist)}
     with _Foreground(queue) as foreground:
         for target in queue.allowlist:
+            if (target.class_name, target.method) in impossible:
+                continue
             reason = foreground.probe(target)
             if reason:
                 problems.append(Problem(target.class_name, target.method, reason))
@@ -75,6 +82,7 @@ def _message(target: Target, job: Job, *, look_only: bool = False) -> Run:
         text=job.text,
         secret=target.secret,
         limits=limits.of(target.policy),
+        user=users.other(target.policy),
         look_only=look_only,
     )
 
@@ -100,6 +108,7 @@ class _Foreground:
         self._queue = queue
         self._poller = system.Poller()
         self._runner: Runner | None = None
+        self._user = ""
         self._stopped = False
         self._signals: AbstractContextManager[None] = system.stop_requests(self._asked_to_stop)
 
@@ -116,7 +125,7 @@ class _Foreground:
 
     def run(self, assignment: Assignment) -> Outcome:
         """Run one assignment to its end."""
-        runner = self._ready()
+        runner = self._ready(assignment.message.user)
         while runner.ready is None and not runner.spent:
             list(self._reports(runner))  # only then: starting is no part of the time that the method has
             if self._stopped:
@@ -151,9 +160,11 @@ class _Foreground:
             case _:
                 return ""
 
-    def _ready(self) -> Runner:
-        if self._runner is not None and not self._runner.spent:
+    def _ready(self, user: str) -> Runner:
+        """Return a runner for jobs of this user. No process runs jobs of two."""
+        if self._runner is not None and not self._runner.spent and self._user == user:
             return self._runner
+        self._user = user
         if self._runner is not None:
             self._poller.forget(self._runner)
             self._runner.retire()

@@ -7,13 +7,13 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import audit, clock, lifecycle, settings
+from bgjobs import audit, clock, lifecycle, settings, users
 from bgjobs.allowlist import Allowlist
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from bgjobs.backend import Session
     from bgjobs.job import Job
@@ -82,9 +82,10 @@ class Tidying:
 class Watch:
     """Notices that the allowlist, or with `code` the job modules, have changed on disk."""
 
-    def __init__(self, queue: Queue, *, code: bool, say: Callable[[str], None]) -> None:
-        """Remember how the files are now."""
+    def __init__(self, queue: Queue, *, code: bool, only: Collection[str], say: Callable[[str], None]) -> None:
+        """Remember how the files are now. `only` are the classes of which jobs are run, all if there is none."""
         self._queue = queue
+        self._only = only
         self._say = say
         self._code = code
         self._next = 0.0
@@ -107,6 +108,7 @@ class Watch:
             fresh = settings.load(config=self._queue.settings.config, spool=self._queue.settings.spool)
             allowlist = Allowlist(fresh)
             audit.refuse(fresh, allowlist)
+            users.refuse(users.those_of(allowlist, self._only))
         except BgjobsError as error:
             self._say(f"the changed allowlist is not taken over: {error}")
             return False

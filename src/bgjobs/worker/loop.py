@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, audit, clock, lifecycle, system
+from bgjobs import __version__, audit, clock, lifecycle, system, users
 from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted
@@ -32,14 +32,16 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 TROUBLE_PAUSE_S = 1.0
 BEHIND_S = 0.01
+START_S = 0.1  # about what it takes to start a fresh process for a job that needs one
 
 
 def run(queue: Queue, options: WorkerOptions) -> int:
     """Be a worker until asked to stop, or until there is nothing left to do; return the exit status.
 
-    Raises ConfigError where another user could choose what runs.
+    Raises ConfigError where another user could choose what runs, or where no job can run as the user that it has.
     """
     audit.refuse(queue.settings, queue.allowlist)
+    users.refuse(users.those_of(queue.allowlist, options.only))
     _open_standard_descriptors()
     worker = Worker(queue, options)
     with system.stop_requests(worker.asked_to_stop):
@@ -76,7 +78,7 @@ class Worker:
         self._poller = system.Poller()
         self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
-        self._watch = housekeeping.Watch(queue, code=options.reload, say=self._say)
+        self._watch = housekeeping.Watch(queue, code=options.reload, only=options.only, say=self._say)
         self._tidying = housekeeping.Tidying()
         self._pace = Pace()
         self._holdings = Holdings(queue, self._session, self._say)
@@ -93,7 +95,7 @@ class Worker:
 
     def run(self) -> int:
         """Claim, run, finish, again."""
-        self._voice.greet(self._queue, self._info.name, self._options.concurrency)
+        self._voice.greet(self._queue, self._info.name, self._options)
         try:
             while not self._ending.is_over():
                 with self._queue.log.together():
@@ -119,12 +121,26 @@ class Worker:
     def _assign(self) -> None:
         """Give claimed jobs to runners that have room, in order."""
         depth = self._pace.depth()
-        while self._holdings.waiting and not self._ending.has_begun:
-            runner = self._pool.roomiest(depth)
+        alone = 0
+        for claim in list(self._holdings.waiting):
+            if self._ending.has_begun:
+                break
+            if self._needs_fresh_process(claim):
+                runner = self._pool.unused()
+                alone += runner is None
+                if runner is None and self._pool.make_unused(alone):
+                    continue  # soon; those behind it need not wait for that
+            else:
+                runner = self._pool.roomiest(depth)
             if runner is None:
                 break
-            self._start(runner, self._holdings.waiting.pop(0))
+            self._holdings.waiting.remove(claim)
+            self._start(runner, claim)
         self._pool.flush()
+
+    def _needs_fresh_process(self, claim: Claim) -> bool:
+        target = self._queue.allowlist.find(claim.job.class_name, claim.job.method)
+        return target is not None and bool(users.other(target.policy))
 
     def _start(self, runner: Runner, claim: Claim) -> None:
         try:
@@ -175,7 +191,7 @@ class Worker:
         if not isinstance(outcome, Interrupted):
             self._claiming.count_ended()
         if report.took is not None:
-            self._pace.count(report.took)
+            self._pace.count(report.took + (START_S if report.assignment.message.user else 0.0))
 
     # Beside that
 

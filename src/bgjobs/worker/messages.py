@@ -39,7 +39,7 @@ class Limits(Struct, frozen=True):
 class Run(Struct, frozen=True, tag=True):
     """Run this job: `begin` first, if there is one, then the callable at module, owner, method.
 
-    With `look_only` the callable is found but not called.
+    With `user` the process first becomes that user, for good. With `look_only` the callable is found but not called.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Run(Struct, frozen=True, tag=True):
     keep_output: str | None = None
     max_output: int = 0
     limits: Limits = Limits()
+    user: str = ""
     look_only: bool = False
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs.worker import assignments
-from bgjobs.worker.runners import Finished, Report, Runner, Why
+from bgjobs.worker.runners import Began, Finished, Report, Runner, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +54,20 @@ class Pool:
         """Return the runner that can take the most jobs, or None when there is no room."""
         best = max(self._runners.values(), key=lambda runner: runner.room(depth), default=None)
         return best if best is not None and best.room(depth) > 0 else None
+
+    def unused(self) -> Runner | None:
+        """Return a runner that has not had a job yet, or None."""
+        return next((runner for runner in self._runners.values() if runner.unused), None)
+
+    def make_unused(self, count: int) -> bool:
+        """Replace idle runners until so many are about to be ready; return whether there are so many."""
+        starting = len(self._vacant) + sum(runner.ready is None for runner in self._runners.values())
+        for runner in list(self._runners.values()):
+            if starting < count and runner.ready is not None and not runner.held:
+                runner.lifespan = 0
+                self._replace_if_worn(runner)
+                starting += 1
+        return starting >= count
 
     def behind(self) -> bool:
         """Tell whether something is still to be sent to a runner."""
@@ -115,7 +129,12 @@ class Pool:
             yield from self._bury(runner)
             return
         was_ready = runner.ready is not None
-        yield from runner.hear(data)
+        for report in runner.hear(data):
+            if report.assignment.message.user and not isinstance(report, Began):
+                # It may not keep its output itself any more. Nothing that it has left may write while we do.
+                runner.kill()
+                self._keep_output(runner, report)
+            yield report
         if runner.ready is not None and not was_ready:
             self._failed_starts = 0
             # Without the note a recoverer has to rely on the death pipe alone.
@@ -174,20 +193,26 @@ class Pool:
 
     def _replace_if_worn(self, runner: Runner) -> None:
         """Replace a runner that has served long enough or is not clean, once it holds no job."""
-        if runner.ready is None or runner.held or not runner.worn:
+        if self._runners.get(runner.slot) is not runner or runner.ready is None or runner.held or not runner.worn:
             return
         self._poller.forget(runner)
         runner.retire()
         self._start(runner.slot)
+
+    def _keep_output(self, runner: Runner, report: Report) -> None:
+        held = report.assignment
+        if held.message.keep_output is not None:
+            self._session.cut_output(runner.slot, held.policy.max_output)
+            self._session.keep_output(runner.slot, held.message.keep_output)
 
     def _bury(self, runner: Runner) -> Iterator[Report]:
         if runner.ready is None:
             self._failed_starts += 1
             time.sleep(0.05 * self._failed_starts)  # a start that fails at once must not be a hot loop
         for report in runner.bury():
-            if isinstance(report, Finished) and report.assignment.message.keep_output is not None:
-                self._session.limit_output(runner.slot, report.assignment.policy.max_output)
-                self._session.keep_output(runner.slot, report.assignment.message.keep_output)
+            # Others had kept their output before they said how they ended.
+            if report.assignment.message.user or (isinstance(report, Finished) and report.died):
+                self._keep_output(runner, report)
             yield report
         if self._closing:
             return

@@ -151,6 +151,11 @@ class Runner:
         return head is not None and head.head_since is not None and time.monotonic() - head.head_since > OVERDUE_S
 
     @property
+    def unused(self) -> bool:
+        """Whether it has not had a job yet and can take one."""
+        return not self.served and self.room(1) > 0
+
+    @property
     def worn(self) -> bool:
         """Whether it gets no more jobs: it has served long enough, is not clean, or dies."""
         return self.spent or self.served >= self.lifespan
@@ -159,6 +164,8 @@ class Runner:
         """Give it a job to run, now or after those that it holds."""
         self.held.append(assignment)
         self.served += 1
+        if assignment.message.user:
+            self.lifespan = self.served  # it becomes that user for good
         self._outbox += messages.encoded(assignment.message)
         return self._turn()
 

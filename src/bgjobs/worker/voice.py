@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs import system
+from bgjobs import system, users
 from bgjobs.events import sanitized
 
 if TYPE_CHECKING:
     from bgjobs.queue import Queue
+    from bgjobs.worker.options import WorkerOptions
 
 
 class Voice:
@@ -28,10 +29,13 @@ class Voice:
         except OSError:
             pass  # a full disk, a terminal that was closed: no reason to leave the jobs alone
 
-    def greet(self, queue: Queue, name: str, runners: int) -> None:
+    def greet(self, queue: Queue, name: str, options: WorkerOptions) -> None:
         """Say who is at work, with how many runners, and on what."""
-        if system.is_elevated():
-            self.say("running as root: so do all jobs")
+        runners = options.concurrency
+        targets = users.those_of(queue.allowlist, options.only)
+        as_we = sum(not users.other(target.policy) for target in targets)
+        if system.is_elevated() and as_we:
+            self.say(f"running as root: so do all jobs{' without a user' if as_we < len(targets) else ''}")
         count = len(list(queue.allowlist))
         self.say(
             f"worker {name}: {runners} runner{'s'[: runners != 1]}, "
