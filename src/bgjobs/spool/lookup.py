@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from bgjobs.ids import id_ms
-from bgjobs.job import State
+from bgjobs.job import State, moment
 from bgjobs.spool import files, layout
 
 if TYPE_CHECKING:
@@ -124,9 +124,26 @@ def _claimed_place(paths: Layout, holder: str, name: str) -> Place | None:
     return Place(job_id, State.RUNNING, path, priority, not_before_ms, holder)
 
 
-def _ended(paths: Layout, job_id: str, see: Sight) -> Place | None:
+def other(paths: Layout, job_id: str, path: str = "") -> Place | None:
+    """Return a claimed or an ended job of this id that lies elsewhere than at the path, or None. Raises OSError.
+
+    In the order in which a job moves, so that none is missed on its way. No job ends before it is submitted, which its
+    id tells: that leaves few hours to look into.
+    """
+    ending = f"-{job_id}.json"
+    for holder in files.names(paths.claimed):
+        for name in files.names(paths.claims_of(holder)):
+            place = _claimed_place(paths, holder, name) if name.endswith(ending) else None
+            if place is not None and place.path != path:
+                return place
+    return _ended(paths, job_id, STRICT, since=layout.hour(moment(max(0, id_ms(job_id) - layout.HOUR_MS))))
+
+
+def _ended(paths: Layout, job_id: str, see: Sight, since: str = "") -> Place | None:
     for state in layout.ENDED_DIRECTORIES:
         for hour in see.names(paths.ended(state)):
+            if hour < since:
+                continue
             path = paths.ended_path(state, hour, job_id)
             if see.exists(path):
                 return Place(job_id, state, path)
