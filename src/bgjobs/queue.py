@@ -303,7 +303,9 @@ class Queue:
         try:
             vouched = self.backend.vouched(old.id)
         except RefusedError as error:
-            raise RefusedError(f"job {old.id}: {error.message}", hint=error.hint, code=error.code) from None
+            refusal = RefusedError(f"job {old.id}: {error.message}", hint=error.hint, code=error.code)
+            self.log.refused_at_submit(old.class_name, old.method, refusal.code, str(refusal), clock.now())
+            raise refusal from None
         if vouched is None:
             raise _no_such(job_id)
         return vouched

@@ -115,8 +115,8 @@ class Importer:
             self._give_up("incoming/", error)
         while self._names and len(taken) < MOST_AT_ONCE:
             name = self._names.pop()
-            job_id = self._id_for(name, taken)
             try:
+                job_id = self._id_for(name, taken)
                 files.move(os.path.join(self._paths.incoming, name), self._paths.imported(self._me, job_id))
             except FileNotFoundError:
                 continue  # another worker was faster, or its program took it back
@@ -133,12 +133,12 @@ class Importer:
         """Return the id of the job that a file becomes.
 
         Where jobs are signed it follows from what the file holds, so that a copy becomes the same job and is known by
-        that. What cannot be read, or is not signed, gets any id: all is checked once the file is ours.
+        that. What is not signed well gets any id: all is checked again once the file is ours. Raises OSError.
         """
         try:
             path = os.path.join(self._paths.incoming, name)
             job_id = self._signed_id(lambda: files.read(path, MOST_LINE_1)) or new_id()
-        except (OSError, files.StrangeFileError, CorruptError):
+        except (files.StrangeFileError, CorruptError):
             return new_id()
         return new_id() if job_id in taken or job_id in self._waiting else job_id
 

@@ -117,6 +117,7 @@ class SpoolQueue:
 
     def vouched(self, job_id: str) -> Job | None:
         """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+        self.refresh_keys()
         keyring = self.keyring
         if keyring is None:
             return self._reader.get(job_id)
