@@ -220,7 +220,7 @@ class Importer:
         """Where jobs are signed, refuse a file of which there is a job already, or of which we took another copy."""
         if signed_id and signed_id != job_id:
             raise CorruptError("replayed: a copy of a file that is being imported, or it changed meanwhile")
-        if signed_id and lookup.other(self._paths, job_id) is not None:
+        if signed_id and lookup.other(self._paths, job_id, clock.now_ms()):
             raise CorruptError("replayed: its job is being run, or has ended")
 
     def _publish(self, jobs: list[Job], batch: dict[str, Taken]) -> int:

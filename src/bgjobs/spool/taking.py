@@ -94,6 +94,9 @@ class Taker:
         if self._selection.classes is not None and not self._selected(source, candidate.name):
             return False
         target = f"{self._claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
+        if self._spool.keyring is not None and files.exists(target):
+            self.quarantine(source, REPLAYED)  # moved there, it would take the place of the record of a running job
+            return False
         try:
             files.move(source, target)
         except FileNotFoundError:
@@ -167,7 +170,7 @@ class Taker:
             self._put_back(path, priority, not_before_ms, job_id)
             return None
         keyring = self._spool.keyring
-        if keyring is not None and lookup.other(self._paths, job_id, path) is not None:
+        if keyring is not None and lookup.other(self._paths, job_id, clock.now_ms(), path):
             self.quarantine(path, REPLAYED)
             return None
         if job.finished_at is not None:
