@@ -128,11 +128,12 @@ def _claimed_place(paths: Layout, holder: str, name: str) -> Place | None:
 def other(paths: Layout, job_id: str, now_ms: int, path: str = "") -> Place | None:
     """Return a claimed or an ended job of this id that lies elsewhere than at the path, or None. Raises OSError.
 
-    In the order in which a job moves, so that none is missed on its way.
+    In the order in which a job moves, so that none is missed on its way. A worker whose claims cannot be read holds up
+    no other; hours that cannot be read do, for what ended must not run again.
     """
     ending = f"-{job_id}.json"
     for holder in files.names(paths.claimed):
-        for name in files.names(paths.claims_of(holder)):
+        for name in _names(paths.claims_of(holder)):
             place = _claimed_place(paths, holder, name) if name.endswith(ending) else None
             if place is not None and place.path != path:
                 return place
