@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX, and workers are stopped by signals")
 PAGE = Path(__file__).parents[2] / "docs" / "signing.md"
 OLD, NEW = hashlib.sha256(b"old").hexdigest(), hashlib.sha512(b"new").hexdigest()
 TRAP = """
