@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from msgspec import Struct
 
-from bgjobs.job import Job, Progress, State
+from bgjobs.job import Job, JobError, Progress, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bgjobs.lifecycle import Policy
+    from bgjobs.settings import Settings
+    from bgjobs.signing import Keyring, Keys
 
 
 CancelResult = Literal["cancelled", "requested", "too late", "unknown"]
@@ -119,13 +121,15 @@ class Selection(Struct, frozen=True, kw_only=True):
 class Claim(Struct, frozen=True):
     """A job that this worker alone may run. `place` is the store's own.
 
-    `leftover` marks one from a dead worker, `full` one whose record has no room for a further attempt.
+    `leftover` marks one from a dead worker, `full` one whose record has no room for a further attempt. `doubt` says
+    why the store refuses to vouch for it: such a job must not run.
     """
 
     job: Job
     place: str
     leftover: bool = False
     full: bool = False
+    doubt: JobError | None = None
 
 
 class Begin(Struct, frozen=True):
@@ -250,6 +254,9 @@ class Backend(Protocol):
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None when there is none: unknown, never "pending"."""
 
+    def vouched(self, job_id: str) -> Job | None:
+        """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
 
@@ -294,6 +301,15 @@ class Backend(Protocol):
 
     def open_to_others(self) -> list[Finding]:
         """Return where other users could change what is stored. A worker refuses to work there."""
+
+    def take_over(self, configured: Settings, keyring: Keyring | None) -> None:
+        """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
+
+    def refresh_keys(self) -> Keys | None:
+        """Return the keys that sign and check, read again if their file has changed, or None where jobs are not signed.
+
+        Raises ConfigError, and goes on with those that it had, if it had any.
+        """
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker. Raises SpoolError."""

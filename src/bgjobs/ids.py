@@ -35,6 +35,13 @@ def new_id(ms: int | None = None) -> str:
     return _encode((now << COUNTER_BITS | count) << RANDOM_BITS | int.from_bytes(os.urandom(RANDOM_BITS // 8)))
 
 
+def id_of(ms: int, content: bytes) -> str:
+    """Return the id of this millisecond that belongs to this content: always the same, and no other content's."""
+    from hashlib import sha256  # noqa: PLC0415 - few need it
+
+    return _encode(ms << RANDOM_BITS + COUNTER_BITS | int.from_bytes(sha256(content).digest()[:10]))
+
+
 def id_ms(job_id: str) -> int:
     """Return the millisecond since 1970 in which the id was made."""
     return int(job_id[:10].translate(_AS_PYTHON_HAS_IT), 32)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bgjobs.backend import Backend, CancelResult, RunNowResult, WorkerView
     from bgjobs.settings import Settings
     from bgjobs.signatures import Signature, Unreadable
+    from bgjobs.signing import Keyring
 
     Signatures = dict[tuple[str, str], Signature | Unreadable]
 
@@ -66,10 +67,11 @@ class Queue:
             self._backend = SpoolQueue(self.settings, self.log)
         return self._backend
 
-    def take_over(self, configured: Settings, allowlist: Allowlist) -> None:
-        """Go on with changed settings, but with the same spool and logs."""
+    def take_over(self, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:
+        """Go on with changed settings and the keys that they name, but with the same spool and logs."""
         self.settings = msgspec.structs.replace(configured, spool=self.settings.spool, log_dir=self.settings.log_dir)
         self.allowlist = allowlist
+        self.backend.take_over(self.settings, keyring)
 
     # Submitting
 
@@ -112,6 +114,7 @@ class Queue:
     def submit_many(self, requests: Iterable[Request]) -> list[Job]:
         """Queue jobs, all checked before the first is stored; those with one priority and minute all or none."""
         jobs = self.prepare_many(requests)
+        self.backend.refresh_keys()
         self.backend.submit(jobs)
         with self.log.together():
             for job in jobs:
@@ -289,11 +292,27 @@ class Queue:
             count += self.backend.prune({chosen}, now - keep, dry_run=dry_run)
         return count
 
-    def retry(self, job_id: str) -> Job:
-        """Submit an ended job again, as a new job that names the old one. Raises UsageError if it has not ended."""
+    def to_retry(self, job_id: str) -> Job:
+        """Return an ended job that may be submitted again. Raises UsageError if it has not ended.
+
+        Where jobs are signed, only one that was: a record that somebody put there would else be signed by the retry.
+        """
         old = self.get(job_id)
         if not old.state.ended:
             raise UsageError(f"job {old.id} is {old.state}", hint="only an ended job can be retried", code="not-ended")
+        try:
+            vouched = self.backend.vouched(old.id)
+        except RefusedError as error:
+            refusal = RefusedError(f"job {old.id}: {error.message}", hint=error.hint, code=error.code)
+            self.log.refused_at_submit(old.class_name, old.method, refusal.code, str(refusal), clock.now())
+            raise refusal from None
+        if vouched is None:
+            raise _no_such(job_id)
+        return vouched
+
+    def retry(self, job_id: str) -> Job:
+        """Submit an ended job again, as a new job that names the old one. Raises UsageError if it has not ended."""
+        old = self.to_retry(job_id)
         request = Request(
             class_name=old.class_name,
             method=old.method,

@@ -44,6 +44,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_failed: timedelta = timedelta(days=30)
     age_boost: timedelta = timedelta(0)
     pass_env: tuple[str, ...] = ()
+    signing_keys: str = ""
     policy: Policy = Policy()
     forced: dict[str, Any] = {}
 
@@ -78,7 +79,7 @@ def load(
     where = spool or environ.get("BGJOBS_SPOOL") or _spool_beside(root, general.pop("spool", None), is_users=is_users)
     general.pop("spool", None)
     spool_path = os.path.abspath(where)
-    log_dir = general.pop("log_dir", "")
+    log_dir, signing_keys = general.pop("log_dir", ""), general.pop("signing_keys", "")
     return Settings(
         config=str(path),
         root=str(root),
@@ -86,6 +87,7 @@ def load(
         log_dir=str(root / log_dir) if log_dir else os.path.join(spool_path, "logs"),
         cwd=os.path.normpath(root / general.pop("cwd", ".")),
         import_paths=tuple(os.path.normpath(root / part) for part in general.pop("import_paths", (".",))),
+        signing_keys=str(root / signing_keys) if signing_keys else "",
         text=text,
         jobs=jobs,
         digest=sha256(text.encode()).hexdigest(),

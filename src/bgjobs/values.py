@@ -170,4 +170,5 @@ GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
     "log_dir": text,
     "cwd": text,
     "pass_env": names,
+    "signing_keys": text,
 }

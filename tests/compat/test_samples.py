@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from bgjobs import settings
+from bgjobs import settings, signing
 from bgjobs.backend import Filter, Selection
+from bgjobs.errors import RefusedError
 from bgjobs.events import Log
 from bgjobs.ids import ID
 from bgjobs.job import State
@@ -85,6 +86,14 @@ def test_reading_and_listing_change_nothing(spool: SpoolQueue) -> None:
     paths = {put(spool, name): (SAMPLES / f"{name}.jsonl").read_bytes() for name in NAMES}
     assert len(listed(spool)) == len(NAMES)
     assert {path: path.read_bytes() for path in paths} == paths
+
+
+def test_an_old_signature_is_still_a_good_one() -> None:
+    keys = signing.Keys([("k2026-11", bytes(range(1, 33)))])
+    line = (SAMPLES / "signed.jsonl").read_bytes().removesuffix(b"\n")
+    keys.check(signing.JOB, line)
+    with pytest.raises(RefusedError):
+        keys.check(signing.JOB, line.replace(b"Tony", b"Anny"))
 
 
 def test_there_is_a_sample_of_every_field_and_every_event() -> None:

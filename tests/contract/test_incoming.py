@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bgjobs import disk
+from bgjobs import disk, signing
 from bgjobs.backend import Unfinished
 from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
@@ -65,6 +65,27 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> SpoolStore:
 
 
 @pytest.fixture
+def signing_store(tmp_path: Path) -> SpoolStore:
+    """A store where jobs are signed, and so is what `hand_in` hands in."""
+    keys, allowed = tmp_path / "signing.keys", tmp_path / "allowed_jobs.toml"
+    keys.touch(0o600)
+    keys.write_text(f"key {'ab' * 32}\n", "utf-8")
+    allowed.write_text(f'[bgjobs]\ndurability = "full"\nsigning_keys = "{keys.as_posix()}"\n', "utf-8")
+    return SpoolStore(str(tmp_path))
+
+
+@pytest.fixture(params=["os", "full", "signed"])
+def any_store(request: pytest.FixtureRequest) -> SpoolStore:
+    """One of the stores, or the one where jobs are signed."""
+    if request.param == "signed":
+        found: SpoolStore = request.getfixturevalue("signing_store")
+        return found
+    tmp_path = request.getfixturevalue("tmp_path")
+    (tmp_path / "allowed_jobs.toml").write_text(f'[bgjobs]\ndurability = "{request.param}"\n', "utf-8")
+    return SpoolStore(str(tmp_path))
+
+
+@pytest.fixture
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "AGAIN_S", 0.001)
 
@@ -73,6 +94,9 @@ def hand_in(spool: SpoolQueue, name: str = "x.json", content: object = CALL) -> 
     """Do what another program does: write under a dot-name, then rename."""
     folder = Path(spool.paths.incoming)
     hidden = folder / f".{name}"
+    if spool.keyring is not None and isinstance(content, dict):
+        fresh = {**content, "submitted_at": milliseconds(now()), "nonce": os.urandom(8).hex()}
+        content = spool.keyring.keys().sign(signing.INCOMING, json.dumps(fresh).encode())
     hidden.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return hidden.rename(folder / name)
 
@@ -517,9 +541,9 @@ def new_spool(tmp_path: Path, store: SpoolStore, number: int) -> tuple[SpoolQueu
 
 
 @pytest.mark.timeout(300)
-def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, store: SpoolStore) -> None:
+def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_store: SpoolStore) -> None:
     for steps in range(1000):
-        spool, workers = new_spool(tmp_path, store, steps)
+        spool, workers = new_spool(tmp_path, any_store, steps)
         hand_in(spool)
         through = gets_through(workers, spool, workers.join(), steps)
         one_job_is_left(spool, workers)
@@ -531,10 +555,10 @@ def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Pa
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("stage", ["taken", "published"])
 def test_a_worker_that_dies_at_any_step_of_taking_over_an_import_leaves_one_job(
-    tmp_path: Path, store: SpoolStore, stage: str
+    tmp_path: Path, any_store: SpoolStore, stage: str
 ) -> None:
     for steps in range(1000):
-        spool, workers = new_spool(tmp_path, store, steps)
+        spool, workers = new_spool(tmp_path, any_store, steps)
         hand_in(spool)
         first = workers.join()
         with pytest.MonkeyPatch.context() as patch:
@@ -552,9 +576,9 @@ def test_a_worker_that_dies_at_any_step_of_taking_over_an_import_leaves_one_job(
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("_no_pause")
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, store: SpoolStore, number: int) -> None:
+def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_store: SpoolStore, number: int) -> None:
     for steps in range(1000):
-        spool, workers = new_spool(tmp_path, store, steps)
+        spool, workers = new_spool(tmp_path, any_store, steps)
         hand_in(spool)
         session, is_over, failed = workers.join(), counted(steps, DISK), False
 

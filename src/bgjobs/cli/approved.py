@@ -161,7 +161,8 @@ def _unusable(queue: Queue) -> Iterator[tuple[str, str, str]]:
         queue.counts()
         for finding in queue.backend.open_to_others():
             yield "", "", f"{finding.path} {finding.message}"
-    except SpoolError as error:
+        queue.backend.refresh_keys()
+    except (ConfigError, SpoolError) as error:
         yield "", "", str(error)
 
 

@@ -10,7 +10,7 @@ from bgjobs.cli import options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
-from bgjobs.errors import AlreadyEndedError, UsageError
+from bgjobs.errors import AlreadyEndedError
 from bgjobs.job import ENDED, State
 from bgjobs.queue import Queue
 
@@ -79,9 +79,7 @@ def _retry(queue: Queue, job_id: str, *, as_json: bool) -> None:
 
 
 def _rehearse(queue: Queue, job_id: str, *, as_json: bool) -> None:
-    job = queue.get(job_id)
-    if not job.state.ended:
-        raise UsageError(f"job {job.id} is {job.state}", hint="only an ended job can be retried", code="not-ended")
+    job = queue.to_retry(job_id)
     queue.allowlist.target(job.class_name, job.method)
     if as_json:
         output.json({"retry_of": job.id})

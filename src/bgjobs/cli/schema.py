@@ -8,6 +8,7 @@ import msgspec
 
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_TAGS, TAG
+from bgjobs.signing import KEY_ID
 from bgjobs.spool.line1 import FORMAT, Line1
 from bgjobs.values import MOST_RETRIES, NAME
 
@@ -32,6 +33,7 @@ ABOUT: dict[str, dict[str, Any]] = {
     "retry_of": {"pattern": f"^{ID.pattern}$", "description": "the job that this one runs again"},
     "submitted_at": {"minimum": 0, "maximum": LATEST_MS, "description": "ms since 1970 (UTC)"},
     "submitted_by": {"description": "user@host"},
+    "sig": {"pattern": f"^{KEY_ID}:[0-9a-f]{{64}}$", "description": "of all the bytes before it; the last member"},
 }
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct, field
 
-from bgjobs.errors import BadArgumentsError
-from bgjobs.ids import id_ms
-from bgjobs.job import MILLISECOND, State
+from bgjobs import signing
+from bgjobs.errors import BadArgumentsError, RefusedError
+from bgjobs.ids import id_ms, id_of
+from bgjobs.job import LATEST_MS, MILLISECOND, State
 from bgjobs.requests import by, check_arguments
 from bgjobs.spool import record
 from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, check_depth, refuse_duplicates
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
     from bgjobs.lifecycle import Policy
+    from bgjobs.signing import Keyring
 
     PolicyOf = Callable[[str, str], Policy]
 
@@ -44,7 +47,18 @@ class Foreign(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     submitted_by: str | None = None
 
 
+class Signed(Foreign, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same, signed: `submitted_at` and `nonce` make it another file than all that its program has signed before."""
+
+    submitted_at: int
+    nonce: str
+    sig: str
+
+
 _foreign = msgspec.json.Decoder(Foreign)
+_signed = msgspec.json.Decoder(Signed)
+NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
+CLOCKS_APART_MS = 5 * 60_000
 
 
 def job_of(data: bytes, job_id: str, policy_of: PolicyOf) -> Job:
@@ -62,10 +76,33 @@ def job_of(data: bytes, job_id: str, policy_of: PolicyOf) -> Job:
     return record.decode(line, job_id=job_id, state=State.QUEUED, priority=None, not_before_ms=None)
 
 
+def signed_id(data: bytes, keyring: Keyring, *, now_ms: int, kept_ms: int) -> str:
+    """Return the id of the job that a signed file becomes: for each copy of it the same one. Raises CorruptError.
+
+    Jobs are known for `kept_ms` after their end, and a file may not be older than that: a copy of one that was a job
+    before is too old, or its job is still known.
+    """
+    line = data.removesuffix(b"\n")
+    if b"\n" in line:
+        raise CorruptError("not-signed: it has more than one line")
+    try:
+        keyring.check(signing.INCOMING, line)
+    except RefusedError as error:
+        raise CorruptError(f"{error.code}: {error}") from None
+    wish = _decoded(data)
+    if not isinstance(wish, Signed) or not NONCE.fullmatch(wish.nonce):
+        raise CorruptError("'nonce' has a value that is not allowed")
+    oldest = now_ms - max(0, kept_ms - CLOCKS_APART_MS)
+    if not max(0, oldest) <= wish.submitted_at <= min(now_ms + CLOCKS_APART_MS, LATEST_MS):
+        raise CorruptError("replayed: its 'submitted_at' is too old, or lies ahead: sign it anew")
+    return id_of(wish.submitted_at, signing.INCOMING + signing.signed_part(line))
+
+
 def _decoded(data: bytes) -> Foreign:
+    """Return what a file asks for. A signed one is understood also where nobody checks signatures."""
     check_depth(data)
     try:
-        wish = _foreign.decode(data)
+        wish = _signed.decode(data) if signing.found_in(data.rstrip(b"\n")) else _foreign.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptError(f"not a job: {str(error)[:200]}") from None
     if wish.format != FORMAT:

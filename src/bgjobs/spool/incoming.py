@@ -15,12 +15,14 @@ from msgspec import Struct
 from bgjobs import clock, disk
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.job import milliseconds
+from bgjobs.job import MILLISECOND, milliseconds
 from bgjobs.spool import files, foreign, layout, lookup, moves
 from bgjobs.spool.cursor import Listing
 from bgjobs.spool.line1 import MOST_LINE_1, CorruptError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from bgjobs.job import Job
     from bgjobs.spool.foreign import PolicyOf
     from bgjobs.spool.spool_queue import SpoolQueue
@@ -112,8 +114,9 @@ class Importer:
         except OSError as error:
             self._give_up("incoming/", error)
         while self._names and len(taken) < MOST_AT_ONCE:
-            name, job_id = self._names.pop(), new_id()
+            name = self._names.pop()
             try:
+                job_id = self._id_for(name, taken)
                 files.move(os.path.join(self._paths.incoming, name), self._paths.imported(self._me, job_id))
             except FileNotFoundError:
                 continue  # another worker was faster, or its program took it back
@@ -125,6 +128,27 @@ class Importer:
                 self._told.discard(name)
                 taken[job_id] = Taken(name)
         return taken
+
+    def _id_for(self, name: str, taken: Collection[str]) -> str:
+        """Return the id of the job that a file becomes.
+
+        Where jobs are signed it follows from what the file holds, so that a copy becomes the same job and is known by
+        that. What is not signed well gets any id: all is checked again once the file is ours. Raises OSError.
+        """
+        try:
+            path = os.path.join(self._paths.incoming, name)
+            job_id = self._signed_id(lambda: files.read(path, MOST_LINE_1)) or new_id()
+        except (files.StrangeFileError, CorruptError):
+            return new_id()
+        return new_id() if job_id in taken or job_id in self._waiting else job_id
+
+    def _signed_id(self, read: Callable[[], bytes]) -> str:
+        """Return the id that follows from a file where jobs are signed, and nothing where not. Raises CorruptError."""
+        keyring, configured = self._spool.keyring, self._spool.settings
+        if keyring is None:
+            return ""
+        kept_ms = min(configured.keep_done, configured.keep_failed) // MILLISECOND
+        return foreign.signed_id(read(), keyring, now_ms=clock.now_ms(), kept_ms=kept_ms)
 
     def _look(self) -> list[str]:
         """Return the names that are ready to be taken, the oldest last."""
@@ -179,7 +203,9 @@ class Importer:
         path = self._paths.imported(self._me, job_id)
         try:
             try:
-                return foreign.job_of(files.read(path, MOST_LINE_1), job_id, policy_of)
+                data = files.read(path, MOST_LINE_1)
+                self._refuse_copy(self._signed_id(lambda: data), job_id)
+                return foreign.job_of(data, job_id, policy_of)
             except (files.StrangeFileError, CorruptError) as error:
                 name = f"incoming/{taken.name}" if taken.name else os.path.basename(path)
                 moves.quarantine(self._paths, path, f"{name}: {error}")
@@ -189,6 +215,13 @@ class Importer:
         except OSError as error:
             self._wait(job_id, taken, error)
         return None
+
+    def _refuse_copy(self, signed_id: str, job_id: str) -> None:
+        """Where jobs are signed, refuse a file of which there is a job already, or of which we took another copy."""
+        if signed_id and signed_id != job_id:
+            raise CorruptError("replayed: a copy of a file that is being imported, or it changed meanwhile")
+        if signed_id and lookup.other(self._paths, job_id, clock.now_ms()):
+            raise CorruptError("replayed: its job is being run, or has ended")
 
     def _publish(self, jobs: list[Job], batch: dict[str, Taken]) -> int:
         """Publish the jobs as any submission is, and let go of their files last; return how many."""

@@ -44,6 +44,7 @@ class Line1(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     retry_of: str | None = None
     submitted_at: int
     submitted_by: str
+    sig: str | None = None  # the last member: it is made for the bytes before it
 
 
 _encoder = msgspec.json.Encoder()

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from bgjobs.ids import id_ms
-from bgjobs.job import State
+from bgjobs.job import State, moment
 from bgjobs.spool import files, layout
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
 LOOKS = 4
+FEW_HOURS = 48  # to look into each takes less than to list all that there are
 
 
 class Place(NamedTuple):
@@ -124,9 +125,35 @@ def _claimed_place(paths: Layout, holder: str, name: str) -> Place | None:
     return Place(job_id, State.RUNNING, path, priority, not_before_ms, holder)
 
 
-def _ended(paths: Layout, job_id: str, see: Sight) -> Place | None:
+def other(paths: Layout, job_id: str, now_ms: int, path: str = "") -> Place | None:
+    """Return a claimed or an ended job of this id that lies elsewhere than at the path, or None. Raises OSError.
+
+    In the order in which a job moves, so that none is missed on its way. A worker whose claims cannot be read holds up
+    no other; hours that cannot be read do, for what ended must not run again.
+    """
+    ending = f"-{job_id}.json"
+    for holder in files.names(paths.claimed):
+        for name in _names(paths.claims_of(holder)):
+            place = _claimed_place(paths, holder, name) if name.endswith(ending) else None
+            if place is not None and place.path != path:
+                return place
+    return _ended(paths, job_id, STRICT, _hours_since(job_id, now_ms))
+
+
+def _hours_since(job_id: str, now_ms: int) -> list[str] | None:
+    """Return the hours in which a job can have ended, which is not before its id was made; None if they are many.
+
+    Clocks may differ by an hour.
+    """
+    first, last = id_ms(job_id) // layout.HOUR_MS - 1, now_ms // layout.HOUR_MS + 1
+    if not 0 < last - first <= FEW_HOURS:
+        return None
+    return [layout.hour(moment(number * layout.HOUR_MS)) for number in range(first, last + 1)]
+
+
+def _ended(paths: Layout, job_id: str, see: Sight, hours: list[str] | None = None) -> Place | None:
     for state in layout.ENDED_DIRECTORIES:
-        for hour in see.names(paths.ended(state)):
+        for hour in see.names(paths.ended(state)) if hours is None else hours:
             path = paths.ended_path(state, hour, job_id)
             if see.exists(path):
                 return Place(job_id, state, path)

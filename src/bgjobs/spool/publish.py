@@ -7,7 +7,7 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, signing, system
 from bgjobs.ids import new_id
 from bgjobs.job import milliseconds
 from bgjobs.spool import files, layout, record
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bgjobs.job import Job
+    from bgjobs.signing import Keys
     from bgjobs.spool.layout import Layout
 
 MOST_IN_GROUP = 4096
@@ -31,9 +32,14 @@ class Publisher:
         self._durable = durable
         self._one_sync = durable and system.one_fsync_is_safe(paths.root)
         self._known: set[str] = set()
+        self._keys: Keys | None = None
 
-    def publish(self, jobs: Sequence[Job]) -> None:
-        """Publish the jobs, each group of one priority and minute all or nothing. Raises OSError."""
+    def publish(self, jobs: Sequence[Job], keys: Keys | None = None) -> None:
+        """Publish the jobs, signed if there are keys, each group of one priority and minute all or nothing.
+
+        Raises OSError.
+        """
+        self._keys = keys
         groups: dict[tuple[int, str], list[Job]] = defaultdict(list)
         for job in jobs:
             at_once = job.not_before <= job.submitted_at
@@ -47,9 +53,13 @@ class Publisher:
                     self._publish_group(priority, bucket, group)
         disk.ring(self._paths.doorbell)
 
+    def _line_1(self, job: Job) -> bytes:
+        line = record.line_1(job)
+        return line if self._keys is None else self._keys.sign(signing.JOB, line[:-1]) + b"\n"
+
     def _publish_one(self, priority: int, bucket: str, job: Job) -> None:
         name = layout.pending_name(milliseconds(job.not_before), job.id)
-        fresh, data = self._paths.fresh(milliseconds(job.not_before), job.id), record.line_1(job)
+        fresh, data = self._paths.fresh(milliseconds(job.not_before), job.id), self._line_1(job)
         directory = self._paths.bucket(priority, bucket)
         while True:
             self._make_bucket(priority, directory)
@@ -117,7 +127,7 @@ class Publisher:
     def _fill(self, directory: str, group: Sequence[Job]) -> None:
         for job in group:
             name = layout.pending_name(milliseconds(job.not_before), job.id)
-            files.create(os.path.join(directory, name), record.line_1(job), sync=False)
+            files.create(os.path.join(directory, name), self._line_1(job), sync=False)
         if self._durable and not disk.sync_filesystem(directory):
             for name in files.names(directory):
                 files.sync(os.path.join(directory, name))

@@ -15,7 +15,7 @@ from bgjobs.spool import files, layout, lookup, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bgjobs.backend import Filter
     from bgjobs.spool.layout import Layout
@@ -31,13 +31,13 @@ class Reader:
         """Read nothing yet."""
         self._paths = paths
 
-    def get(self, job_id: str) -> Job | None:
-        """Return the job, or None when there is none."""
+    def get(self, job_id: str, check: Callable[[bytes], None] | None = None) -> Job | None:
+        """Return the job, or None when there is none; `check` may raise over what its file holds."""
         for _ in range(TRIES):
             place = lookup.locate(self._paths, job_id, clock.now_ms())
             if place is None:
                 return None
-            job = self.read(place)
+            job = self.read(place, check)
             if job is not None:
                 return job
             reason = self._unreadable(place)
@@ -88,10 +88,10 @@ class Reader:
         path = Path(self._paths.worker(last.wid, f"r{last.slot}.out"))
         return path if path.exists() else None
 
-    def read(self, place: Place) -> Job | None:
+    def read(self, place: Place, check: Callable[[bytes], None] | None = None) -> Job | None:
         """Read a job, or return None when it has moved or is not a valid job file."""
         try:
-            job = _decoded(place)
+            job = _decoded(place, check)
         except (FileNotFoundError, files.StrangeFileError, CorruptError, NewerFormatError):
             return None
         return self._with_progress(job, place) if place.holder else job
@@ -116,9 +116,12 @@ class Reader:
             return job
 
 
-def _decoded(place: Place) -> Job:
+def _decoded(place: Place, check: Callable[[bytes], None] | None = None) -> Job:
+    data = files.read(place.path, record.MOST_BYTES)
+    if check is not None:
+        check(data)
     return record.decode(
-        files.read(place.path, record.MOST_BYTES),
+        data,
         job_id=place.job_id,
         state=place.state,
         priority=place.priority,

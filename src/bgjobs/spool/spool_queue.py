@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk
+from bgjobs import clock, disk, signing
 from bgjobs.backend import (
     CancelResult,
     DeleteResult,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bgjobs.backend import Session
     from bgjobs.events import Log
     from bgjobs.settings import Settings
+    from bgjobs.signing import Keys
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -50,6 +51,7 @@ class SpoolQueue:
         self.log = log
         self.settings = settings
         self.durable = settings.durability == "full"
+        self.keyring = signing.Keyring(settings.signing_keys, settings.spool) if settings.signing_keys else None
         self._publisher: Publisher | None = None
         self._quota = Quota(self.paths, settings.max_queued)
         self._reader = Reader(self.paths)
@@ -71,7 +73,7 @@ class SpoolQueue:
         if self._publisher is None:
             self._publisher = Publisher(self.paths, durable=self.durable)
         try:
-            self._publisher.publish(jobs)
+            self._publisher.publish(jobs, None if self.keyring is None else self.keyring.keys())
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
         self._quota.add(len(jobs))
@@ -93,11 +95,33 @@ class SpoolQueue:
                 code="disk-full",
             )
 
+    # Signing
+
+    def refresh_keys(self) -> Keys | None:
+        """Return the keys that sign and check, read again if their file has changed. Raises ConfigError."""
+        if self.keyring is None:
+            return None
+        self.keyring.refresh()
+        return self.keyring.keys()
+
+    def take_over(self, configured: Settings, keyring: signing.Keyring | None) -> None:
+        """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
+        self.settings = configured
+        self.keyring = keyring
+
     # Inspection
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None when there is none."""
         return self._reader.get(job_id)
+
+    def vouched(self, job_id: str) -> Job | None:
+        """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+        self.refresh_keys()
+        keyring = self.keyring
+        if keyring is None:
+            return self._reader.get(job_id)
+        return self._reader.get(job_id, lambda data: keyring.check(signing.JOB, data.partition(b"\n")[0]))
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
@@ -190,6 +214,7 @@ class SpoolQueue:
             for finding in fitness.open_to_others(self.paths):
                 raise SpoolError(f"{finding.path} {finding.message}", code=finding.code)
             repair.make_ground(self.paths)
+            self.refresh_keys()  # a worker that could not check a signature should not begin
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error

@@ -7,11 +7,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bgjobs import clock
+from bgjobs import clock, signing
 from bgjobs.backend import Claim
-from bgjobs.errors import ClaimLostError
-from bgjobs.job import State, moment
-from bgjobs.spool import files, layout, locks, moves, record
+from bgjobs.errors import ClaimLostError, RefusedError
+from bgjobs.job import JobError, State, moment
+from bgjobs.spool import files, layout, locks, lookup, moves, record
 from bgjobs.spool.cursor import Cursor
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from bgjobs.backend import Selection
+    from bgjobs.signing import Keyring
     from bgjobs.spool.cursor import Candidate
     from bgjobs.spool.moves import Mover
     from bgjobs.spool.spool_queue import SpoolQueue
 
 SOON_S = 0.1
 MOST_PASSED_OVER = 100_000
+REPLAYED = "replayed: a job of this id is being run, or has ended"
 
 
 class Taker:
@@ -32,6 +34,7 @@ class Taker:
 
     def __init__(self, spool: SpoolQueue, wid: str, selection: Selection, age_boost: timedelta, mover: Mover) -> None:
         """Know nothing of what waits yet. The `mover` moves what this worker has claimed."""
+        self._spool = spool
         self._paths = spool.paths
         self._log = spool.log
         self._claims = spool.paths.claims_of(wid)
@@ -91,6 +94,9 @@ class Taker:
         if self._selection.classes is not None and not self._selected(source, candidate.name):
             return False
         target = f"{self._claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
+        if self._spool.keyring is not None and files.exists(target):
+            self.quarantine(source, REPLAYED)  # moved there, it would take the place of the record of a running job
+            return False
         try:
             files.move(source, target)
         except FileNotFoundError:
@@ -163,10 +169,15 @@ class Taker:
         except NewerFormatError:
             self._put_back(path, priority, not_before_ms, job_id)
             return None
+        keyring = self._spool.keyring
+        if keyring is not None and lookup.other(self._paths, job_id, clock.now_ms(), path):
+            self.quarantine(path, REPLAYED)
+            return None
         if job.finished_at is not None:
             self._finish_move(path, job_id, data)
             return None
-        return Claim(job, path, full=len(data) > record.FULL_BYTES)
+        doubt = None if keyring is None else _doubt(keyring, data)
+        return Claim(job, path, full=len(data) > record.FULL_BYTES, doubt=doubt)
 
     # What is no job to run
 
@@ -203,3 +214,12 @@ class Taker:
         if path not in self._noted:
             self._noted.add(path)
             self._log.left_alone(os.path.relpath(path, self._paths.root), f"{reason}{error.strerror}", clock.now())
+
+
+def _doubt(keyring: Keyring, data: bytes) -> JobError | None:
+    """Return what is wrong with the signature of line 1, over the bytes that were read, or None."""
+    try:
+        keyring.check(signing.JOB, data.partition(b"\n")[0])
+    except RefusedError as error:
+        return JobError(type=error.code, message=str(error))
+    return None

@@ -62,20 +62,25 @@ class Holdings:
     def admits(self, claim: Claim) -> bool:
         """Check a claimed job against the allowlist as it is now; a job that it refuses fails.
 
-        So does one that was tried so often that its record is full.
+        So does one whose signature is in doubt, and one that was tried so often that its record is full.
         """
+        if claim.doubt is not None:
+            self._refuse(claim, claim.doubt)
+            return False
         if claim.full:
             self._fail_full(claim)
             return False
         try:
             self._queue.allowlist.target(claim.job.class_name, claim.job.method)
         except NotAllowedError as error:
-            now = clock.now()
-            reason = JobError(type=error.code, message=str(error))
-            if self.store(claim, lifecycle.failed(claim.job, reason, now)):
-                self._queue.log.refused(claim.job, reason, now)
+            self._refuse(claim, JobError(type=error.code, message=str(error)))
             return False
         return True
+
+    def _refuse(self, claim: Claim, reason: JobError) -> None:
+        now = clock.now()
+        if self.store(claim, lifecycle.failed(claim.job, reason, now)):
+            self._queue.log.refused(claim.job, reason, now)
 
     def _fail_full(self, claim: Claim) -> None:
         now = clock.now()

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import audit, clock, lifecycle, settings, users
+from bgjobs import audit, clock, lifecycle, settings, signing, users
 from bgjobs.allowlist import Allowlist
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
@@ -80,7 +80,7 @@ class Tidying:
 
 
 class Watch:
-    """Notices that the allowlist, or with `code` the job modules, have changed on disk."""
+    """Notices that the allowlist, the signing keys, or with `code` the job modules, have changed on disk."""
 
     def __init__(self, queue: Queue, *, code: bool, only: Collection[str], say: Callable[[str], None]) -> None:
         """Remember how the files are now. `only` are the classes of which jobs are run, all if there is none."""
@@ -91,13 +91,31 @@ class Watch:
         self._next = 0.0
         self._allowlist_mark = _mark(queue.settings.config)
         self._code_mark = self._newest()
+        self._keys = queue.backend.refresh_keys()
+        self._keys_trouble = ""
 
     def changed(self) -> bool:
         """Take a changed and valid allowlist over; return whether runners have to be replaced."""
         if time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + LOOK_EVERY_S
+        self._look_at_keys()
         return self._allowlist_changed() | self._code_changed()
+
+    def _look_at_keys(self) -> None:
+        """Take changed signing keys over; of a file that is broken say so once, and keep those that we have."""
+        trouble = ""
+        try:
+            keys = self._queue.backend.refresh_keys()
+        except BgjobsError as error:
+            trouble = str(error)
+            if trouble != self._keys_trouble:
+                self._say(f"the changed signing keys are not taken over: {trouble}")
+        else:
+            if keys is not None and keys is not self._keys:
+                self._say(f"took over the changed signing keys: {keys.ids[0]} signs, {len(keys.ids)} verify")
+            self._keys = keys
+        self._keys_trouble = trouble
 
     def _allowlist_changed(self) -> bool:
         mark = _mark(self._queue.settings.config)
@@ -109,13 +127,14 @@ class Watch:
             allowlist = Allowlist(fresh)
             audit.refuse(fresh, allowlist)
             users.refuse(users.those_of(allowlist, self._only))
+            keyring = _keyring(fresh)
         except BgjobsError as error:
             self._say(f"the changed allowlist is not taken over: {error}")
             return False
         if fresh.digest == self._queue.settings.digest:
             return False
         before = self._queue.settings
-        self._queue.take_over(fresh, allowlist)
+        self._queue.take_over(fresh, allowlist, keyring)
         self._say(f"took over the changed allowlist: {len(list(allowlist))} methods may run")
         return _surroundings(before) != _surroundings(fresh)
 
@@ -144,6 +163,15 @@ class Watch:
 
 def _surroundings(configured: Settings) -> tuple[object, ...]:
     return configured.import_paths, configured.cwd, configured.pass_env
+
+
+def _keyring(configured: Settings) -> signing.Keyring | None:
+    """Return the file with the signing keys, if there is to be one, read. Raises ConfigError."""
+    if not configured.signing_keys:
+        return None
+    keyring = signing.Keyring(configured.signing_keys, configured.spool)
+    keyring.keys()
+    return keyring
 
 
 def _mark(path: str) -> tuple[int, int, int] | None:
