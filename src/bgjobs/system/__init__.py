@@ -48,7 +48,7 @@ if sys.platform == "win32":
         from bgjobs.system.windows_doorbell import Doorbell
         from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.windows_poller import Poller
-        from bgjobs.system.windows_processes import birth, kill_leftover, kill_tree
+        from bgjobs.system.windows_processes import birth, kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.windows_runner import children, die_with_parent
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
 else:
@@ -74,7 +74,7 @@ else:
 
     if TYPE_CHECKING:
         from bgjobs.system.posix_child import Child, start_child
-        from bgjobs.system.posix_killing import kill_leftover, kill_tree
+        from bgjobs.system.posix_killing import kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.posix_poller import Poller
         from bgjobs.system.posix_processes import birth
@@ -134,6 +134,7 @@ __all__ = [
     "is_stopped",
     "is_trusted",
     "kill_leftover",
+    "kill_orphan",
     "kill_tree",
     "move",
     "network_filesystem",
@@ -176,6 +177,7 @@ if not TYPE_CHECKING:
         "install_interrupt": f"{_FAMILY}_signals",
         "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "kill_orphan": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "start_child": f"{_FAMILY}_child",
         "stop_signals": f"{_FAMILY}_signals",
