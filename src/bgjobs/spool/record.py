@@ -22,7 +22,7 @@ from bgjobs.job import (
     moment,
 )
 from bgjobs.spool import notes
-from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, decode_line_1
+from bgjobs.spool.line1 import FORMAT, MOST_RESULT_DEPTH, CorruptError, Line1, check_depth, decode_line_1
 
 MOST_BYTES = 8 * 1024 * 1024
 BRIEF_BYTES = 4 * 1024 * 1024  # from here on without tracebacks
@@ -219,8 +219,9 @@ def _checked(result: Raw | UnsetType) -> Raw | None:
     if result is UNSET:
         return None
     try:
+        check_depth(bytes(result), MOST_RESULT_DEPTH)  # whoever reads it may have less stack left than we have
         msgspec.json.decode(result)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (CorruptError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return result
 
