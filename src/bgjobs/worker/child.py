@@ -246,8 +246,10 @@ class Runner:
         done = progress.total is not None and progress.done >= progress.total
         if self._running is not None and (done or now - self._last_progress >= PROGRESS_EVERY):
             self._last_progress = now
-            message = self._discretion.text(progress.message)[:MOST_PROGRESS]
-            self._say(Progressed(self._running, Progress(progress.done, progress.total, message)))
+            discretion = self._discretion
+            total = None if progress.total is None else discretion.number(progress.total)
+            message = discretion.text(progress.message)[:MOST_PROGRESS]
+            self._say(Progressed(self._running, Progress(discretion.number(progress.done), total, message)))
 
     def _say(self, message: messages.FromRunner) -> None:
         with self._write_lock:
