@@ -84,22 +84,26 @@ class Capture:
             except (OSError, ValueError, AttributeError):
                 continue  # the method closed or replaced it
         try:
-            size = disk.stat(self._path).st_size
+            size = self._size()
             if size or self.lost:
-                self._cut(size)
                 self._keep(keep)
         except OSError:
             return  # output is worth less than the job
         finally:
             self._heal()
 
-    def _cut(self, size: int) -> None:
-        if size > self._most:
-            disk.truncate(self._path, self._most)
-        if self.lost or size > self._most:
-            descriptor = disk.open_append(self._path)
-            os.write(descriptor, f"\n[output cut: more than {self._most} bytes]\n".encode())
+    def _size(self) -> int:
+        """Return how long the output is, cut to what is allowed. Raises OSError for a link in its place."""
+        descriptor = disk.open_append(self._path)
+        try:
+            size = disk.fstat(descriptor).st_size
+            if size > self._most:
+                disk.truncate(descriptor, self._most)
+            if self.lost or size > self._most:
+                os.write(descriptor, f"\n[output cut: more than {self._most} bytes]\n".encode())
+        finally:
             os.close(descriptor)
+        return size
 
     def _keep(self, keep: str) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -110,7 +114,13 @@ class Capture:
         self._redirect()
 
     def _redirect(self) -> None:
-        descriptor = disk.open_create_append(self._path)
+        try:
+            descriptor = disk.open_create_append(self._path)
+        except OSError as error:
+            if error.errno not in files.LINKS:
+                raise
+            files.remove(self._path)
+            descriptor = disk.open_create_append(self._path)
         os.dup2(descriptor, OUT)
         os.dup2(descriptor, ERR)
         os.close(descriptor)
