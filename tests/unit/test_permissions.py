@@ -92,6 +92,19 @@ def test_a_link_is_followed_and_what_it_leads_through_counts(folder: Path, tmp_p
     assert codes(link) == [(str(between), "open-to-others")]
 
 
+def test_two_dots_behind_a_link_lead_to_what_is_above_its_target(folder: Path, tmp_path: Path) -> None:
+    (folder / "below").mkdir()
+    (folder / "allowed_jobs.toml").touch()
+    link = tmp_path / "link"
+    link.symlink_to(folder / "below")
+    path = str(link / ".." / "allowed_jobs.toml")
+    assert list(permissions.weaknesses(path)) == []
+    folder.chmod(0o777)
+    assert [found.path for found in permissions.weaknesses(path)] == [str(folder)]
+    with pytest.raises(ConfigError, match="can be changed by every user"):
+        settings.load(config=path)
+
+
 def test_a_link_to_itself_ends_the_way(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert codes(tmp_path / "loop" / "inner") == []
