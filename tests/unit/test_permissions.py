@@ -150,6 +150,15 @@ def test_whatever_python_reads_to_import_a_module_counts(folder: Path, name: str
         audit.refuse(configured, Allowlist(configured))
 
 
+def test_the_compiled_module_that_counts_is_the_one_that_a_runner_would_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", str(folder / "elsewhere"))
+
+    (folder / "letters" / "__pycache__").chmod(0o777)
+    assert found(folder) == {"letters/__pycache__": "open-to-others"}
+
+
 def test_looking_at_a_module_imports_nothing(folder: Path) -> None:
     found(folder)
     assert [name for name in sys.modules if name.startswith("letters")] == []
