@@ -154,7 +154,6 @@ def test_the_compiled_module_that_counts_is_the_one_that_a_runner_would_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "pycache_prefix", str(folder / "elsewhere"))
-
     (folder / "letters" / "__pycache__").chmod(0o777)
     assert found(folder) == {"letters/__pycache__": "open-to-others"}
 
