@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from bgjobs.job import Job, JobError, Progress, State
 
@@ -86,9 +86,9 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     """What a worker says of itself when it joins."""
 
     host: str
-    pid: int
+    pid: Annotated[int, Meta(ge=1, le=0x7FFF_FFFF)]
     concurrency: int
-    started_at: datetime
+    started_at: Annotated[datetime, Meta(tz=True)]
     version: str
 
     @property

@@ -191,8 +191,8 @@ def _line(
 
 
 def _word(name: str) -> str:
-    """Return a name as one word; what is none, as somebody submitted it, in quotes: it must not look like a field."""
-    return name if WORD.fullmatch(name) else ascii(name[:100])
+    """Return a name as one word; what is none, as somebody submitted it, in quotes and without what ends a field."""
+    return name if WORD.fullmatch(name) else ascii(name[:100]).replace(",", "\\x2c").replace(":", "\\x3a")
 
 
 def _stamp(at: datetime) -> str:

@@ -38,7 +38,7 @@ def weaknesses(path: str, *, names_matter: bool = False) -> Iterator[Weakness]:
     """
     if not system.CHECKS_WRITERS:
         return
-    place = os.path.abspath(path)
+    place = os.path.join(os.getcwd(), path)  # not `abspath`: behind a link, `..` is not the directory before it
     for step, state in _way(place):
         found = weakness(step, state, sticky_is_closed=True)
         if found is not None:

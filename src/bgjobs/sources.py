@@ -76,12 +76,11 @@ def trail(module: str, import_paths: Sequence[str]) -> Iterator[str]:
 
 def _cached(path: str) -> Iterator[str]:
     """Go through the directory with the compiled module, and its file: Python runs that in place of the source."""
-    from importlib.util import cache_from_source  # noqa: PLC0415 - submit reads sources too, and needs no cache
-
     if path.endswith(".py") and sys.implementation.cache_tag is not None:
-        compiled = cache_from_source(path)
-        yield os.path.dirname(compiled)
-        yield compiled
+        # Not as this process would name it: a runner knows neither PYTHONPYCACHEPREFIX nor -O.
+        folder, name = os.path.split(path)
+        yield os.path.join(folder, "__pycache__")
+        yield os.path.join(folder, "__pycache__", f"{name[:-3]}.{sys.implementation.cache_tag}.pyc")
 
 
 def names_in(body: Iterable[ast.AST], package: str) -> Names:

@@ -50,7 +50,19 @@ CALL = {"format": 1, "class": "Mail", "method": "send", "args": ["Tony"]}
 SUCCEEDED = Succeeded()
 DISK = [name for name in disk.__all__ if name != "ring"]
 # To die before a look is to die before the next change.
-LOOKS = {"close", "free_space", "fstat", "listdir", "lseek", "lstat", "open_read", "read", "scandir", "stat"}
+LOOKS = {
+    "close",
+    "free_space",
+    "fstat",
+    "listdir",
+    "lseek",
+    "lstat",
+    "open_folder",
+    "open_read",
+    "read",
+    "scandir",
+    "stat",
+}
 CHANGES = set(DISK) - LOOKS
 
 

@@ -64,12 +64,12 @@ def dead_at(monkeypatch: pytest.MonkeyPatch, step: str, number: int) -> None:
     """Let the n-th of these steps, and each one after it, fail: from there on this process does nothing more."""
     real, calls = getattr(disk, step), 0
 
-    def failing(*args: object) -> object:
+    def failing(*args: object, **named: object) -> object:
         nonlocal calls
         calls += 1
         if calls >= number:
             raise BROKEN
-        return real(*args)
+        return real(*args, **named)
 
     monkeypatch.setattr(disk, step, failing)
 

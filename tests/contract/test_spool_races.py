@@ -243,16 +243,15 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
     job = submitted(spool)
     (wid,) = workers.dead(claim=1, begin=1, runner=1)["id"]
     # It hangs in a system call, say: nobody can end it, and its lock says that it is still there.
-    kill, killed = system.kill_leftover, []
+    kill, killed = system.kill_orphan, []
     hung: list[FileLock] = []
 
-    def kill_in_vain(pid: int, birth: str) -> bool:
+    def kill_in_vain(pid: int, birth: str, root: str) -> None:
         killed.append(pid)
-        gone = kill(pid, birth)
+        kill(pid, birth, root)
         hung[:] = hung or [locks.hold_for_life(spool.paths.worker(wid, "r0.lock"))]
-        return gone
 
-    monkeypatch.setattr(system, "kill_leftover", kill_in_vain)
+    monkeypatch.setattr(system, "kill_orphan", kill_in_vain)
     session = workers.join()
     for _ in range(3):
         assert recover(session) == []

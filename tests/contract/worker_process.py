@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 from bgjobs import system
 from bgjobs.job import Interrupted, JobError, Outcome, Raised, Succeeded
@@ -66,7 +68,11 @@ def main() -> None:
             with contextlib.suppress(OSError):
                 finish(session, claim, ENDINGS[plan["decide"]], policy=HOURLY, running=running)
     if "runner" in plan:
-        runner = subprocess.Popen([sys.executable, "-c", RUNNER, session.runner_lock(0)], stdout=subprocess.PIPE)
+        lock = session.runner_lock(0)
+        # By these a runner is known, and no other process of this user is.
+        marks = {"BGJOBS_SPOOL": str(Path(lock).parents[2]), "BGJOBS_DEATH_FD": "-1"}
+        command = [sys.executable, "-c", RUNNER, lock, "bgjobs.worker.child"]
+        runner = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | marks)
         assert runner.stdout is not None
         runner.stdout.readline()
         birth = system.birth(runner.pid) or ""

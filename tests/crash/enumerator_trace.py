@@ -107,7 +107,7 @@ class Recorder:
         names = self._now.names
         self._take(Move(folder, old, into, new, names[folder][old], names[into].get(new)))
 
-    def _dropped(self, _: None, path: str) -> None:
+    def _dropped(self, _: None, path: str, **_options: object) -> None:
         folder, name = self._place(path)
         self._take(Drop(folder, name, self._now.names[folder][name]))
 

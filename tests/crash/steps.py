@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 60  # a case takes some hundredths of a second: one that takes so long hangs
 OPENED = ("open_new", "open_append", "open_create_append", "open_read")
 CHANGES = ("makedirs", "mkdir", "move", "replace", "rmdir", "truncate", "unlink", "write")
-LOOKS = ("fstat", "listdir", "lseek", "lstat", "read", "scandir", "stat")
+LOOKS = ("fstat", "listdir", "lseek", "lstat", "open_folder", "read", "scandir", "stat")
 SYNCS = ("sync_directory", "sync_file", "sync_filesystem")
 GROWS = ("makedirs", "mkdir", "open_create_append", "open_new")
 LISTS = ("listdir", "scandir")

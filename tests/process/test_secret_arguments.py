@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgjobs.errors import BadArgumentsError
-from bgjobs.job import State
+from bgjobs.job import Progress, State
 from tests.process.conftest import LIMIT, PROJECT, Project, wait_until
 
 if TYPE_CHECKING:
@@ -151,6 +151,17 @@ def test_a_running_job_shows_its_secret_in_no_command_line_and_no_file_but_its_o
     finally:
         gate.touch()
     assert int(project.queue.wait(job.id, LIMIT).result) != os.getpid()
+
+
+def test_a_secret_number_is_no_measure_of_progress(project: Project, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    project.start().ready()
+    job = project.queue.submit("Indiscreet", "measure", [4_111_222_233_334_444, str(gate)])
+    wait_until(lambda: list(project.spool.glob("workers/*/progress-*")))
+    assert project.queue.get(job.id).progress == Progress(0, 0, "so far")
+    gate.touch()
+    project.queue.wait(job.id, LIMIT)
+    assert "4111222233334444" not in said(project, job).replace(",", "")
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="*"), min_size=4, max_size=40)

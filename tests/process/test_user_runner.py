@@ -10,7 +10,7 @@ import pytest
 
 from bgjobs import clock, lifecycle, system
 from bgjobs.ids import new_id
-from bgjobs.job import Crashed, Job, Succeeded
+from bgjobs.job import Job, Raised, Succeeded
 from bgjobs.lifecycle import Policy
 from bgjobs.worker import assignments
 from bgjobs.worker.messages import Run
@@ -58,7 +58,7 @@ def test_nothing_of_a_job_runs_in_a_process_that_cannot_become_its_user(runner: 
     mark = tmp_path / "mark"
     said = report(runner, assignment(str(mark), user=STRANGER))
     assert isinstance(said, Finished)
-    assert isinstance(said.outcome, Crashed)
+    assert isinstance(said.outcome, Raised)
     assert said.outcome.error.type == "CannotBecomeUser"
     assert said.outcome.error.message == f"its process cannot become user {STRANGER}: there is no such user"
     assert not mark.exists()

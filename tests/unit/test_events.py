@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bgjobs import disk, events, lifecycle
+from bgjobs.cli import tailing
 from bgjobs.events import ERROR_LOG, STATUS_LOG, Log
 from bgjobs.job import (
     Cancelled,
@@ -331,6 +332,9 @@ def test_the_fields_of_a_line_are_what_they_were_whatever_they_say(class_name: s
         assert read_word(found["method"]) == method[:100]
         assert (found["status"], found["job"]) == (status, job)
         assert found["message"] == events.sanitized(message)
+        taken_apart = tailing.fields(f"{line}\n")
+        assert (taken_apart["status"], taken_apart.get("job")) == (status, job)
+        assert taken_apart["message"] == events.sanitized(message)
 
 
 @given(st.text(st.characters()))

@@ -6,8 +6,10 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -409,6 +411,73 @@ def test_a_tree_is_removed_without_following_links_out_of_it(tmp_path: Path) -> 
         pass
     assert not tree.exists()
     assert (outside / "precious").read_bytes() == b"data"
+
+
+@posix_only
+@pytest.mark.parametrize("swapped", ["tree", "tree/a", "tree/a/b"])
+def test_a_tree_that_becomes_a_link_while_it_is_removed_takes_nothing_outside_with_it(
+    tmp_path: Path, swapped: str
+) -> None:
+    for at in range(12):
+        home = tmp_path / str(at)
+        outside, tree = home / "outside", home / "tree"
+        for folder in (outside, tree):
+            (folder / "a" / "b").mkdir(parents=True)
+            for name in ("one", "a/one", "a/two", "a/b/one", "a/b/two"):
+                (folder / name).write_bytes(b"data")
+        before = sorted(outside.rglob("*"))
+        with suppress(OSError):
+            for step, _ in enumerate(files.remove_tree(str(tree))):
+                if step == at and (home / swapped).exists():
+                    (home / swapped).rename(home / "aside")
+                    (home / swapped).symlink_to(outside / Path(swapped).relative_to("tree"))
+        assert sorted(outside.rglob("*")) == before
+
+
+@posix_only
+def test_a_tree_that_is_too_deep_stays_and_breaks_nothing(tmp_path: Path) -> None:
+    tree, here = tmp_path / "tree", Path.cwd()
+    tree.mkdir()
+    os.chdir(tree)
+    try:
+        for _ in range(2000):
+            Path("a").mkdir()
+            os.chdir("a")
+    finally:
+        os.chdir(here)
+    for _ in files.remove_tree(str(tree)):
+        pass
+    assert tree.exists()
+    subprocess.run(["rm", "-rf", str(tree)], check=True)  # what Python has for that fails as ours would
+
+
+@posix_only
+def test_a_link_in_the_place_of_a_directory_is_none(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "name").touch()
+    link = tmp_path / "link"
+    link.symlink_to(outside)
+    assert files.names(str(link)) == []
+    assert list(files.each_name(str(link))) == []
+    with pytest.raises(NotADirectoryError):
+        files.make_directory(str(link))
+    (tmp_path / "source").touch()
+    with pytest.raises(NotADirectoryError):
+        files.move_into(str(tmp_path / "source"), str(link / "target"))
+
+
+@posix_only
+@pytest.mark.parametrize("how", ["link", "second name"])
+def test_what_a_link_in_the_place_of_an_output_names_is_not_cut(tmp_path: Path, how: str) -> None:
+    outside, path = tmp_path / "outside", tmp_path / "output"
+    outside.write_bytes(b"x" * 1000)
+    if how == "link":
+        path.symlink_to(outside)
+    else:
+        path.hardlink_to(outside)
+    files.limit(str(path), 100)
+    assert outside.stat().st_size == 1000
 
 
 @posix_only

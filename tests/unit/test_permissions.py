@@ -92,6 +92,19 @@ def test_a_link_is_followed_and_what_it_leads_through_counts(folder: Path, tmp_p
     assert codes(link) == [(str(between), "open-to-others")]
 
 
+def test_two_dots_behind_a_link_lead_to_what_is_above_its_target(folder: Path, tmp_path: Path) -> None:
+    (folder / "below").mkdir()
+    (folder / "allowed_jobs.toml").touch()
+    link = tmp_path / "link"
+    link.symlink_to(folder / "below")
+    path = str(link / ".." / "allowed_jobs.toml")
+    assert list(permissions.weaknesses(path)) == []
+    folder.chmod(0o777)
+    assert [found.path for found in permissions.weaknesses(path)] == [str(folder)]
+    with pytest.raises(ConfigError, match="can be changed by every user"):
+        settings.load(config=path)
+
+
 def test_a_link_to_itself_ends_the_way(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert codes(tmp_path / "loop" / "inner") == []
@@ -135,6 +148,14 @@ def test_whatever_python_reads_to_import_a_module_counts(folder: Path, name: str
     configured = load(folder)  # the allowlist itself is sound
     with pytest.raises(ConfigError, match="can be changed by every user"):
         audit.refuse(configured, Allowlist(configured))
+
+
+def test_the_compiled_module_that_counts_is_the_one_that_a_runner_would_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", str(folder / "elsewhere"))
+    (folder / "letters" / "__pycache__").chmod(0o777)
+    assert found(folder) == {"letters/__pycache__": "open-to-others"}
 
 
 def test_looking_at_a_module_imports_nothing(folder: Path) -> None:

@@ -29,7 +29,7 @@ GROUPS = {
         "not-writable",
         "logs-closed",
     },
-    "access": {"not-ours", "open-to-others"},
+    "access": {"not-ours", "open-to-others", "not-a-directory"},
     "locks": {"locks-fail", "locks-untried", "no-claim-lock", "lock-gone"},
     "clock": {"disk-clock", "clock-behind"},
     "room": {"little-room"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk, system
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # What the system says of one file or directory that cannot be had: it must cost nothing beside it. (A full table of
 # descriptors, or a disk that takes no more, is about all of them.)
 UNREADABLE = frozenset({errno.EACCES, errno.EIO, errno.EPERM})
+LINKS = frozenset({errno.ELOOP, errno.ENXIO, errno.EMLINK})  # what opening a link, a socket or a device says
+MOST_LEVELS = 64  # of directories: none of ours has more than two
 
 
 class StrangeFileError(Exception):
@@ -108,7 +110,7 @@ def read(path: str, most: int) -> bytes:
     try:
         descriptor = disk.open_read(path)
     except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EMLINK}:
+        if error.errno in LINKS:
             raise StrangeFileError("a symbolic link, socket or device") from None
         raise
     try:
@@ -151,15 +153,14 @@ def move(source: str, target: str) -> None:
 
 def move_into(source: str, target: str) -> None:
     """Move a file into a directory that is made if it is not there; only this one, not those above it."""
-    while True:
+    while exists(source):
+        make_directory(os.path.dirname(target))  # and again, if somebody removes it while it is still empty
         try:
             disk.move(source, target)
         except FileNotFoundError:
-            if not exists(source):
-                raise
-            make_directory(os.path.dirname(target))  # and again, if somebody removes it while it is still empty
-        else:
-            return
+            continue
+        return
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
 
 
 def replace(source: str, target: str) -> None:
@@ -175,10 +176,10 @@ def replace_content(path: str, data: bytes) -> None:
     replace(fresh, path)
 
 
-def remove(path: str) -> None:
-    """Remove a file, if it is there."""
+def remove(path: str, *, folder: int | None = None) -> None:
+    """Remove a file, if it is there; with `folder` from that open directory."""
     try:
-        disk.unlink(path)
+        disk.unlink(path, folder=folder)
     except FileNotFoundError:
         pass
 
@@ -190,11 +191,12 @@ def discard(path: str) -> None:
 
 
 def make_directory(path: str) -> None:
-    """Make a directory that only its owner may enter, if it is not there."""
+    """Make a directory that only its owner may enter, if it is not there. Raises OSError for a link in its place."""
     try:
         disk.mkdir(path, 0o700)
     except FileExistsError:
-        pass
+        if not is_directory(path) and exists(path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
 
 
 def make_directories(path: str) -> None:
@@ -212,10 +214,10 @@ def make_directories(path: str) -> None:
             pass  # one in which we may make names and not read any: it cannot be synced
 
 
-def remove_directory(path: str) -> bool:
+def remove_directory(path: str, *, folder: int | None = None) -> bool:
     """Remove an empty directory; return whether it is gone."""
     try:
-        disk.rmdir(path)
+        disk.rmdir(path, folder=folder)
     except FileNotFoundError:
         return True
     except OSError:
@@ -256,9 +258,8 @@ def names(path: str) -> list[str]:
 def each_name(path: str) -> Iterator[str]:
     """Go through the names in a directory, which takes a while for a million; none if it does not exist."""
     try:
-        with disk.scandir(path) as entries:
-            for entry in entries:
-                yield entry.name
+        for name, _ in disk.scandir(path):
+            yield name
     except (FileNotFoundError, NotADirectoryError):
         return
 
@@ -271,20 +272,45 @@ def changed_ns(path: str) -> int | None:
         return None
 
 
-def remove_tree(path: str) -> Iterator[None]:
-    """Remove a directory and all in it, in short steps: one for each name found, and one for each file removed."""
-    found = []
-    with disk.scandir(path) as entries:
-        for entry in entries:
-            found.append((entry.path, entry.is_dir(follow_symlinks=False)))
+@contextmanager
+def opened(root: str, *names: str) -> Iterator[int | None]:
+    """Hold a directory below `root` open, to remove what is in it and nothing elsewhere.
+
+    Whoever can write into a directory can put a link in the place of one, at any moment: so each is looked for in the
+    open one above it, and none may be a link. None stands for it where that is not possible. Raises OSError.
+    """
+    path, folder = os.path.realpath(root), None
+    with ExitStack() as stack:
+        for name in ("", *names):
+            path = os.path.join(path, name) if name else path
+            folder = disk.open_folder(path, folder=folder)
+            if folder is not None:
+                stack.callback(disk.close, folder)
+        yield folder
+
+
+def remove_tree(path: str, *, folder: int | None = None, levels: int = MOST_LEVELS) -> Iterator[None]:
+    """Remove a directory and all in it, in short steps: one for each name found, and one for each file removed.
+
+    With `folder` it is the one in that open directory. What is nested deeper than so many levels stays.
+    """
+    inside = disk.open_folder(path, folder=folder)
+    try:
+        found = []
+        for entry in disk.scandir(path, folder=inside):
+            found.append(entry)
             yield
-    for place, is_directory in found:
-        if is_directory:
-            yield from remove_tree(place)
-        else:
-            remove(place)
+        for name, is_directory in found:
+            place = os.path.join(path, name)
+            if not is_directory:
+                remove(place, folder=inside)
+            elif levels:
+                yield from remove_tree(place, folder=inside, levels=levels - 1)
             yield
-    remove_directory(path)
+    finally:
+        if inside is not None:
+            disk.close(inside)
+    remove_directory(path, folder=folder)
 
 
 def sync(path: str) -> None:
@@ -297,12 +323,14 @@ def sync(path: str) -> None:
 
 
 def limit(path: str, most: int) -> None:
-    """Cut a file to so many bytes when it has grown to twice that."""
+    """Cut a file of ours to so many bytes when it has grown to twice that, but never what a link in its place names."""
     try:
-        if disk.stat(path).st_size > 2 * most:
-            disk.truncate(path, most)
-    except FileNotFoundError:
-        return
+        with _grown(path) as (descriptor, size):
+            if size > 2 * most:
+                disk.truncate(descriptor, most)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, *LINKS}:
+            raise
 
 
 def cut_mark(most: int) -> bytes:
@@ -310,20 +338,28 @@ def cut_mark(most: int) -> bytes:
     return f"\n[output cut: more than {most} bytes]\n".encode()
 
 
-def cut(path: str, most: int) -> None:
-    """Cut a file of output to so many bytes, if it is longer, and put the mark behind them, unless it is there."""
-    try:
-        size = disk.stat(path).st_size
-    except FileNotFoundError:
-        return
-    mark = cut_mark(most)
-    if size <= most:
-        return
+def cut(path: str, most: int, *, lost: bool = False) -> int:
+    """Cut a file of output to so many bytes, if it is longer, and put the mark behind them; return how long it was.
+
+    With `lost` the mark is put there in any case: something of the output has not come to the file. Who has counted and
+    marked already is left in peace. Raises OSError for a link in its place.
+    """
+    with _grown(path) as (descriptor, size):
+        mark = cut_mark(most)
+        is_marked = most < size <= most + len(mark) and _end(descriptor, len(mark)) == mark
+        if size > most and not is_marked:
+            disk.truncate(descriptor, most)
+        if (lost or size > most) and not is_marked:
+            write_all(descriptor, mark)
+        return size
+
+
+@contextmanager
+def _grown(path: str) -> Iterator[tuple[int, int]]:
+    """Open a file that may have to be cut; give its descriptor and size. What has a second name counts as empty."""
     descriptor = disk.open_append(path)
     try:
-        if size <= most + len(mark) and _end(descriptor, len(mark)) == mark:
-            return  # who wrote it has counted
-        disk.truncate(path, most)
-        write_all(descriptor, mark)
+        state = disk.fstat(descriptor)
+        yield descriptor, state.st_size if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 else 0
     finally:
         disk.close(descriptor)

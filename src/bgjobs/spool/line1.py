@@ -14,6 +14,7 @@ from bgjobs.values import MOST_RETRIES, NAME
 
 FORMAT = 1
 MOST_LINE_1 = 1024 * 1024
+MOST_RESULT_DEPTH = 100
 SHORTEST_S = 0.000_001  # shorter ones would become zero, which is no timeout
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bgjobs import disk, system
-from bgjobs.spool import files, layout, locks
+from bgjobs.spool import files, layout, locks, notes
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -119,8 +117,5 @@ def has_rebooted(paths: Layout, wid: str) -> bool:
 
 def _about(paths: Layout, wid: str) -> dict[str, object]:
     """Return what the worker said of itself when it came."""
-    try:
-        about = msgspec.json.decode(files.read_note(paths.worker(wid, "info")) or "{}")
-    except msgspec.DecodeError:
-        return {}
-    return about if isinstance(about, dict) else {}
+    text = files.read_note(paths.worker(wid, "info")) or ""
+    return notes.decoded(text.encode("utf-8", "replace"), dict[str, object]) or {}

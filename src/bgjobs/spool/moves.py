@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -190,7 +191,8 @@ def _plain(name: str) -> str:
 def keep_output(source: str, target: str) -> bool:
     """Move collected output to where it is kept; return whether there was any."""
     try:
-        if disk.stat(source).st_size == 0:
+        state = disk.lstat(source)
+        if state.st_size == 0 or not stat.S_ISREG(state.st_mode):
             return False
         files.move_into(source, target)
     except OSError:

@@ -6,11 +6,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
 from bgjobs import clock, system
-from bgjobs.spool import files, locks
+from bgjobs.spool import files, locks, notes
 
 if TYPE_CHECKING:
     from bgjobs.events import Log
@@ -22,7 +21,7 @@ LEFTOVER_PATIENCE_S = 0.5
 class RunnerNote(Struct, frozen=True):
     """Which process a runner is."""
 
-    pid: int
+    pid: notes.Pid
     birth: str
     boot: str
 
@@ -47,7 +46,7 @@ class Orphans:
             if name.startswith("r") and name.endswith(".pid"):
                 note = _read_note(os.path.join(directory, name))
                 if note is not None and note.boot == system.boot_id():
-                    system.kill_leftover(note.pid, note.birth)
+                    system.kill_orphan(note.pid, note.birth, self._paths.root)
         deadline = time.monotonic() + LEFTOVER_PATIENCE_S
         while any(locks.is_held(path) for path in held):
             if time.monotonic() > deadline:
@@ -69,6 +68,6 @@ class Orphans:
 
 def _read_note(path: str) -> RunnerNote | None:
     try:
-        return msgspec.json.decode(files.read(path, 4096), type=RunnerNote)
-    except (OSError, files.StrangeFileError, msgspec.DecodeError):
+        return notes.decoded(files.read(path, 4096), RunnerNote)
+    except (OSError, files.StrangeFileError):
         return None

@@ -132,21 +132,22 @@ def _throw_away(path: str, fallen: str) -> bool:
 
 def _empty_trash(paths: Layout) -> Iterator[None]:
     """Remove what was thrown away, also by a process that died before it could, one file at a time."""
-    names = files.names(paths.trash)
-    single = list(_jobs_in(names))
-    yield from _remove_outputs(paths, single)
-    for job_id in single:
-        files.remove(os.path.join(paths.trash, f"{job_id}.json"))
-        yield
-    for name in names:
-        path = os.path.join(paths.trash, name)
-        if not files.is_directory(path):
-            files.remove(path)
+    with files.opened(paths.root, "tmp", "trash") as trash:
+        entries = list(disk.scandir(paths.trash, folder=trash))
+        single = list(_jobs_in(name for name, _ in entries))
+        yield from _remove_outputs(paths, single)
+        for job_id in single:
+            files.remove(os.path.join(paths.trash, f"{job_id}.json"), folder=trash)
             yield
-            continue
-        if not name.startswith(FROM_CORRUPT):
-            yield from _remove_outputs(paths, _jobs_in(files.each_name(path)))
-        yield from _remove_tree(path)
+        for name, is_directory in entries:
+            path = os.path.join(paths.trash, name)
+            if not is_directory:
+                files.remove(path, folder=trash)
+                yield
+                continue
+            if not name.startswith(FROM_CORRUPT):
+                yield from _remove_outputs(paths, _jobs_in(files.each_name(path)))
+            yield from _remove_tree(path, trash)
 
 
 def _jobs_in(names: Iterable[str]) -> Iterator[str]:
@@ -162,14 +163,15 @@ def _remove_outputs(paths: Layout, ids: Iterable[str]) -> Iterator[None]:
         yield
     for hour, gone in hours.items():
         directory = os.path.join(paths.outputs, hour)
-        printed = []
-        for name in files.each_name(directory):
-            if name.partition(".")[0] in gone:
-                printed.append(name)
-            yield
-        for name in printed:
-            files.remove(os.path.join(directory, name))
-            yield
+        with suppress(FileNotFoundError, NotADirectoryError), files.opened(paths.root, "output", hour) as folder:
+            printed = []
+            for name, _ in disk.scandir(directory, folder=folder):
+                if name.partition(".")[0] in gone:
+                    printed.append(name)
+                yield
+            for name in printed:
+                files.remove(os.path.join(directory, name), folder=folder)
+                yield
         files.remove_directory(directory)
         yield
 
@@ -180,21 +182,22 @@ def sweep_tmp(paths: Layout) -> None:
 
 
 def _sweep(paths: Layout) -> Iterator[None]:
-    for name in files.names(paths.tmp):
-        path = os.path.join(paths.tmp, name)
-        changed = files.changed_ns(path)
-        if path == paths.trash or changed is None or time.time_ns() - changed < SWEEP_AFTER_S * 1_000_000_000:
-            continue
-        if files.is_directory(path):
-            yield from _remove_tree(path)
-        else:
-            files.remove(path)
-        yield
+    with files.opened(paths.root, "tmp") as tmp:
+        for name, is_directory in list(disk.scandir(paths.tmp, folder=tmp)):
+            path = os.path.join(paths.tmp, name)
+            changed = files.changed_ns(path)
+            if path == paths.trash or changed is None or time.time_ns() - changed < SWEEP_AFTER_S * 1_000_000_000:
+                continue
+            if is_directory:
+                yield from _remove_tree(path, tmp)
+            else:
+                files.remove(path, folder=tmp)
+            yield
 
 
-def _remove_tree(path: str) -> Iterator[None]:
-    with suppress(FileNotFoundError):  # somebody else removes it too
-        yield from files.remove_tree(path)
+def _remove_tree(path: str, folder: int | None) -> Iterator[None]:
+    with suppress(FileNotFoundError, NotADirectoryError):  # somebody else removes it too, or puts a link in its place
+        yield from files.remove_tree(path, folder=folder)
 
 
 def _exhaust(steps: Iterable[None]) -> None:

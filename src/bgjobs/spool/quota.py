@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from bgjobs import clock
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files, lookup
+from bgjobs.spool import files, lookup, notes
 
 if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
@@ -74,12 +74,9 @@ class Quota:
             self._count = replace(self._count, jobs=self._count.jobs + more)
 
     def _noted(self, now_ms: int) -> Count | None:
-        text = files.read_note(self._paths.queued)
-        try:
-            found = msgspec.json.decode(text or "", type=Count)
-        except msgspec.DecodeError:
-            return None
-        return found if found.is_good(now_ms) else None
+        text = files.read_note(self._paths.queued) or ""
+        found = notes.decoded(text.encode("utf-8", "replace"), Count)
+        return found if found is not None and found.is_good(now_ms) else None
 
     def _counted(self) -> Count:
         start = time.perf_counter()

@@ -11,7 +11,7 @@ from bgjobs import clock
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
-from bgjobs.spool import files, layout, lookup, record
+from bgjobs.spool import files, layout, lookup, notes, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
@@ -111,9 +111,10 @@ class Reader:
     def _with_progress(self, job: Job, place: Place) -> Job:
         try:
             data = files.read(self._paths.worker(place.holder, f"progress-{job.id}"), 65_536)
-            return msgspec.structs.replace(job, progress=msgspec.json.decode(data, type=Progress))
-        except (OSError, files.StrangeFileError, msgspec.DecodeError):
+        except (OSError, files.StrangeFileError):
             return job
+        found = notes.decoded(data, Progress)
+        return job if found is None else msgspec.structs.replace(job, progress=found)
 
 
 def _decoded(place: Place, check: Callable[[bytes], None] | None = None) -> Job:

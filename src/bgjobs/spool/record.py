@@ -21,7 +21,8 @@ from bgjobs.job import (
     milliseconds,
     moment,
 )
-from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, decode_line_1
+from bgjobs.spool import notes
+from bgjobs.spool.line1 import FORMAT, MOST_RESULT_DEPTH, CorruptError, Line1, check_depth, decode_line_1
 
 MOST_BYTES = 8 * 1024 * 1024
 BRIEF_BYTES = 4 * 1024 * 1024  # from here on without tracebacks
@@ -32,6 +33,7 @@ MOST_MESSAGE = 4 * 1024
 
 
 Moment = Annotated[int, Meta(ge=0, le=LATEST_MS)]
+Number = Annotated[int, Meta(ge=1, le=MOST_BYTES)]  # a file cannot hold more
 Slot = Annotated[int, Meta(ge=0, le=65_535)]
 
 
@@ -45,10 +47,10 @@ class Event(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="ev
 class Start(Event, tag="start", frozen=True, omit_defaults=True, kw_only=True):
     """An attempt begins: `number`, by which worker, in which runner process."""
 
-    number: int
+    number: Number
     worker: str
     slot: Slot
-    pid: int
+    pid: notes.Pid
     birth: str
     boot: str
 
@@ -217,8 +219,9 @@ def _checked(result: Raw | UnsetType) -> Raw | None:
     if result is UNSET:
         return None
     try:
+        check_depth(bytes(result), MOST_RESULT_DEPTH)  # whoever reads it may have less stack left than we have
         msgspec.json.decode(result)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (CorruptError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return result
 

@@ -166,7 +166,7 @@ class Recovery:
                 yield None
             case record.Start() if ours:
                 if last.boot == system.boot_id():
-                    system.kill_leftover(last.pid, last.birth)
+                    system.kill_orphan(last.pid, last.birth, self._paths.root)
                 self._save_output(wid, job, last)
                 yield self._cancelled_or_lost(wid, path, job, now)
             case _:

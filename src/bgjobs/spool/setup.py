@@ -11,7 +11,7 @@ import msgspec
 from bgjobs import system
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files, layout
+from bgjobs.spool import files, layout, notes
 from bgjobs.spool.line1 import FORMAT
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ def open_or_set_up(paths: Layout) -> None:
         return
     except files.StrangeFileError as error:
         raise SpoolError(f"{paths.version} is {error}", hint="use another spool") from None
-    try:
-        version = msgspec.json.decode(data, type=dict[str, object]).get("format")
-    except msgspec.DecodeError:
-        version = None
+    version = (notes.decoded(data, dict[str, object]) or {}).get("format")
     if version != FORMAT:
         raise SpoolError(
             f"the spool {paths.root} has format {version!r}, this bgjobs knows {FORMAT}",

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
 from bgjobs import disk, system
 from bgjobs.backend import WorkerInfo, WorkerView
 from bgjobs.errors import SessionLostError
 from bgjobs.ids import ID
-from bgjobs.spool import files, layout, locks, moves
+from bgjobs.job import EPOCH, LATEST_MS, moment
+from bgjobs.spool import files, layout, locks, moves, notes
 
 if TYPE_CHECKING:
     from bgjobs.job import Progress
     from bgjobs.spool.layout import Layout
+
+
+COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+class About(Struct, frozen=True):
+    """What a worker says of itself when it comes."""
+
+    worker: WorkerInfo
+    birth: str | None = None
 
 
 class Workplace:
@@ -168,20 +181,19 @@ def views(paths: Layout) -> list[WorkerView]:
     found = []
     for wid in sorted(files.names(paths.workers)):
         try:
-            about = msgspec.json.decode(files.read(paths.worker(wid, "info"), 65_536))
-            info = msgspec.convert(about["worker"], WorkerInfo)
-        except (OSError, files.StrangeFileError, msgspec.MsgspecError, KeyError, TypeError):
+            about = notes.decoded(files.read(paths.worker(wid, "info"), 65_536), About)
+        except (OSError, files.StrangeFileError):
+            continue
+        if about is None or not EPOCH <= about.worker.started_at <= moment(LATEST_MS):
             continue
         alive = locks.is_held(paths.worker(wid, "alive.lock"))
         dropped = (files.read_note(paths.worker(wid, "dropped")) or "").strip()
-        count = int(dropped) if dropped.isascii() and dropped.isdigit() else 0
+        count = int(dropped) if COUNT.fullmatch(dropped) else 0
         responsive = alive and not _stands_still(about)
-        found.append(WorkerView(id=wid, info=info, alive=alive, responsive=responsive, dropped=count))
+        found.append(WorkerView(id=wid, info=about.worker, alive=alive, responsive=responsive, dropped=count))
     return found
 
 
-def _stands_still(about: dict[str, object]) -> bool:
+def _stands_still(about: About) -> bool:
     """Tell whether the process of a worker was stopped, by what it said of itself when it came."""
-    worker, born = about["worker"], about.get("birth")
-    pid = worker.get("pid") if isinstance(worker, dict) else None
-    return isinstance(pid, int) and isinstance(born, str) and system.is_stopped(pid, born)
+    return about.birth is not None and system.is_stopped(about.worker.pid, about.birth)

@@ -26,14 +26,18 @@ if sys.platform == "win32":
         is_mine,
         is_private,
         is_trusted,
+        listdir,
         move,
         network_filesystem,
         one_fsync_is_safe,
         open_append,
         open_create_append,
+        open_folder,
         open_new,
         open_read,
         replace,
+        rmdir,
+        scandir,
         sync_directory,
         sync_file,
         sync_filesystem,
@@ -48,7 +52,7 @@ if sys.platform == "win32":
         from bgjobs.system.windows_doorbell import Doorbell
         from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.windows_poller import Poller
-        from bgjobs.system.windows_processes import birth, kill_leftover, kill_tree
+        from bgjobs.system.windows_processes import birth, kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.windows_runner import children, die_with_parent
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
         from bgjobs.system.windows_user import become, cannot_become
@@ -62,12 +66,16 @@ else:
         is_mine,
         is_private,
         is_trusted,
+        listdir,
         move,
         open_append,
         open_create_append,
+        open_folder,
         open_new,
         open_read,
         replace,
+        rmdir,
+        scandir,
         unlink,
         user,
         weakness,
@@ -75,7 +83,7 @@ else:
 
     if TYPE_CHECKING:
         from bgjobs.system.posix_child import Child, start_child
-        from bgjobs.system.posix_killing import kill_leftover, kill_tree
+        from bgjobs.system.posix_killing import kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.posix_poller import Poller
         from bgjobs.system.posix_processes import birth
@@ -138,16 +146,21 @@ __all__ = [
     "is_stopped",
     "is_trusted",
     "kill_leftover",
+    "kill_orphan",
     "kill_tree",
+    "listdir",
     "move",
     "network_filesystem",
     "one_fsync_is_safe",
     "open_append",
     "open_create_append",
+    "open_folder",
     "open_new",
     "open_read",
     "replace",
     "ring",
+    "rmdir",
+    "scandir",
     "signal_name",
     "start_child",
     "stop_requests",
@@ -182,6 +195,7 @@ if not TYPE_CHECKING:
         "install_interrupt": f"{_FAMILY}_signals",
         "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "kill_orphan": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "start_child": f"{_FAMILY}_child",
         "stop_signals": f"{_FAMILY}_signals",

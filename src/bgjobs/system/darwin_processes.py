@@ -62,7 +62,12 @@ def in_session(session: int) -> list[ProcessFacts]:
 def _is_ours(process: ProcessFacts) -> bool:
     # A session number is used again once the whole session is gone, and a daemon lives in a session without a leader
     # just as a leftover does. What a runner or its job started got BGJOBS_ variables; another's daemon did not.
+    return any(name.startswith("BGJOBS_") for name in environment(process.pid))
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the variables with which a process began; none if it is gone, or not ours to look into."""
     try:
-        return any(name.startswith("BGJOBS_") for name in psutil.Process(process.pid).environ())
-    except psutil.Error:
-        return False
+        return psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
+        return {}

@@ -107,8 +107,15 @@ def _everyone() -> Iterable[ProcessFacts]:
 def _is_ours(process: ProcessFacts) -> bool:
     # A session number is used again once the whole session is gone, and a daemon lives in a session without a leader
     # just as a leftover does. What a runner or its job started got BGJOBS_ variables; another's daemon did not.
+    return any(name.startswith("BGJOBS_") for name in environment(process.pid))
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the variables with which a process began; none if it is gone, or not ours to look into."""
     try:
-        with open(f"{PROC}/{process.pid}/environ", "rb") as file:
-            return b"\0BGJOBS_" in b"\0" + file.read()
+        with open(f"{PROC}/{pid}/environ", "rb") as file:
+            written = file.read()
     except OSError:
-        return False
+        return {}
+    pairs = (os.fsdecode(line).partition("=") for line in written.split(b"\0"))
+    return {name: value for name, _, value in pairs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -9,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -62,14 +63,61 @@ def replace(source: str, target: str) -> None:
     os.replace(source, target)
 
 
-def unlink(path: str) -> None:
-    """Remove a file."""
-    os.unlink(path)
+def unlink(path: str, *, folder: int | None = None) -> None:
+    """Remove a file; with `folder` from that open directory, wherever the rest of the path leads by now."""
+    os.unlink(path if folder is None else os.path.basename(path), dir_fd=folder)
+
+
+def rmdir(path: str, *, folder: int | None = None) -> None:
+    """Remove an empty directory; with `folder` from that open one, wherever the rest of the path leads by now."""
+    os.rmdir(path if folder is None else os.path.basename(path), dir_fd=folder)
 
 
 def open_directory(path: str) -> int:
     """Open a directory, in order to sync it."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def open_folder(path: str, *, folder: int | None = None) -> int | None:
+    """Open a directory in order to work in it, whatever is put in its place meanwhile; None where that cannot be done.
+
+    With `folder` it is looked for in that open one. Raises OSError for a link.
+    """
+    name = path if folder is None else os.path.basename(path)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+
+
+def listdir(path: str) -> list[str]:
+    """Return the names in a directory. Raises NotADirectoryError for anything else, a link to one included."""
+    folder = _opened(path)
+    try:
+        return os.listdir(folder)
+    finally:
+        os.close(folder)
+
+
+def scandir(path: str, *, folder: int | None = None) -> Iterator[tuple[str, bool]]:
+    """Go through the names in a directory, or in an open one; tell of each whether it is a directory itself.
+
+    Raises NotADirectoryError for anything else, a link to a directory included.
+    """
+    opened = _opened(path) if folder is None else folder
+    try:
+        with os.scandir(opened) as entries:
+            for entry in entries:
+                yield entry.name, entry.is_dir(follow_symlinks=False)
+    finally:
+        if folder is None:
+            os.close(opened)
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # what macOS says of a link, and Linux of a circle of them
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+        raise
 
 
 def free_space(path: str) -> tuple[int, int | None]:

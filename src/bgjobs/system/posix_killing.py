@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
-from bgjobs.system.posix_processes import birth, descendants, in_session, look  # noqa: E402 - on this system only
+from bgjobs.system.posix_processes import birth, descendants, environment, in_session, look  # noqa: E402 - as above
+from bgjobs.system.posix_runner import DEATH_FD  # noqa: E402 - as above
 
 # How long to kill what does not die: a process in the middle of a disk or network operation ends only after it.
 _PATIENCE_S = 2.0
@@ -53,6 +54,31 @@ def kill_leftover(pid: int, birth: str) -> bool:
     if _still_alive(pid, birth):
         kill_tree(pid)
     return _kill_until_none(lambda: _remains(pid, birth), lambda _: True)
+
+
+def kill_orphan(pid: int, birth: str, spool: str) -> None:
+    """Kill what is left of a runner of another worker, if the note that names it is true.
+
+    Whoever can write to the spool can write such a note, and name any process. So nothing is touched that was not
+    started for this spool: as a runner, or within the session of one that is gone, by a job.
+    """
+    runner = _still_alive(pid, birth)
+    marks = (DEATH_FD,) if runner else (DEATH_FD, "BGJOBS_ID")
+    if any(_began_for(process.pid, spool, marks) for process in runner or _remains(pid, birth)):
+        kill_leftover(pid, birth)
+
+
+def _began_for(pid: int, spool: str, marks: tuple[str, ...]) -> bool:
+    """Tell by the environment with which a process began whether it did so for this spool, with one of these names."""
+    found = environment(pid)
+    return any(name in found for name in marks) and _is_same(found.get("BGJOBS_SPOOL", ""), spool)
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return path == other or os.path.samefile(path, other)
+    except (OSError, ValueError):
+        return False
 
 
 def _still_alive(pid: int, birth: str) -> list[ProcessFacts]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
 from bgjobs.system.retrying import retry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -60,9 +62,39 @@ def replace(source: str, target: str) -> None:
     retry(lambda: os.replace(source, target))
 
 
-def unlink(path: str) -> None:
+def unlink(path: str, *, folder: int | None = None) -> None:  # noqa: ARG001 - as on the other systems
     """Remove a file; waits as `move` does."""
     retry(lambda: os.unlink(path))
+
+
+def rmdir(path: str, *, folder: int | None = None) -> None:  # noqa: ARG001 - as on the other systems
+    """Remove an empty directory."""
+    os.rmdir(path)
+
+
+def open_folder(path: str, *, folder: int | None = None) -> int | None:  # noqa: ARG001 - as on the other systems
+    """Return None: a directory cannot be held open to work in it. Raises NotADirectoryError for a link."""
+    _refuse_link(path)
+    return None
+
+
+def listdir(path: str) -> list[str]:
+    """Return the names in a directory. Raises NotADirectoryError for anything else, a link to one included."""
+    _refuse_link(path)
+    return os.listdir(path)
+
+
+def scandir(path: str, *, folder: int | None = None) -> Iterator[tuple[str, bool]]:  # noqa: ARG001 - as there
+    """Go through the names in a directory; tell of each whether it is a directory itself."""
+    _refuse_link(path)
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield entry.name, entry.is_dir(follow_symlinks=False)
+
+
+def _refuse_link(path: str) -> None:
+    if os.lstat(path).st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
 def sync_file(fd: int) -> None:

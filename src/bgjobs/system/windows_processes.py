@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 import psutil
@@ -10,6 +11,7 @@ import psutil
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
 _PATIENCE_S = 2.0
+_MODULE = "bgjobs.worker.child"  # stands in the command line of every runner
 
 
 def birth(pid: int) -> str | None:
@@ -52,6 +54,21 @@ def kill_leftover(pid: int, birth: str) -> bool:
     if _birth_of(pid) == birth:
         kill_tree(pid)
     return _birth_of(pid) != birth
+
+
+def kill_orphan(pid: int, birth: str, spool: str) -> None:
+    """Kill what is left of a runner of another worker, if the note that names it is true.
+
+    Whoever can write to the spool can write such a note, and name any process. So nothing is touched that did not
+    begin as a runner for this spool.
+    """
+    try:
+        process = psutil.Process(pid)
+        began = process.environ().get("BGJOBS_SPOOL", ""), process.cmdline()
+    except (psutil.Error, OSError, OverflowError):
+        return
+    if os.path.normcase(began[0]) == os.path.normcase(spool) and _MODULE in began[1]:
+        kill_leftover(pid, birth)
 
 
 _birth_of = birth

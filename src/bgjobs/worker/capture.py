@@ -82,9 +82,8 @@ class Capture:
         """Keep what the attempt printed, if anything, at `keep`, and begin afresh."""
         _flush()
         try:
-            size = disk.stat(self._path).st_size
+            size = files.cut(self._path, self._most, lost=bool(self.lost))
             if size or self.lost:
-                self._cut(size)
                 self._keep(keep)
         except OSError:
             return  # output is worth less than the job
@@ -98,14 +97,6 @@ class Capture:
             if self.lost and _identity(disk.fstat(OUT)) == self._file:
                 disk.write(OUT, files.cut_mark(self._most))
 
-    def _cut(self, size: int) -> None:
-        if size > self._most:
-            disk.truncate(self._path, self._most)
-        if self.lost or size > self._most:
-            descriptor = disk.open_append(self._path)
-            os.write(descriptor, files.cut_mark(self._most))
-            os.close(descriptor)
-
     def _keep(self, keep: str) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, OUT)
@@ -115,7 +106,13 @@ class Capture:
         self._redirect()
 
     def _redirect(self) -> None:
-        descriptor = disk.open_create_append(self._path)
+        try:
+            descriptor = disk.open_create_append(self._path)
+        except OSError as error:
+            if error.errno not in files.LINKS:
+                raise
+            files.remove(self._path)
+            descriptor = disk.open_create_append(self._path)
         self._file = _identity(disk.fstat(descriptor))
         os.dup2(descriptor, OUT)
         os.dup2(descriptor, ERR)

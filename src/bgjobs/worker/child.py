@@ -12,6 +12,7 @@ from datetime import timedelta
 from importlib import import_module
 from threading import Condition, Lock, Thread
 from types import CoroutineType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,18 +20,31 @@ from bgjobs import clock, system
 from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, Fail, JobCancelled, JobTimeout, Retry, set_current
 from bgjobs.errors import BadArgumentsError, NoSuchTargetError
-from bgjobs.job import Crashed, JobError, Outcome, Progress, Raised, Refused, Succeeded
+from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.resolve import resolve
 from bgjobs.spool import files
-from bgjobs.spool.line1 import CorruptError, check_depth
+from bgjobs.spool.line1 import MOST_RESULT_DEPTH, CorruptError, check_depth
 from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
 from bgjobs.worker.discretion import Discretion
-from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
+from bgjobs.worker.messages import (
+    LONGEST_WAIT,
+    LOST_CONTACT,
+    MOST_RESULT,
+    Ended,
+    Progressed,
+    Ready,
+    Recall,
+    Run,
+    Setup,
+    Stop,
+    Unbegun,
+)
 from bgjobs.worker.traces import Traces
 
-MOST_RESULT = 1024 * 1024
-MOST_RESULT_DEPTH = 100
+if TYPE_CHECKING:
+    from bgjobs.worker.messages import Told
+
 MOST_PROGRESS = 200  # letters of its message
 PROGRESS_EVERY = 0.1
 
@@ -210,7 +224,7 @@ class Runner:
             return Unbegun(job.id, f"cannot write to its file: {error.strerror}", trouble=True, clean=clean)
         return None
 
-    def _attempt(self, job: Run) -> Outcome:
+    def _attempt(self, job: Run) -> Told:
         self._stopped = None
         self._discretion = discretion = Discretion(job)
         set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
@@ -240,7 +254,7 @@ class Runner:
             self._running = None
             set_current(None)
 
-    def _become(self, user: str) -> Crashed | None:
+    def _become(self, user: str) -> Raised | None:
         """Take on the rights of the job's user, if it has one, or return how the attempt ends that cannot have them."""
         if not user:
             return None
@@ -250,13 +264,13 @@ class Runner:
                 self._user = user
         except OSError as error:
             message = f"its process cannot become user {user}: {error.strerror}"
-            return Crashed(JobError(type="CannotBecomeUser", message=message))
+            return Raised(JobError(type="CannotBecomeUser", message=message))
         os.environ.update(self._user_environment)
         return None
 
-    def _wipe(self, job: Run, outcome: Outcome, traces: Traces) -> bool:
+    def _wipe(self, job: Run, outcome: Told, traces: Traces) -> bool:
         """Wipe off what the attempt left; return whether this process is good for another one."""
-        if job.user and (not job.look_only or isinstance(outcome, Crashed)):
+        if job.user and (not job.look_only or isinstance(outcome, Raised)):
             return False  # it has not even the right any more to write down that another one begins
         return traces.wipe() and self._limits.intact and not _ran_out_of_memory(outcome, job)
 
@@ -265,8 +279,10 @@ class Runner:
         done = progress.total is not None and progress.done >= progress.total
         if self._running is not None and (done or now - self._last_progress >= PROGRESS_EVERY):
             self._last_progress = now
-            message = self._discretion.text(progress.message)[:MOST_PROGRESS]
-            self._say(Progressed(self._running, Progress(progress.done, progress.total, message)))
+            discretion = self._discretion
+            total = None if progress.total is None else discretion.number(progress.total)
+            message = discretion.text(progress.message)[:MOST_PROGRESS]
+            self._say(Progressed(self._running, Progress(discretion.number(progress.done), total, message)))
 
     def _say(self, message: messages.FromRunner) -> None:
         with self._write_lock:
@@ -277,12 +293,12 @@ class Runner:
                 os._exit(LOST_CONTACT)
 
 
-def _ran_out_of_memory(outcome: Outcome, job: Run) -> bool:
+def _ran_out_of_memory(outcome: Told, job: Run) -> bool:
     """Tell whether its limit of memory ended the attempt: modules may be half imported, and caches full."""
     return bool(job.limits.memory) and isinstance(outcome, Raised) and "MemoryError" in outcome.lineage
 
 
-def _call(job: Run, discretion: Discretion) -> Outcome:
+def _call(job: Run, discretion: Discretion) -> Told:
     import_module(job.module)  # what this raises is an attempt that failed, whatever its type
     try:
         function = resolve(job.module, job.owner, job.method)
@@ -316,7 +332,7 @@ def succeeded(returned: object, discretion: Discretion) -> Succeeded:
     return Succeeded(msgspec.Raw(data))
 
 
-def ending(error: BaseException, discretion: Discretion) -> Outcome:
+def ending(error: BaseException, discretion: Discretion) -> Told:
     """Return the outcome for what user code raised. Only text crosses back to the worker."""
     described = _described(error, discretion)
     match error:
@@ -329,7 +345,7 @@ def ending(error: BaseException, discretion: Discretion) -> Outcome:
 
 
 def _capped(delay: timedelta | None) -> timedelta | None:
-    return None if delay is None else min(delay, timedelta(days=3650))
+    return None if delay is None else max(timedelta(0), min(delay, LONGEST_WAIT))
 
 
 def lineage(error: BaseException) -> tuple[str, ...]:

@@ -51,6 +51,11 @@ class Discretion:
             self._secrets = secrets.Secrets(self._values)
         return self._secrets.mask(text)
 
+    def number(self, number: float) -> float:
+        """Return a number in the form in which it may be said: 0 in place of a secret one."""
+        written = {str(number), f"{number:.0f}"}
+        return 0 if any(self.text(text) != text for text in written) else number
+
     def result(self, outcome: Succeeded) -> Succeeded:
         """Return a success that tells whether a secret is in its result. The result stays what it is."""
         if not self._values:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bgjobs import system
-from bgjobs.job import JobError, Outcome, Raised
-from bgjobs.worker.messages import LOST_CONTACT, Limits
+from bgjobs.job import JobError, Raised
+from bgjobs.worker.messages import LOST_CONTACT, Limits, Told
 
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy
@@ -27,7 +27,7 @@ def of(policy: Policy) -> Limits:
     )
 
 
-def named(outcome: Outcome, error: BaseException, limits: Limits) -> Outcome:
+def named(outcome: Told, error: BaseException, limits: Limits) -> Told:
     """Return the outcome, with the limit in its message that made the method raise this."""
     hit = _hit(error, limits)
     if not hit or not isinstance(outcome, Raised):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from bgjobs.backend import Begin
-from bgjobs.job import Outcome, Progress
+from bgjobs.job import LATEST_MS, Progress, Raised, Refused, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 LONGEST = 16 * 1024 * 1024
+MOST_RESULT = 1024 * 1024
+LONGEST_WAIT = timedelta(days=3650)
 LOST_CONTACT = 70  # the exit status of a runner that cannot speak to its worker
+
+
+# What a runner can tell of an attempt; all else its worker knows better.
+Told: TypeAlias = Succeeded | Raised | Refused
 
 
 class Setup(Struct, frozen=True, tag=True):
@@ -97,9 +104,9 @@ class Ended(Struct, frozen=True, tag=True):
     """
 
     id: str
-    began_ms: int
-    took: float
-    outcome: Outcome
+    began_ms: Annotated[int, Meta(ge=0, le=LATEST_MS)]
+    took: Annotated[float, Meta(ge=0)]
+    outcome: Told
     stopped: bool = False
     clean: bool = True
 
@@ -124,6 +131,26 @@ _encoder = msgspec.json.Encoder()
 def encoded(message: ToRunner | FromRunner) -> bytes:
     """Return the message as one line."""
     return _encoder.encode(message) + b"\n"
+
+
+def heard(line: bytes) -> FromRunner:
+    """Return what a runner said. Raises DecodeError, RecursionError or ValueError for what none of ours says.
+
+    The code of the job runs in that process, and may have written it.
+    """
+    message = from_runner.decode(line)
+    if isinstance(message, Ended):
+        _check(message.outcome)
+    return message
+
+
+def _check(outcome: Told) -> None:
+    match outcome:
+        case Succeeded(result):
+            if len(result) > MOST_RESULT:
+                raise ValueError("a result that is too long")
+        case Raised(retry_in=timedelta() as wait) if not timedelta(0) <= wait <= LONGEST_WAIT:
+            raise ValueError("a wait that is none")
 
 
 class Lines:

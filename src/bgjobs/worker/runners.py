@@ -243,7 +243,7 @@ class Runner:
         """Take what the runner said; go through what that means for the jobs it holds."""
         try:
             for line in self._lines.feed(data):
-                yield from self._understood(messages.from_runner.decode(line))
+                yield from self._understood(messages.heard(line))
         except (msgspec.DecodeError, ValueError, RecursionError):
             # User code wrote into our pipe. Nothing that comes now can be trusted.
             self.kill()

@@ -51,6 +51,11 @@ class Indiscreet:
     def give_back_no_json(self, key: str) -> object:
         return type(f"T{key}", (), {})()
 
+    def measure(self, key: int, gate: str) -> None:
+        current_job().progress(key, key, "so far")
+        while not Path(gate).exists():
+            time.sleep(0.02)
+
     def wait(self, key: str, gate: str) -> str:
         current_job().progress(1, 2, f"{'x' * 190} {key}")
         while not Path(gate).exists():

@@ -95,6 +95,9 @@ def _open_to_others(paths: Layout) -> Iterator[Finding]:
         yield Finding(code=weak.code, message=f"{weak.what}: {weak.cure}", path=weak.path, serious=True)
     for path in paths.directories():
         if not files.is_directory(path):
+            if files.exists(path):
+                message = "is a link, or no directory: what the queue moves and deletes would lie elsewhere; remove it"
+                yield Finding(code="not-a-directory", message=message, path=path, serious=True)
             continue
         state = disk.lstat(path)
         if not system.is_mine(state):

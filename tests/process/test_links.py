@@ -1,0 +1,115 @@
+"""Whoever can write the spool puts a link in the place of a directory: nothing outside is deleted, cut or moved."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bgjobs.ids import id_ms
+from bgjobs.job import moment
+from bgjobs.spool import layout
+from tests.process.conftest import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.process.conftest import Project
+
+OLD_S = 10 * 24 * 3600
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory that is none of the queue's, with files in it that are old."""
+    made = tmp_path / "outside"
+    for name in ("precious", "notes.json", "old/deep/file"):
+        path = made / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"data")
+    for path in (made, *made.rglob("*")):
+        os.utime(path, (time.time() - OLD_S,) * 2)
+    return made
+
+
+def there(outside: Path) -> list[str]:
+    return sorted(str(path.relative_to(outside)) for path in outside.rglob("*"))
+
+
+def swap(project: Project, name: str, outside: Path) -> None:
+    """Put a link in the place of a directory of the spool."""
+    project.queue.counts()
+    path = project.spool / name
+    if path.exists():
+        path.rename(project.root / f"aside-{path.name}")
+    path.symlink_to(outside)
+
+
+def ran(project: Project, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bgjobs", *command], cwd=project.root, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", [*layout.DIRECTORIES, "pending/5-normal"])
+def test_a_worker_refuses_a_spool_with_a_link_in_the_place_of_a_directory(
+    project: Project, outside: Path, name: str
+) -> None:
+    before = there(outside)
+    swap(project, name, outside)
+    worker = project.start(drain=True)
+    assert worker.ended() == 1
+    assert f"{project.spool / name} is a link" in worker.says()
+    assert there(outside) == before
+
+
+@pytest.mark.parametrize("name", ["tmp", "tmp/trash", "corrupt", "done", "failed", "cancelled", "output"])
+def test_pruning_deletes_nothing_beyond_a_link(project: Project, outside: Path, name: str) -> None:
+    hour = outside / "2020010100"
+    hour.mkdir()
+    (hour / "precious").write_bytes(b"data")
+    before = there(outside)
+    swap(project, name, outside)
+    ran(project, "prune", "--older", "1s", "--state", "done,failed,cancelled,corrupt")
+    ran(project, "doctor", "--repair")
+    assert there(outside) == before
+
+
+def test_a_link_that_comes_while_the_worker_runs_leads_no_file_of_a_job_outside(
+    project: Project, outside: Path
+) -> None:
+    before = there(outside)
+    job = project.queue.submit("Honest", "wait_for", [str(project.root / "go")])
+    worker = project.start().ready()
+    wait_until(lambda: project.state(job) == "running")
+    for later in range(3):
+        hour = layout.hour(moment(id_ms(job.id) + later * 3_600_000))
+        for name in (f"done/{hour}", f"failed/{hour}", f"output/{hour}"):
+            swap(project, name, outside)
+    (project.root / "go").touch()
+    wait_until(lambda: "cannot store" in worker.says() or project.state(job) != "running")
+    worker.stop()
+    assert there(outside) == before
+
+
+def test_what_a_link_in_the_place_of_a_runners_output_names_is_neither_cut_nor_moved(
+    project: Project, outside: Path
+) -> None:
+    big = outside / "big"
+    big.write_bytes(b"x" * 20_000_000)
+    job = project.queue.submit("Honest", "wait_for", [str(project.root / "go")])
+    project.start().ready()
+    wait_until(lambda: project.state(job) == "running")
+    (output,) = project.spool.glob("workers/*/r0.out")
+    output.unlink()
+    output.symlink_to(big)
+    (project.root / "go").touch()
+    after = project.queue.submit("Honest", "echo", ["after"])
+    assert project.queue.wait(after.id, 30).result == "after"
+    assert project.state(job) == "done"
+    assert big.stat().st_size == 20_000_000
+    assert not [path for path in project.spool.rglob("*.log") if path.is_symlink()]
