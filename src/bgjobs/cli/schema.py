@@ -8,7 +8,7 @@ import msgspec
 
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_TAGS, TAG
-from bgjobs.spool.line1 import FORMAT, Line1
+from bgjobs.spool.line1 import FORMAT, LONGEST_USER, Line1
 from bgjobs.values import MOST_RETRIES, NAME
 
 DESCRIPTION = (
@@ -32,6 +32,11 @@ ABOUT: dict[str, dict[str, Any]] = {
     "retry_of": {"pattern": f"^{ID.pattern}$", "description": "the job that this one runs again"},
     "submitted_at": {"minimum": 0, "maximum": LATEST_MS, "description": "ms since 1970 (UTC)"},
     "submitted_by": {"description": "user@host"},
+    "from_user": {
+        "minLength": 1,
+        "maxLength": LONGEST_USER,
+        "description": "the other user who handed the job in, as the system says: a name, or # and a number",
+    },
 }
 
 

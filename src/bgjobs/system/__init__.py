@@ -21,11 +21,14 @@ if sys.platform == "win32":
         base_environment,
         boot_id,
         free_space,
+        has_access_list,
         host,
         is_elevated,
         is_mine,
         is_private,
         is_trusted,
+        links_are_guarded,
+        may_read,
         move,
         network_filesystem,
         one_fsync_is_safe,
@@ -34,12 +37,14 @@ if sys.platform == "win32":
         open_new,
         open_read,
         replace,
+        set_access,
         sync_directory,
         sync_file,
         sync_filesystem,
         unlink,
         user,
         weakness,
+        writable_by_others,
     )
 
     if TYPE_CHECKING:
@@ -51,25 +56,30 @@ if sys.platform == "win32":
         from bgjobs.system.windows_processes import birth, kill_leftover, kill_tree
         from bgjobs.system.windows_runner import children, die_with_parent
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
+        from bgjobs.system.windows_users import group_of, is_member, knows_user, may_give, user_of
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
         base_environment,
         free_space,
+        has_access_list,
         host,
         is_elevated,
         is_mine,
         is_private,
         is_trusted,
+        may_read,
         move,
         open_append,
         open_create_append,
         open_new,
         open_read,
         replace,
+        set_access,
         unlink,
         user,
         weakness,
+        writable_by_others,
     )
 
     if TYPE_CHECKING:
@@ -80,10 +90,12 @@ else:
         from bgjobs.system.posix_processes import birth
         from bgjobs.system.posix_runner import children
         from bgjobs.system.posix_signals import install_interrupt, stop_signals
+        from bgjobs.system.posix_users import group_of, is_member, knows_user, may_give, user_of
 
     if sys.platform == "darwin":
         from bgjobs.system.darwin import (
             boot_id,
+            links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
             sync_directory,
@@ -98,6 +110,7 @@ else:
     else:
         from bgjobs.system.linux import (
             boot_id,
+            links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
             sync_directory,
@@ -126,15 +139,22 @@ __all__ = [
     "die_with_parent",
     "disk_facts",
     "free_space",
+    "group_of",
+    "has_access_list",
     "host",
     "install_interrupt",
     "is_elevated",
+    "is_member",
     "is_mine",
     "is_private",
     "is_stopped",
     "is_trusted",
     "kill_leftover",
     "kill_tree",
+    "knows_user",
+    "links_are_guarded",
+    "may_give",
+    "may_read",
     "move",
     "network_filesystem",
     "one_fsync_is_safe",
@@ -144,6 +164,7 @@ __all__ = [
     "open_read",
     "replace",
     "ring",
+    "set_access",
     "signal_name",
     "start_child",
     "stop_requests",
@@ -153,7 +174,9 @@ __all__ = [
     "sync_filesystem",
     "unlink",
     "user",
+    "user_of",
     "weakness",
+    "writable_by_others",
 ]
 
 if not TYPE_CHECKING:
@@ -173,6 +196,11 @@ if not TYPE_CHECKING:
         "children": f"{_FAMILY}_runner",
         "die_with_parent": f"{_SYSTEM}_runner",
         "disk_facts": f"{_SYSTEM}_disks",
+        "group_of": f"{_FAMILY}_users",
+        "is_member": f"{_FAMILY}_users",
+        "knows_user": f"{_FAMILY}_users",
+        "may_give": f"{_FAMILY}_users",
+        "user_of": f"{_FAMILY}_users",
         "install_interrupt": f"{_FAMILY}_signals",
         "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
