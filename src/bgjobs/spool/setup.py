@@ -33,7 +33,7 @@ def open_or_set_up(paths: Layout) -> None:
         shared.refuse_strangers(paths)
         if isinstance(error, PermissionError):
             raise
-        raise SpoolError(f"{paths.version} cannot be used, it {error}", hint="use another spool") from None
+        raise SpoolError(f"cannot use {paths.version}: {error}", hint="use another spool") from None
     try:
         version = msgspec.json.decode(data, type=dict[str, object]).get("format")
     except msgspec.DecodeError:

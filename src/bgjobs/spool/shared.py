@@ -76,14 +76,19 @@ def _open(paths: Layout, group: str) -> None:
 
 def _close(paths: Layout) -> None:
     """Undo what sharing did, and only that; the door first."""
-    for path, mode in ((paths.root, ROOT_MODE), (paths.incoming, INCOMING_MODE)):
+    for path, mode in ((_door(paths), ROOT_MODE), (paths.incoming, INCOMING_MODE)):
         state = disk.lstat(path)
         if stat.S_IMODE(state.st_mode) == mode and system.is_mine(state):
             disk.set_access(path, PRIVATE, None)
 
 
 def _shared(paths: Layout, group: int) -> dict[str, Access]:
-    return {paths.incoming: Access(INCOMING_MODE, group), paths.root: Access(ROOT_MODE, group)}
+    return {paths.incoming: Access(INCOMING_MODE, group), _door(paths): Access(ROOT_MODE, group)}
+
+
+def _door(paths: Layout) -> str:
+    """Return the directory that the spool is, where its name is a link."""
+    return os.path.realpath(paths.root)
 
 
 def _is_so(state: os.stat_result, wanted: Access) -> bool:
@@ -157,14 +162,15 @@ def doubts(paths: Layout, group: str) -> Iterator[Finding]:
 
 
 def refuse_strangers(paths: Layout) -> None:
-    """Raise SpoolError if the spool belongs to another user, and say what that one lets others do."""
+    """Raise SpoolError if another user shares this spool with us, and say what that one lets us do."""
     try:
-        root = disk.lstat(paths.root)
+        root = disk.lstat(_door(paths))
+        if system.is_mine(root) or stat.S_IMODE(root.st_mode) != ROOT_MODE or not files.exists(paths.incoming):
+            return
     except OSError:
         return
-    if system.is_mine(root):
-        return
-    hint = "only that user can use it"
-    if stat.S_IMODE(root.st_mode) == ROOT_MODE and files.exists(paths.incoming):
-        hint = f"to submit, put a file into {paths.incoming} (docs/shared.md says how)"
-    raise SpoolError(f"the spool {paths.root} belongs to user {system.user_of(root)}: {hint}", code="not-your-spool")
+    raise SpoolError(
+        f"the spool {paths.root} belongs to user {system.user_of(root)}, who alone can look into it or change it",
+        hint=f"to submit, put a file into {paths.incoming} (docs/shared.md says how)",
+        code="not-your-spool",
+    )
