@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.submitters import Submitters
 
-SLICE, SLICE_S = 64, 0.05
+SLICE, SLICE_S = 64, 0.1
 MOST_IN_ROW = 1024
 MOST_NAMED, NAME_AGAIN_S = 10, 3600.0
 AGAIN_S = 1.0
-TIMES_ITS_COST = 10
+TIMES_ITS_COST = 5
+PATIENCE, MOST_PATIENCE_S = 20, 30.0  # times what a walk takes: for so long a file that stays is not looked at again
+MOST_PASSED = 200_000
 REST_S = 5.0
 OURS = -1
 NOBODY = -2  # whose a directory is nobody asks: something else may be mounted there, which answers when it likes
@@ -40,6 +42,7 @@ class Arrival(NamedTuple):
     changed_ns: int
     name: str
     size: int
+    key: int
 
 
 class SharedArrivals:
@@ -54,7 +57,10 @@ class SharedArrivals:
         self._walk: Generator[None] | None = None
         self._rows: dict[int, list[Arrival]] = {}  # the next one last
         self._left = False  # whether something stays that may be taken later, without any change to the directory
-        self._look_at = self._again_at = self._took_s = 0.0
+        self._look_at = self._again_at = self._took_s = self._slowest_s = 0.0
+        self._passed: dict[
+            int, tuple[float, int]
+        ] = {}  # what was seen to stay: until when that is good, and whose it is
         self._resting: dict[int, float] = {}
         self._who: dict[int, str] = {}
         self._named: dict[int, tuple[float, set[str]]] = {}
@@ -126,8 +132,10 @@ class SharedArrivals:
             left[uid] = jobs - 1, most - arrival.size
             self._blocked.discard(uid)
             return True
-        self._rows[uid].clear()  # the others are not older
-        self._left = True
+        self._pass_over(uid, arrival.key)
+        for other in self._rows[uid]:  # they are not older
+            self._pass_over(uid, other.key)
+        self._rows[uid].clear()
         if not self._accounts.will_have_room(uid):
             self._blocked.add(uid)
         if uid not in self._full:
@@ -184,8 +192,16 @@ class SharedArrivals:
         for uid, row in self._rows.items():
             row.sort(reverse=True)
             if uid != OURS and len(row) > MOST_IN_ROW:
+                for arrival in row[:-MOST_IN_ROW]:
+                    self._pass_over(uid, arrival.key)
                 del row[:-MOST_IN_ROW]
-                self._left = True
+
+    def _pass_over(self, uid: int, key: int) -> None:
+        """Leave a file where it is. Where there are so many that a walk takes long, it is not asked about each time."""
+        self._left = True
+        if len(self._passed) < MOST_PASSED:
+            patience = min(PATIENCE * max(self._took_s, self._slowest_s), MOST_PATIENCE_S)
+            self._passed[key] = time.monotonic() + patience, uid
 
     def _walked(self) -> Generator[None]:
         seen: set[int] = set()
@@ -196,9 +212,18 @@ class SharedArrivals:
                 if not count % SLICE:
                     yield
         self._full &= seen
+        self._slowest_s = max(self._took_s, self._slowest_s / 2)
+        now = time.monotonic()
+        self._passed = {key: known for key, known in self._passed.items() if known[0] > now}
 
     def _line_up(self, entry: os.DirEntry[str], seen: set[int]) -> None:
         """Put one file into the row of its owner, unless something is against it."""
+        key = hash((entry.name, entry.inode()))
+        until, uid = self._passed.get(key, (0.0, NOBODY))
+        if until > time.monotonic():
+            self._left = True
+            seen.add(uid)
+            return
         if entry.is_dir(follow_symlinks=False):
             self._name_once(NOBODY, entry.name, "a directory is no job: remove it")
             return
@@ -209,16 +234,16 @@ class SharedArrivals:
             return
         uid = OURS if system.is_mine(state) else state.st_uid
         seen.add(uid)
+        if uid not in self._who:
+            self._who[uid] = system.user_of(state)
         against = self._obstacle(state)
         if against:
-            self._left = True
-            self._who.setdefault(uid, system.user_of(state))
+            self._pass_over(uid, key)
             self._name_once(uid, entry.name, against)
         elif self._resting.get(uid, 0.0) > time.monotonic():
-            self._left = True
+            self._pass_over(uid, key)
         else:
-            self._who.setdefault(uid, system.user_of(state))
-            arrival = Arrival(state.st_mtime_ns, entry.name, submitters.size_of(state))
+            arrival = Arrival(state.st_mtime_ns, entry.name, submitters.size_of(state), key)
             self._rows.setdefault(uid, []).append(arrival)
 
     def _obstacle(self, state: os.stat_result) -> str:

@@ -126,10 +126,11 @@ def is_trusted(uid: int) -> bool:
 
 def may_read(state: os.stat_result) -> bool:
     """Tell whether the mode of a file lets us read it. An access list may say otherwise."""
-    if os.geteuid() == 0:
-        return True
-    if state.st_uid == os.geteuid():
-        return bool(state.st_mode & stat.S_IRUSR)
+    user = os.geteuid()
+    if user in {0, state.st_uid}:
+        return user == 0 or bool(state.st_mode & stat.S_IRUSR)
+    if not state.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return False
     in_group = state.st_gid == os.getegid() or state.st_gid in os.getgroups()
     return bool(state.st_mode & (stat.S_IRGRP if in_group else stat.S_IROTH))
 
