@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -188,6 +189,31 @@ def test_a_changed_allowlist_counts_for_jobs_that_wait(shop: Shop) -> None:
     assert [record["status"] for record in shop.whole_log(job)][-1] == "REFUSED"
 
 
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_the_lines_in_the_documentation_submit(shop: Shop, language: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "shared.md").read_text("utf-8")
+    (lines_of_it,) = [
+        block
+        for block in re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+        if "Dear Tony" in block
+    ]
+    text = lines_of_it.replace("/var/spool/shop", str(shop.spool))
+    for old, new in (
+        ('"class":"Letters"', '"class":"Open"'),
+        ('"class": "Letters"', '"class": "Open"'),
+        ('"print"', '"send"'),
+    ):
+        text = text.replace(old, new)
+    worker = shop.start().ready()
+    if language == "sh":
+        assert NOBODY.does(lambda: subprocess.run(["sh", "-c", text], check=False).returncode) == 0
+    else:
+        assert NOBODY.does(lambda: exec(text, {})) is None
+    (job,) = shop.ended()
+    assert (job.result, job.from_user) == ("Dear Tony", "nobody")
+    assert worker.stop() == 0
+
+
 # What others cannot do
 
 
@@ -293,7 +319,7 @@ def test_a_user_who_keeps_files_from_being_opened_holds_up_nobody_else(shop: Sho
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
                 hidden.rename(name)
             os.write(writing, b"x")
-            time.sleep(600)
+            time.sleep(600)  # until it is killed
         finally:
             os._exit(0)
     try:
