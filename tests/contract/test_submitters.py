@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submitters, "TIMES_ITS_COST", 0)
     monkeypatch.setattr(shared_arrivals, "AGAIN_S", 0.0)
     monkeypatch.setattr(shared_arrivals, "TIMES_ITS_COST", 0)
+    monkeypatch.setattr(shared_arrivals, "PATIENCE", 0)
 
 
 def shared_store(where: Path, **settings: int) -> SpoolStore:
@@ -125,6 +127,20 @@ def test_bytes_are_counted_as_handed_in(tmp_path: Path) -> None:
         hand_in(spool, BEN, f"b{number}", "x" * 10)
     assert import_all(session) == 3 + 4
     assert len(left(spool)) == 1
+    for claim in claim_all(session, 7):
+        finish(session, claim, Succeeded())
+    assert import_all(session) == 1
+    workers.leave(session)
+
+
+def test_the_counts_may_be_removed_at_any_time(tmp_path: Path) -> None:
+    store = shared_store(tmp_path, max_queued_per_user=3)
+    spool, workers = store.open(), Sessions(store)
+    session = workers.join()
+    for number in range(4):
+        hand_in(spool, ANN, str(number))
+        shutil.rmtree(spool.paths.submitters)
+        assert import_all(session) == 1
     workers.leave(session)
 
 

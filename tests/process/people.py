@@ -124,3 +124,4 @@ NOBODY = Person("nobody", 65534, 65534)
 DAEMON = Person("daemon", 1, GROUP)
 STRANGER = Person("nobody", 65534, 65534, groups=())  # the same user, but not in the group
 NAMELESS = Person("#54321", 54321, 54321)
+ROOT = Person("root", 0, 0)

@@ -17,7 +17,7 @@ import pytest
 
 from bgjobs.job import State
 from tests.process.conftest import Project, lines, wait_until
-from tests.process.people import DAEMON, GROUP, NAMELESS, NOBODY, STRANGER, Person, needs_root, public_folder
+from tests.process.people import DAEMON, GROUP, NAMELESS, NOBODY, ROOT, STRANGER, Person, needs_root, public_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -536,7 +536,7 @@ def test_a_worker_that_cannot_share_its_spool_says_why_in_one_line(own: Own, gro
 
 
 @pytest.mark.parametrize("argv", [["submit", "Open", "send", "x"], ["status"], ["list"], ["cancel", "--all"]], ids=str)
-@pytest.mark.parametrize("person", [NOBODY, NAMELESS], ids=["nobody", "nameless"])
+@pytest.mark.parametrize("person", [NOBODY, NAMELESS, ROOT], ids=["nobody", "nameless", "root"])
 def test_the_commands_of_other_users_end_with_one_line_that_says_what_to_do(
     own: Own, argv: list[str], person: Person
 ) -> None:
@@ -546,6 +546,7 @@ def test_the_commands_of_other_users_end_with_one_line_that_says_what_to_do(
     assert result.stderr.count("\n") == 1
     assert "belongs to user daemon, who alone can look into it or change it" in result.stderr
     assert f"to submit, put a file into {own.incoming} (docs/shared.md says how)" in result.stderr
+    assert list(own.spool.glob("pending/*/*")) == []
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ FIELDS: list[tuple[str, Any, str, str]] = [
     ("from_user", 0, CORRUPT, "from_user"),
     ("from_user", "", CORRUPT, "from_user"),
     ("from_user", "x" * 257, CORRUPT, "from_user"),
+    ("from_user", "a\0b", CORRUPT, "from_user"),
     ("from_user", "alice", RUNS, ""),
     ("module", "os", CORRUPT, "module"),
     ("owner", "Hidden", CORRUPT, "owner"),

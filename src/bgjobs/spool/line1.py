@@ -120,7 +120,8 @@ def _check_values(spec: Line1) -> None:
         "timeout": spec.timeout is None or SHORTEST_S <= spec.timeout <= LATEST_MS / 1000,
         "tags": len(spec.tags) <= MOST_TAGS and all(TAG.fullmatch(tag) for tag in spec.tags),
         "retry_of": spec.retry_of is None or ID.fullmatch(spec.retry_of),
-        "from_user": spec.from_user is None or 0 < len(spec.from_user) <= LONGEST_USER,
+        "from_user": spec.from_user is None
+        or (spec.from_user.isprintable() and 0 < len(spec.from_user) <= LONGEST_USER),
     }
     for name, good in checks.items():
         if not good:

@@ -73,12 +73,16 @@ class SharedArrivals:
             self._look()
         chosen: list[str] = []
         left: dict[int, tuple[int, int]] = {}
-        while len(chosen) < most and any(self._rows.values()):
-            for uid in [uid for uid, row in self._rows.items() if row]:
-                if len(chosen) < most:
-                    arrival = self._rows[uid].pop()
-                    if uid == OURS or self._has_room(uid, arrival, left):
-                        chosen.append(arrival.name)
+        try:
+            while len(chosen) < most and any(self._rows.values()):
+                for uid in [uid for uid, row in self._rows.items() if row]:
+                    if len(chosen) < most:
+                        arrival = self._rows[uid].pop()
+                        if uid == OURS or self._has_room(uid, arrival, left):
+                            chosen.append(arrival.name)
+        except OSError:
+            self._left = True  # what was chosen is found again
+            raise
         return chosen
 
     def put_off(self, _name: str) -> None:
@@ -127,7 +131,7 @@ class SharedArrivals:
     # Whose turn it is
 
     def _has_room(self, uid: int, arrival: Arrival, left: dict[int, tuple[int, int]]) -> bool:
-        jobs, most = left[uid] if uid in left else self._accounts.left(uid)
+        jobs, most = left[uid] if uid in left else self._accounts.left(uid, arrival.size)
         if jobs >= 1 and arrival.size <= most:
             left[uid] = jobs - 1, most - arrival.size
             self._blocked.discard(uid)

@@ -66,12 +66,15 @@ class Submitters:
         self._accounts: dict[int, Account] = {}
         self._sweep_at = 0.0
 
-    def left(self, uid: int) -> tuple[int, int]:
-        """Return how many more files, and how many more bytes, may be taken from a user. Raises OSError."""
+    def left(self, uid: int, size: int) -> tuple[int, int]:
+        """Return how many more files, and how many more bytes, may be taken from a user. Raises OSError.
+
+        If that is not enough for one file of this size, what has left the queue is looked for first.
+        """
         if not self._limited:
             return NO_LIMIT, NO_LIMIT
         account = self._looked_at(uid)
-        full = len(account.entries) >= self._most_jobs or account.bytes >= self.most_bytes
+        full = len(account.entries) >= self._most_jobs or account.bytes + size > self.most_bytes
         grown = len(account.entries) >= account.swept_at + MANY
         if (full or grown) and time.monotonic() >= self._sweep_at:
             self._sweep()
@@ -92,11 +95,12 @@ class Submitters:
         account = self._looked_at(uid)
         if job_id in account.entries:
             return True  # the one who took it before us has died over it
-        jobs, most = self.left(uid)
+        jobs, most = self.left(uid, size)
         if jobs < 1 or size > most:
             return False
         directory = self._paths.submitter(uid)
-        files.make_directory(directory)
+        for path in (self._paths.submitters, directory):
+            files.make_directory(path)
         files.create(f"{directory}{os.sep}{job_id}.{size}", b"", sync=False)
         account.add(job_id, size)
         return True

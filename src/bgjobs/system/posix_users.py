@@ -31,7 +31,7 @@ def group_of(name: str) -> int | None:
     """Return the number of a group, or None if there is none of this name."""
     try:
         return grp.getgrnam(name).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):  # there is none, or there can be none
         return None
 
 
@@ -41,7 +41,7 @@ def knows_user(name: str) -> bool:
         return True
     try:
         pwd.getpwnam(name)
-    except KeyError:
+    except (KeyError, ValueError):
         return False
     return True
 
@@ -53,9 +53,9 @@ def is_member(user: str, groups: Iterable[str]) -> bool:
         return False
     try:
         entry = pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return not wanted.isdisjoint(os.getgrouplist(entry.pw_name, entry.pw_gid))
+        return not wanted.isdisjoint(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    except (KeyError, ValueError, OSError):
+        return False  # who cannot be looked up is let in by nothing
 
 
 def may_give(group: int) -> bool:
