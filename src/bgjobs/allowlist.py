@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs.errors import NotAllowedError
+from bgjobs import system
+from bgjobs.errors import NotAllowedError, NotPermittedError
 from bgjobs.lifecycle import Policy
 from bgjobs.settings import Settings, bad, checked
 from bgjobs.values import NAME, POLICY
@@ -18,13 +19,19 @@ from bgjobs.values import NAME, POLICY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bgjobs.job import Job
+
 MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,9}", re.ASCII)
 LONGEST_MODULE = 200
 FORBIDDEN = frozenset({"bgjobs", "pip", "setuptools", "pkg_resources"}) | sys.stdlib_module_names
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """One approved pair: where its code is (`owner` is None for a function of a module) and how it is treated."""
+    """One approved pair: where its code is (`owner` is None for a function of a module) and how it is treated.
+
+    `users` and `groups` say which other users than the owner of the queue may hand in jobs of it: any, if neither is
+    given.
+    """
 
     class_name: str
     method: str
@@ -33,6 +40,8 @@ class Target(Struct, frozen=True, kw_only=True):
     policy: Policy
     secret: frozenset[str] = frozenset()
     description: str = ""
+    users: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
 
 
 class Allowlist:
@@ -57,6 +66,15 @@ class Allowlist:
         target = self._targets.get((class_name, method))
         if target is None:
             raise self._refusal(class_name, method)
+        return target
+
+    def target_for(self, job: Job) -> Target:
+        """Return the approved pair of a job that is to run now, or raise NotAllowedError, also if its user may not."""
+        target = self.target(job.class_name, job.method)
+        if job.from_user is not None and not _is_open_to(target, job.from_user):
+            raise NotPermittedError(
+                f"user {job.from_user} may not run {job.name}", hint=f"see its users and groups in {self.path}"
+            )
         return target
 
     def find(self, class_name: str, method: str) -> Target | None:
@@ -100,7 +118,7 @@ class Allowlist:
         for method in per_method:
             if method not in methods:
                 raise self._bad((*where, "method", method), None, "is not among the methods of this class")
-        secret, description = values.pop("secret", frozenset()), values.pop("description", "")
+        about = {key: values.pop(key) for key in ABOUT if key in values}
         for method in methods:
             own = self._method(where, method, per_method.get(method, {}))
             policy = replace(self._settings.policy, **(values | own | self._settings.forced))
@@ -110,8 +128,7 @@ class Allowlist:
                 module=module,
                 owner=owner,
                 policy=policy,
-                secret=secret,
-                description=description,
+                **about,
             )
 
     def _method(self, where: tuple[str, ...], method: str, table: Any) -> dict[str, Any]:  # noqa: ANN401 - TOML
@@ -138,6 +155,12 @@ class Allowlist:
         return bad(self.path, self._settings.text, table, key, reason)
 
 
+def _is_open_to(target: Target, user: str) -> bool:
+    if target.users is None and target.groups is None:
+        return True
+    return user in (target.users or ()) or system.is_member(user, target.groups or ())
+
+
 def _meant(near: list[str]) -> str:
     return f"did you mean {near[0]}?" if near else "add it there, or see `bgjobs jobs` for what may run"
 
@@ -159,10 +182,20 @@ def _secrets(value: object) -> frozenset[str]:
     return frozenset(value)
 
 
+def _accounts(value: object) -> tuple[str, ...] | None:
+    """Return names of users or groups; None for any. An empty list names nobody."""
+    if value == "any":
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) and name and "\0" not in name for name in value):
+        raise ValueError('must be a list of names, or "any"')
+    return tuple(value)
+
+
 def _plain_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value
 
 
-ENTRY = POLICY | {"class": _plain_text, "methods": _methods, "description": _plain_text, "secret": _secrets}
+ABOUT = {"description": _plain_text, "secret": _secrets, "users": _accounts, "groups": _accounts}
+ENTRY = POLICY | ABOUT | {"class": _plain_text, "methods": _methods}

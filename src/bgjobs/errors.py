@@ -74,6 +74,12 @@ class NotAllowedError(RefusedError):
     code = "not-allowed"
 
 
+class NotPermittedError(NotAllowedError):
+    """The pair is in the allowlist, but not for the user who handed the job in."""
+
+    code = "not-permitted"
+
+
 class NoSuchTargetError(RefusedError):
     """The allowlist names a module, class or method that its source does not have."""
 

@@ -57,7 +57,7 @@ class Log:
     def submitted(self, job: Job, now: datetime) -> None:
         """A job was stored."""
         when = f", not before {_stamp(job.not_before)}" if job.not_before > now else ""
-        self._status(job, "QUEUED", now, f"submitted by {job.submitted_by}{when}", number=False)
+        self._status(job, "QUEUED", now, f"submitted by {job.submitter}{when}", number=False)
 
     def undelayed(self, job: Job, now: datetime, by: str) -> None:
         """A job need not wait for its moment any more."""

@@ -135,6 +135,8 @@ class Job(Struct, frozen=True, kw_only=True):
     `priority` is 0–9, a higher number runs first. `charged` counts attempts that used up a retry, the running one
     included; `crashes` those lost together with their worker. `text` says that the arguments are text from a command
     line, which becomes what the method's annotations say. Arguments may be secret and stay out of `repr`.
+    `from_user` is set if another user handed the job in: who that was, as the system says. `submitted_by` is what the
+    submitter says.
     """
 
     id: str
@@ -149,6 +151,7 @@ class Job(Struct, frozen=True, kw_only=True):
     kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     text: bool = False
     submitted_by: str = ""
+    from_user: str | None = None
     retry_delay: timedelta | None = None
     timeout: timedelta | None = None
     tags: tuple[str, ...] = ()
@@ -170,6 +173,13 @@ class Job(Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """Class and method as one word."""
         return f"{self.class_name}.{self.method}"
+
+    @property
+    def submitter(self) -> str:
+        """Who submitted it, for people to read: what the system says comes before what the submitter says."""
+        if self.from_user is None or self.submitted_by.startswith(f"{self.from_user}@"):
+            return self.submitted_by
+        return f"{self.from_user} (as {self.submitted_by})"
 
     @property
     def started_at(self) -> datetime | None:
@@ -211,6 +221,7 @@ class Job(Struct, frozen=True, kw_only=True):
             "started_at": rfc3339(self.started_at),
             "finished_at": rfc3339(self.finished_at),
             "submitted_by": self.submitted_by,
+            "from_user": self.from_user,
             "worker": self.worker or None,
             "tags": list(self.tags),
             "result": result,

@@ -114,12 +114,15 @@ class Queue:
     def submit_many(self, requests: Iterable[Request]) -> list[Job]:
         """Queue jobs, all checked before the first is stored; those with one priority and minute all or none."""
         jobs = self.prepare_many(requests)
+        self._store(jobs)
+        return jobs
+
+    def _store(self, jobs: Sequence[Job]) -> None:
         self.backend.refresh_keys()
         self.backend.submit(jobs)
         with self.log.together():
             for job in jobs:
                 self.log.submitted(job, job.submitted_at)
-        return jobs
 
     def prepare_many(self, requests: Iterable[Request]) -> list[Job]:
         """Check requests and return the jobs that they would be, as `prepare` does. The first refusal ends it."""
@@ -327,7 +330,10 @@ class Queue:
             text=old.text,
             retry_of=old.id,
         )
-        return self.submit_many([request])[0]
+        # What another user may not run must not run because somebody repeats all that failed.
+        job = msgspec.structs.replace(self.prepare(request), from_user=old.from_user)
+        self._store([job])
+        return job
 
 
 def _no_such(job_id: str) -> NoSuchJobError:

@@ -54,9 +54,9 @@ class Request(Struct, frozen=True, kw_only=True):
     retry_of: str | None = None
 
 
-def by() -> str:
-    """Return who acts, as `user@host`."""
-    return f"{system.user()}@{system.host()}"
+def by(user: str | None = None) -> str:
+    """Return who acts, as `user@host`: we ourselves, if nobody is named."""
+    return f"{user or system.user()}@{system.host()}"
 
 
 def new_job(target: Target, request: Request, *, text: bool) -> Job:

@@ -40,6 +40,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     finish_fsync: bool = False
     min_free: int = 16 * 1024 * 1024
     max_queued: int = 1_000_000
+    shared_with: str = ""
+    max_queued_per_user: int = 10_000
+    max_bytes_per_user: int = 64 * 1024 * 1024
     keep_done: timedelta = timedelta(days=7)
     keep_failed: timedelta = timedelta(days=30)
     age_boost: timedelta = timedelta(0)

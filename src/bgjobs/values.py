@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from bgjobs import durations
+from bgjobs import durations, system
 from bgjobs.job import parse_priority
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ def queue_length(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_QUEUED:
         raise ValueError(f"must be a whole number from 0 to {MOST_QUEUED}")
     return value
+
+
+def group(value: object) -> str:
+    """Return the name of a group, or nothing; only where a spool can be shared with one."""
+    name = text(value)
+    if name and not system.CHECKS_WRITERS:
+        raise ValueError("a spool cannot be shared on this system: remove this line")
+    return name
 
 
 def priority(value: object) -> int:
@@ -165,6 +173,9 @@ GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
     "finish_fsync": flag,
     "min_free": size,
     "max_queued": queue_length,
+    "shared_with": group,
+    "max_queued_per_user": queue_length,
+    "max_bytes_per_user": size,
     "keep_done": positive_duration,
     "keep_failed": positive_duration,
     "log_dir": text,

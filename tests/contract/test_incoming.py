@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bgjobs import disk, signing
+from bgjobs import disk, signing, system
 from bgjobs.backend import Unfinished
 from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
@@ -44,10 +44,14 @@ if TYPE_CHECKING:
     from bgjobs.job import Job
     from bgjobs.spool.spool_queue import SpoolQueue
 
+if sys.platform != "win32":
+    import grp
+
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, links and modes are POSIX")
 POLICY = Policy(priority=7, retries=2, delay=timedelta(0))
 CALL = {"format": 1, "class": "Mail", "method": "send", "args": ["Tony"]}
 SUCCEEDED = Succeeded()
+NOBODY, GROUP = 65534, 1
 DISK = [name for name in disk.__all__ if name != "ring"]
 # To die before a look is to die before the next change.
 LOOKS = {
@@ -70,9 +74,15 @@ class DeathError(BaseException):
     """The process ends here: nothing that comes later takes place."""
 
 
-@pytest.fixture(params=["os", "full"])
+@pytest.fixture(params=["os", "full", "shared"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> SpoolStore:
-    (tmp_path / "allowed_jobs.toml").write_text(f'[bgjobs]\ndurability = "{request.param}"\n', "utf-8")
+    """Return a store of ours alone, or one that is shared, where each file is another user's."""
+    says = f'durability = "{request.param}"'
+    if request.param == "shared":
+        if not system.is_elevated() or sys.platform == "win32":
+            pytest.skip("only root can give files to another user")
+        says = f'shared_with = "{grp.getgrgid(GROUP).gr_name}"'
+    (tmp_path / "allowed_jobs.toml").write_text(f"[bgjobs]\n{says}\n", "utf-8")
     return SpoolStore(str(tmp_path))
 
 
@@ -110,6 +120,9 @@ def hand_in(spool: SpoolQueue, name: str = "x.json", content: object = CALL) -> 
         fresh = {**content, "submitted_at": milliseconds(now()), "nonce": os.urandom(8).hex()}
         content = spool.keyring.keys().sign(signing.INCOMING, json.dumps(fresh).encode())
     hidden.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    if spool.settings.shared_with:
+        os.chown(hidden, NOBODY, -1)
+        hidden.chmod(0o640)
     return hidden.rename(folder / name)
 
 
@@ -272,7 +285,8 @@ def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: Spool
     Path(spool.paths.incoming).rmdir()
     assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False)
     session = workers.join()
-    assert stat.S_IMODE(Path(spool.paths.incoming).stat().st_mode) & 0o77 == 0 or sys.platform == "win32"
+    mode = 0o3730 if spool.settings.shared_with else 0o700
+    assert stat.S_IMODE(Path(spool.paths.incoming).stat().st_mode) == mode or sys.platform == "win32"
     assert imported(spool, session, CALL).state is State.QUEUED
 
 
@@ -377,6 +391,7 @@ def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
     (folder / "nowhere.json").symlink_to(tmp_path / "nowhere")
     (folder / "loop.json").symlink_to(folder / "loop.json")
     os.link(target, folder / "hard.json")
+    is_shared = bool(spool.settings.shared_with)  # there a directory stays where it is
     (folder / "directory.json").mkdir()
     (folder / "directory.json" / "x.json").write_text(json.dumps(CALL), "utf-8")
     with (folder / "sparse.json").open("wb") as file:
@@ -388,8 +403,8 @@ def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
     hand_in(spool, "good.json")
     assert import_all(spool, workers.join()) == 1
     assert len(stored(spool)) == 1
-    assert names(spool.paths.incoming) == []
-    assert len(corrupt(spool)) == 8
+    assert names(spool.paths.incoming) == (["directory.json", "x.json"] if is_shared else [])
+    assert len(corrupt(spool)) == 8 - is_shared
     assert json.loads(target.read_text("utf-8")) == CALL
 
 

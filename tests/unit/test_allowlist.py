@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from bgjobs import system
 from bgjobs.allowlist import FORBIDDEN, Allowlist, Target
-from bgjobs.errors import ConfigError, NotAllowedError
+from bgjobs.errors import ConfigError, NotAllowedError, NotPermittedError
+from bgjobs.ids import new_id
+from bgjobs.job import Job
 from bgjobs.lifecycle import Policy
 from bgjobs.settings import load
 
@@ -291,6 +297,10 @@ def test_wrong_methods_are_refused_with_line_and_key(tmp_path: Path, value: str)
         ("retry_on", '"OSError"'),
         ("secret", '"card"'),
         ("secret", "[1]"),
+        ("users", '"alice"'),
+        ("users", "[1]"),
+        ("groups", '[""]'),
+        ("groups", '"everyone"'),
         ("description", "1"),
         ("spool", '"q"'),  # a setting of the whole project
         ("keep_done", '"1d"'),
@@ -349,3 +359,75 @@ def test_one_wrong_entry_spoils_the_whole_list(tmp_path: Path) -> None:
 
 def test_no_module_of_python_itself_can_be_listed() -> None:
     assert {"os", "sys", "subprocess", "pickle", "ctypes", "runpy", "code", "bgjobs"} <= FORBIDDEN
+
+
+# Who may hand in jobs
+
+ME = system.user()
+JOB = Job(
+    id=new_id(),
+    class_name="Mail",
+    method="send",
+    priority=5,
+    not_before=datetime.now(UTC),
+    submitted_at=datetime.now(UTC),
+    retries=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "user", "is_let_in"),
+    [
+        ("", "alice", True),
+        ('users = "any"\ngroups = "any"\n', "alice", True),
+        ('users = ["alice", "bob"]\n', "bob", True),
+        ('users = ["alice"]\n', "Alice", False),
+        ('users = ["alice"]\n', "alice ", False),
+        ('users = ["#1234"]\n', "#1234", True),
+        ('users = ["1234"]\n', "#1234", False),
+        ("users = []\n", "alice", False),
+        ("groups = []\n", "alice", False),
+        ('users = ["alice"]\ngroups = []\n', "alice", True),
+        ('groups = ["no-such-group"]\n', ME, False),
+        ('groups = ["no-such-group"]\n', "no-such-user", False),
+        ('users = ["*"]\n', "alice", False),
+    ],
+)
+def test_users_and_groups_say_who_else_may_hand_in_a_job(
+    tmp_path: Path, says: str, user: str, *, is_let_in: bool
+) -> None:
+    found = allowlist(tmp_path, ENTRY + says)
+    job = replace(JOB, from_user=user)
+    if is_let_in:
+        assert found.target_for(job) == found.target("Mail", "send")
+        return
+    with pytest.raises(NotPermittedError) as caught:
+        found.target_for(job)
+    assert caught.value.code == "not-permitted"
+    assert found.target_for(JOB) == found.target("Mail", "send")  # the owner's own
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="groups have no numbers there")
+def test_a_member_of_a_group_is_let_in_by_it_be_it_the_primary_one(tmp_path: Path) -> None:
+    import grp  # noqa: PLC0415 - POSIX only
+    import pwd  # noqa: PLC0415 - POSIX only
+
+    member = next(
+        ((group.gr_name, group.gr_mem[0]) for group in grp.getgrall() if group.gr_mem and _is_known(group.gr_mem[0])),
+        None,
+    )
+    primary = pwd.getpwuid(os.geteuid())
+    cases = [(grp.getgrgid(primary.pw_gid).gr_name, primary.pw_name), *([member] if member else [])]
+    for group, user in cases:
+        found = allowlist(tmp_path, f'{ENTRY}groups = ["no-such-group", "{group}"]\n')
+        assert found.target_for(replace(JOB, from_user=user)).method == "send"
+
+
+def _is_known(user: str) -> bool:
+    return system.knows_user(user)
+
+
+def test_a_job_of_another_user_still_needs_an_allowed_pair(tmp_path: Path) -> None:
+    with pytest.raises(NotAllowedError) as caught:
+        allowlist(tmp_path, ENTRY).target_for(replace(JOB, from_user="alice", method="steal"))
+    assert caught.value.code == "not-allowed"

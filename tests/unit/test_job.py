@@ -121,6 +121,7 @@ def test_a_fresh_job_is_shown_with_every_field_of_the_contract() -> None:
         "started_at": None,
         "finished_at": None,
         "submitted_by": "ann@web1",
+        "from_user": None,
         "worker": None,
         "tags": ["night"],
         "result": None,

@@ -137,6 +137,7 @@ def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, st
     ]
     found += _useless_secrets(in_source)
     found += [(one.class_name, one.method, f"{what}: {cure}") for one, what, cure in users.problems(queue.allowlist)]
+    found += _unknown_accounts(queue.settings.shared_with, queue.allowlist)
     if weak:
         return found, list(queue.allowlist)
     from bgjobs.worker import foreground  # noqa: PLC0415 - `bgjobs jobs` starts no child
@@ -164,6 +165,20 @@ def _unusable(queue: Queue) -> Iterator[tuple[str, str, str]]:
         queue.backend.refresh_keys()
     except (ConfigError, SpoolError) as error:
         yield "", "", str(error)
+
+
+def _unknown_accounts(shared_with: str, targets: Iterable[Target]) -> Iterator[tuple[str, str, str]]:
+    """Go through names of users and groups that this system does not know: nobody is let in by them."""
+    if shared_with and system.group_of(shared_with) is None:
+        yield "", "", f"shared_with: there is no group {shared_with!a}: correct it, or make the group"
+    by_class = {target.class_name: target for target in targets}
+    for name, target in by_class.items():
+        for user in target.users or ():
+            if not system.knows_user(user):
+                yield name, "", f"{name}: users: there is no user {user!a}: correct it"
+        for group in target.groups or ():
+            if system.CHECKS_WRITERS and system.group_of(group) is None:
+                yield name, "", f"{name}: groups: there is no group {group!a}: correct it"
 
 
 def _useless_secrets(

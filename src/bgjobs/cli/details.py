@@ -23,7 +23,7 @@ def of_job(job: Job, hide: frozenset[str], now: datetime) -> Iterator[Line]:
     yield _line("job", job.id)
     yield _line("state", job.state.value, job.state.value)
     yield from of_request(job, hide)
-    yield _line("submitted", f"{moments.shown(job.submitted_at, now)} by {job.submitted_by}")
+    yield _line("submitted", f"{moments.shown(job.submitted_at, now)} by {job.submitter}")
     if job.not_before > job.submitted_at:
         yield _line("not before", moments.shown(job.not_before, now))
     for name, moment in (("started", job.started_at), ("finished", job.finished_at)):

@@ -9,7 +9,7 @@ import msgspec
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_TAGS, TAG
 from bgjobs.signing import KEY_ID
-from bgjobs.spool.line1 import FORMAT, Line1
+from bgjobs.spool.line1 import FORMAT, LONGEST_USER, Line1
 from bgjobs.values import MOST_RETRIES, NAME
 
 DESCRIPTION = (
@@ -34,6 +34,11 @@ ABOUT: dict[str, dict[str, Any]] = {
     "submitted_at": {"minimum": 0, "maximum": LATEST_MS, "description": "ms since 1970 (UTC)"},
     "submitted_by": {"description": "user@host"},
     "sig": {"pattern": f"^{KEY_ID}:[0-9a-f]{{64}}$", "description": "of all the bytes before it; the last member"},
+    "from_user": {
+        "minLength": 1,
+        "maxLength": LONGEST_USER,
+        "description": "the other user who handed the job in, as the system says: a name, or # and a number",
+    },
 }
 
 

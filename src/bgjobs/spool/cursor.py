@@ -68,6 +68,11 @@ class Listing:
         self._took_s = self._listed_at - begun
         return names
 
+    def mark(self) -> None:
+        """Take it for looked at: somebody is about to go through it name by name."""
+        self._seen_ns, self._listed_ns = files.changed_ns(self.path), time.time_ns()
+        self._listed_at = time.monotonic()
+
     def cheap(self) -> bool:
         """Tell whether looking again now keeps the time for looking a small part of all."""
         return self._took_s < CHEAP_S or time.monotonic() - self._listed_at > CHEAP * self._took_s

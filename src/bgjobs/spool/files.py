@@ -16,7 +16,7 @@ from bgjobs import disk, system
 from bgjobs.errors import SyncFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # What the system says of one file or directory that cannot be had: it must cost nothing beside it. (A full table of
 # descriptors, or a disk that takes no more, is about all of them.)
@@ -105,8 +105,17 @@ def _end(descriptor: int, size: int) -> bytes:
     return disk.read(descriptor, size)
 
 
-def read(path: str, most: int) -> bytes:
-    """Return the content of a plain file of ours of at most so many bytes, or raise StrangeFileError."""
+def refuse_others(state: os.stat_result) -> None:
+    """Raise StrangeFileError for a file that is not ours."""
+    if not system.is_mine(state):
+        raise StrangeFileError("belongs to another user")
+
+
+def read(path: str, most: int, look: Callable[[os.stat_result], None] = refuse_others) -> bytes:
+    """Return the content of a plain file of ours of at most so many bytes, or raise StrangeFileError.
+
+    Whose it may be, `look` says: of the open file, and by raising that error.
+    """
     try:
         descriptor = disk.open_read(path)
     except OSError as error:
@@ -119,8 +128,7 @@ def read(path: str, most: int) -> bytes:
             raise StrangeFileError("not a plain file")
         if state.st_nlink > 1:
             raise StrangeFileError("has more than one name (hard link)")
-        if not system.is_mine(state):
-            raise StrangeFileError("belongs to another user")
+        look(state)
         if state.st_size > most:
             raise StrangeFileError(f"{state.st_size} bytes, more than {most}")
         return _read_all(descriptor, state.st_size)

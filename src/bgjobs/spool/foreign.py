@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Foreign(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Line 1 of a job file as a stranger writes it. None stands for what the allowlist says.
 
-    What is missing here only bgjobs may say: `id`, `submitted_at` and `retry_of`.
+    What is missing here only bgjobs may say: `id`, `submitted_at`, `retry_of` and `from_user`.
     """
 
     format: int
@@ -61,17 +61,17 @@ NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 CLOCKS_APART_MS = 5 * 60_000
 
 
-def job_of(data: bytes, job_id: str, policy_of: PolicyOf) -> Job:
-    """Return the job of this id that the object asks for. Raises CorruptError.
+def job_of(data: bytes, job_id: str, policy_of: PolicyOf, *, from_user: str | None = None) -> Job:
+    """Return the job of this id that the object asks for; `from_user` is who handed it in, if another user did.
 
-    Repeating that gives the same job: its moments follow from the id, not from the clock.
+    Raises CorruptError. Repeating that gives the same job: its moments follow from the id, not from the clock.
     """
     wish = _decoded(data)
     try:
         check_arguments("the job", wish.args, wish.kwargs)
     except BadArgumentsError as error:
         raise CorruptError(str(error)) from None
-    line = record.encoded(_line_1(wish, job_id, policy_of(wish.class_name, wish.method)))
+    line = record.encoded(_line_1(wish, job_id, policy_of(wish.class_name, wish.method), from_user))
     # The line that is going to be written is read back first, as strictly as by whoever will claim the job.
     return record.decode(line, job_id=job_id, state=State.QUEUED, priority=None, not_before_ms=None)
 
@@ -111,7 +111,7 @@ def _decoded(data: bytes) -> Foreign:
     return wish
 
 
-def _line_1(wish: Foreign, job_id: str, policy: Policy) -> Line1:
+def _line_1(wish: Foreign, job_id: str, policy: Policy, from_user: str | None) -> Line1:
     now = id_ms(job_id)
     not_before = now + policy.delay // MILLISECOND if wish.not_before is None else wish.not_before
     return Line1(
@@ -130,5 +130,6 @@ def _line_1(wish: Foreign, job_id: str, policy: Policy) -> Line1:
         timeout=wish.timeout,
         tags=wish.tags,
         submitted_at=now,
-        submitted_by=by() if wish.submitted_by is None else wish.submitted_by,
+        submitted_by=by(from_user) if wish.submitted_by is None else wish.submitted_by,
+        from_user=from_user,
     )

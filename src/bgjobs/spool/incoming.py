@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bgjobs import clock, disk
+from bgjobs import clock
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import MILLISECOND, milliseconds
 from bgjobs.spool import files, foreign, layout, lookup, moves
-from bgjobs.spool.cursor import Listing
-from bgjobs.spool.line1 import MOST_LINE_1, CorruptError
+from bgjobs.spool.arrivals import Arrivals, HeldUpError
+from bgjobs.spool.line1 import CorruptError
+from bgjobs.spool.shared_arrivals import SharedArrivals
+from bgjobs.spool.submitters import Submitters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -52,15 +54,22 @@ class Importer:
         self._spool = spool
         self._paths = spool.paths
         self._me = me
-        self._listing = Listing(self._paths.incoming)
-        self._names: list[str] = []  # seen and not taken yet, the next one last
-        self._stuck: set[str] = set()
+        self._arrivals = self._arrivals_of(spool)
         self._waiting: dict[str, Taken] = {}
         self._again_at = self._take_at = 0.0
         self._told: set[str] = set()
         if not files.exists(self._paths.incoming):
             files.make_directory(self._paths.incoming)
             self._sync(self._paths.root)
+
+    def _arrivals_of(self, spool: SpoolQueue) -> Arrivals | SharedArrivals:
+        settings = spool.settings
+        if not settings.shared_with:
+            return Arrivals(self._paths.incoming)
+        accounts = Submitters(self._paths, settings.max_queued_per_user, settings.max_bytes_per_user)
+        shared = SharedArrivals(self._paths, accounts, spool.log)
+        spool.waits_to_be_taken = shared.waits
+        return shared
 
     def run(self, policy_of: PolicyOf) -> int:
         """Take some files and publish their jobs; return how many."""
@@ -84,6 +93,7 @@ class Importer:
 
     def close(self) -> None:
         """Put back what could not be imported, under the name of the id that it did not come to have."""
+        self._arrivals.close()
         try:
             names = files.names(self._paths.claims_of(self._me))
             left = {job_id: Taken(begun=True) for job_id in map(layout.parse_imported, names) if job_id}
@@ -98,8 +108,7 @@ class Importer:
         """Return the files that waited long enough for another try; let those be taken that could not be before."""
         if time.monotonic() < self._again_at:
             return {}
-        self._names += self._stuck
-        self._stuck.clear()
+        self._arrivals.again()
         due, self._waiting = self._waiting, {}
         return due
 
@@ -109,19 +118,18 @@ class Importer:
         if len(self._waiting) >= MOST_WAITING or time.monotonic() < self._take_at:
             return taken
         try:
-            if not self._names and self._listing.stale():
-                self._names = self._look()
+            names = self._arrivals.next(MOST_AT_ONCE)
         except OSError as error:
             self._give_up("incoming/", error)
-        while self._names and len(taken) < MOST_AT_ONCE:
-            name = self._names.pop()
+            return taken
+        for name in names:
             try:
                 job_id = self._id_for(name, taken)
                 files.move(os.path.join(self._paths.incoming, name), self._paths.imported(self._me, job_id))
             except FileNotFoundError:
                 continue  # another worker was faster, or its program took it back
             except OSError as error:
-                self._stuck.add(name)
+                self._arrivals.put_off(name)
                 self._again_at = time.monotonic() + AGAIN_S
                 self._tell_once(name, error)
             else:
@@ -137,7 +145,7 @@ class Importer:
         """
         try:
             path = os.path.join(self._paths.incoming, name)
-            job_id = self._signed_id(lambda: files.read(path, MOST_LINE_1)) or new_id()
+            job_id = self._signed_id(lambda: self._arrivals.look_into(path)) or new_id()
         except (files.StrangeFileError, CorruptError):
             return new_id()
         return new_id() if job_id in taken or job_id in self._waiting else job_id
@@ -149,12 +157,6 @@ class Importer:
             return ""
         kept_ms = min(configured.keep_done, configured.keep_failed) // MILLISECOND
         return foreign.signed_id(read(), keyring, now_ms=clock.now_ms(), kept_ms=kept_ms)
-
-    def _look(self) -> list[str]:
-        """Return the names that are ready to be taken, the oldest last."""
-        names = [name for name in self._listing.look() if layout.is_incoming(name)]
-        names.sort(key=lambda name: (_changed_ns(os.path.join(self._paths.incoming, name)), name), reverse=True)
-        return names
 
     def _is_settled(self, batch: dict[str, Taken]) -> bool:
         """See to it that no power cut puts a file back into `incoming/` while its job exists."""
@@ -203,9 +205,12 @@ class Importer:
         path = self._paths.imported(self._me, job_id)
         try:
             try:
-                data = files.read(path, MOST_LINE_1)
+                data, from_user = self._arrivals.read(path, job_id, taken.name or f"{job_id}.json")
                 self._refuse_copy(self._signed_id(lambda: data), job_id)
-                return foreign.job_of(data, job_id, policy_of)
+                return foreign.job_of(data, job_id, policy_of, from_user=from_user)
+            except HeldUpError:
+                if not self._put_back(job_id):
+                    self._wait(job_id, taken)
             except (files.StrangeFileError, CorruptError) as error:
                 name = f"incoming/{taken.name}" if taken.name else os.path.basename(path)
                 moves.quarantine(self._paths, path, f"{name}: {error}")
@@ -288,10 +293,3 @@ class Importer:
     def _sync(self, *directories: str) -> None:
         for directory in directories if self._spool.durable else ():
             files.sync_directory(directory)
-
-
-def _changed_ns(path: str) -> int:
-    try:
-        return disk.lstat(path).st_mtime_ns
-    except OSError:
-        return 0  # it is gone, or whoever takes it will see

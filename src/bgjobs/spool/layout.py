@@ -137,6 +137,7 @@ class Layout:
         self.tmp = os.path.join(root, "tmp")
         self.trash = os.path.join(root, "tmp", "trash")
         self.waiting = os.path.join(root, "waiting")
+        self.submitters = os.path.join(root, "submitters")
         self._outputs = os.path.join(root, "output")
 
     def directories(self) -> list[str]:
@@ -163,6 +164,10 @@ class Layout:
     def imported(self, worker: str, job_id: str) -> str:
         """Return the path of a file from `incoming/` that a worker makes into the job of this id."""
         return os.path.join(self.claimed, worker, f"in.{job_id}.json")
+
+    def submitter(self, uid: int) -> str:
+        """Return the directory that says how much another user has in the spool."""
+        return os.path.join(self.submitters, str(uid))
 
     def worker(self, worker: str, *parts: str) -> str:
         """Return a worker's own directory, or a file in it."""

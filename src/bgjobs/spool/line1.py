@@ -15,6 +15,7 @@ from bgjobs.values import MOST_RETRIES, NAME
 FORMAT = 1
 MOST_LINE_1 = 1024 * 1024
 MOST_RESULT_DEPTH = 100
+LONGEST_USER = 256
 SHORTEST_S = 0.000_001  # shorter ones would become zero, which is no timeout
 
 
@@ -45,6 +46,7 @@ class Line1(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     retry_of: str | None = None
     submitted_at: int
     submitted_by: str
+    from_user: str | None = None  # set by the import alone: who the system says had handed it in
     sig: str | None = None  # the last member: it is made for the bytes before it
 
 
@@ -120,6 +122,8 @@ def _check_values(spec: Line1) -> None:
         "timeout": spec.timeout is None or SHORTEST_S <= spec.timeout <= LATEST_MS / 1000,
         "tags": len(spec.tags) <= MOST_TAGS and all(TAG.fullmatch(tag) for tag in spec.tags),
         "retry_of": spec.retry_of is None or ID.fullmatch(spec.retry_of),
+        "from_user": spec.from_user is None
+        or (spec.from_user.isprintable() and 0 < len(spec.from_user) <= LONGEST_USER),
     }
     for name, good in checks.items():
         if not good:

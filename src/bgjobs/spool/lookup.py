@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOOKS = 4
 FEW_HOURS = 48  # to look into each takes less than to list all that there are
+ID_BEGINS, ID_ENDS = 14, 40  # in the name of a pending file
 
 
 class Place(NamedTuple):
@@ -235,6 +236,15 @@ def count_pending(paths: Layout) -> int:
     return jobs
 
 
+def pending_ids(paths: Layout, now_ms: int) -> Iterator[tuple[str, bool]]:
+    """Go through the ids of the jobs that wait, and whether each may start now: quickly, and without checking names."""
+    for priority in range(10):
+        for bucket in _names(paths.priority(priority)):
+            at_once = bucket.startswith("now-")
+            for name in _names(paths.bucket(priority, bucket)):
+                yield name[ID_BEGINS:ID_ENDS], at_once or name[:ID_BEGINS] <= f"{now_ms:013d}-"
+
+
 def _due(bucket: str, names: list[str], now_ms: int) -> int:
     start_ms = layout.bucket_start_ms(bucket)
     if start_ms is None or start_ms > now_ms:
@@ -245,8 +255,13 @@ def _due(bucket: str, names: list[str], now_ms: int) -> int:
 
 
 def importable(paths: Layout) -> bool:
-    """Tell whether other programs' files wait to become jobs. Ask this before `unfinished`: the files go that way."""
-    return any(layout.is_incoming(name) for name in files.names(paths.incoming)) or any(
+    """Tell whether other programs' files wait to be taken. Ask this before the next: the files go that way."""
+    return any(layout.is_incoming(name) for name in files.names(paths.incoming))
+
+
+def being_imported(paths: Layout) -> bool:
+    """Tell whether taken files wait to become jobs. Ask this before `unfinished`, for the same reason."""
+    return any(
         layout.parse_imported(name)
         for holder in files.names(paths.claimed)
         for name in files.names(paths.claims_of(holder))

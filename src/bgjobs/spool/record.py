@@ -113,6 +113,7 @@ def line_1(job: Job) -> bytes:
             retry_of=job.retry_of,
             submitted_at=milliseconds(job.submitted_at),
             submitted_by=job.submitted_by,
+            from_user=job.from_user,
         )
     )
 
@@ -154,6 +155,7 @@ def decode(data: bytes, *, job_id: str, state: State, priority: int | None, not_
         kwargs=spec.kwargs,
         text=spec.text,
         submitted_by=spec.submitted_by,
+        from_user=spec.from_user,
         retry_delay=_length(spec.retry_delay),
         timeout=_length(spec.timeout),
         tags=tuple(spec.tags),

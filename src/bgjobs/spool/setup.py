@@ -27,8 +27,13 @@ def open_or_set_up(paths: Layout) -> None:
     except FileNotFoundError:
         _set_up(paths)
         return
-    except files.StrangeFileError as error:
-        raise SpoolError(f"{paths.version} is {error}", hint="use another spool") from None
+    except (files.StrangeFileError, PermissionError) as error:
+        from bgjobs.spool import shared  # noqa: PLC0415 - a spool is rarely somebody else's
+
+        shared.refuse_strangers(paths)
+        if isinstance(error, PermissionError):
+            raise
+        raise SpoolError(f"cannot use {paths.version}: {error}", hint="use another spool") from None
     version = (notes.decoded(data, dict[str, object]) or {}).get("format")
     if version != FORMAT:
         raise SpoolError(

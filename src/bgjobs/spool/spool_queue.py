@@ -30,7 +30,7 @@ from bgjobs.spool.reading import Reader
 from bgjobs.values import FEWEST_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -52,6 +52,7 @@ class SpoolQueue:
         self.settings = settings
         self.durable = settings.durability == "full"
         self.keyring = signing.Keyring(settings.signing_keys, settings.spool) if settings.signing_keys else None
+        self.waits_to_be_taken: Callable[[], bool] | None = None  # set by the worker of a shared spool, who knows
         self._publisher: Publisher | None = None
         self._quota = Quota(self.paths, settings.max_queued)
         self._reader = Reader(self.paths)
@@ -144,7 +145,8 @@ class SpoolQueue:
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Return whether there is work."""
-        incoming = lookup.importable(self.paths)
+        arriving = lookup.importable(self.paths) if self.waits_to_be_taken is None else self.waits_to_be_taken()
+        incoming = arriving or lookup.being_imported(self.paths)
         return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)), incoming=incoming)
 
     def workers(self) -> list[WorkerView]:
@@ -202,18 +204,20 @@ class SpoolQueue:
         """Return where other users could change what is stored. A worker refuses to work there."""
         from bgjobs.spool.checks import fitness  # noqa: PLC0415 - rarely asked for
 
-        return fitness.open_to_others(self.paths)
+        return fitness.open_to_others(self.paths, self.settings.shared_with)
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker. Raises SpoolError."""
+        from bgjobs.spool import shared  # noqa: PLC0415 - only workers decide who may enter
         from bgjobs.spool.checks import fitness, repair  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
         try:
             fitness.refuse_unfit(self.paths)
-            for finding in fitness.open_to_others(self.paths):
-                raise SpoolError(f"{finding.path} {finding.message}", code=finding.code)
             repair.make_ground(self.paths)
+            shared.settle(self.paths, self.settings.shared_with)
+            for finding in fitness.open_to_others(self.paths, self.settings.shared_with):
+                raise SpoolError(f"{finding.path} {finding.message}", code=finding.code)
             self.refresh_keys()  # a worker that could not check a signature should not begin
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:

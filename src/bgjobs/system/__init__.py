@@ -21,12 +21,15 @@ if sys.platform == "win32":
         base_environment,
         boot_id,
         free_space,
+        has_access_list,
         host,
         is_elevated,
         is_mine,
         is_private,
         is_trusted,
+        links_are_guarded,
         listdir,
+        may_read,
         move,
         network_filesystem,
         one_fsync_is_safe,
@@ -38,12 +41,14 @@ if sys.platform == "win32":
         replace,
         rmdir,
         scandir,
+        set_access,
         sync_directory,
         sync_file,
         sync_filesystem,
         unlink,
         user,
         weakness,
+        writable_by_others,
     )
 
     if TYPE_CHECKING:
@@ -56,17 +61,20 @@ if sys.platform == "win32":
         from bgjobs.system.windows_runner import children, die_with_parent
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
         from bgjobs.system.windows_user import become, cannot_become
+        from bgjobs.system.windows_users import group_of, is_member, knows_user, may_give, user_of
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
         base_environment,
         free_space,
+        has_access_list,
         host,
         is_elevated,
         is_mine,
         is_private,
         is_trusted,
         listdir,
+        may_read,
         move,
         open_append,
         open_create_append,
@@ -76,9 +84,11 @@ else:
         replace,
         rmdir,
         scandir,
+        set_access,
         unlink,
         user,
         weakness,
+        writable_by_others,
     )
 
     if TYPE_CHECKING:
@@ -90,10 +100,12 @@ else:
         from bgjobs.system.posix_runner import children
         from bgjobs.system.posix_signals import install_interrupt, stop_signals
         from bgjobs.system.posix_user import become, cannot_become
+        from bgjobs.system.posix_users import group_of, is_member, knows_user, may_give, user_of
 
     if sys.platform == "darwin":
         from bgjobs.system.darwin import (
             boot_id,
+            links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
             sync_directory,
@@ -108,6 +120,7 @@ else:
     else:
         from bgjobs.system.linux import (
             boot_id,
+            links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
             sync_directory,
@@ -138,9 +151,12 @@ __all__ = [
     "die_with_parent",
     "disk_facts",
     "free_space",
+    "group_of",
+    "has_access_list",
     "host",
     "install_interrupt",
     "is_elevated",
+    "is_member",
     "is_mine",
     "is_private",
     "is_stopped",
@@ -148,7 +164,11 @@ __all__ = [
     "kill_leftover",
     "kill_orphan",
     "kill_tree",
+    "knows_user",
+    "links_are_guarded",
     "listdir",
+    "may_give",
+    "may_read",
     "move",
     "network_filesystem",
     "one_fsync_is_safe",
@@ -161,6 +181,7 @@ __all__ = [
     "ring",
     "rmdir",
     "scandir",
+    "set_access",
     "signal_name",
     "start_child",
     "stop_requests",
@@ -170,7 +191,9 @@ __all__ = [
     "sync_filesystem",
     "unlink",
     "user",
+    "user_of",
     "weakness",
+    "writable_by_others",
 ]
 
 if not TYPE_CHECKING:
@@ -192,6 +215,11 @@ if not TYPE_CHECKING:
         "children": f"{_FAMILY}_runner",
         "die_with_parent": f"{_SYSTEM}_runner",
         "disk_facts": f"{_SYSTEM}_disks",
+        "group_of": f"{_FAMILY}_users",
+        "is_member": f"{_FAMILY}_users",
+        "knows_user": f"{_FAMILY}_users",
+        "may_give": f"{_FAMILY}_users",
+        "user_of": f"{_FAMILY}_users",
         "install_interrupt": f"{_FAMILY}_signals",
         "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",

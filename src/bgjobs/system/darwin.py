@@ -57,3 +57,8 @@ def boot_id() -> str:
     from bgjobs.system.darwin_calls import sysctl_text  # noqa: PLC0415 - submit would pay for ctypes every time
 
     return sysctl_text("kern.bootsessionuuid")
+
+
+def links_are_guarded() -> bool:
+    """Return False: whoever can reach a file may make a link to it."""
+    return False

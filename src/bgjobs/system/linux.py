@@ -140,3 +140,12 @@ def boot_id() -> str:
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
+
+
+def links_are_guarded() -> bool:
+    """Tell whether users may make links to their own files only, so that nobody hands in another one's."""
+    try:
+        with open("/proc/sys/fs/protected_hardlinks", "rb") as file:
+            return file.read().strip() == b"1"
+    except OSError:
+        return False

@@ -171,6 +171,35 @@ def is_trusted(uid: int) -> bool:
     return uid in {0, os.geteuid()}
 
 
+def may_read(state: os.stat_result) -> bool:
+    """Tell whether the mode of a file lets us read it. An access list may say otherwise."""
+    user = os.geteuid()
+    if user in {0, state.st_uid}:
+        return user == 0 or bool(state.st_mode & stat.S_IRUSR)
+    if not state.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return False
+    in_group = state.st_gid == os.getegid() or state.st_gid in os.getgroups()
+    return bool(state.st_mode & (stat.S_IRGRP if in_group else stat.S_IROTH))
+
+
+def writable_by_others(state: os.stat_result) -> bool:
+    """Tell whether the mode of a file lets others than its owner write to it, an access list included."""
+    return bool(state.st_mode & 0o022)
+
+
+def set_access(path: str, mode: int, group: int | None) -> None:
+    """Give a directory of ours this mode, and this group if one is named. Never follows a link in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "belongs to another user", path)
+        if group is not None:
+            os.fchown(descriptor, -1, group)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
 def weakness(path: str, state: os.stat_result) -> tuple[str, str, str] | None:
     """Return how others could write to this file or directory, what to do about it and a code, or None.
 
@@ -185,7 +214,7 @@ def weakness(path: str, state: os.stat_result) -> tuple[str, str, str] | None:
     if state.st_mode & stat.S_IWGRP:
         if not _is_private_group(state.st_gid):
             return "can be changed by a group of users", f"chmod g-w {path}", "open-to-others"
-        if _has_access_list(path):
+        if has_access_list(path):
             # Then the group's bits are no longer the group's: they bound what the list grants to anyone.
             return "can be changed by those on its access list", f"setfacl -b {path}", "open-to-others"
     return None
@@ -216,7 +245,8 @@ def _primary_group() -> int | None:
         return None
 
 
-def _has_access_list(path: str) -> bool:
+def has_access_list(path: str) -> bool:
+    """Tell whether a list grants access to a file or directory beside its mode (Linux)."""
     if sys.platform == "darwin":
         return False  # there an access list is apart from the mode, and is not looked at
     else:  # noqa: RET505 - without it the type checker finds the rest unreachable on macOS

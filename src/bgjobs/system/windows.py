@@ -178,6 +178,30 @@ def is_trusted(_uid: int) -> bool:
     return True
 
 
+def may_read(_state: os.stat_result) -> bool:
+    """Return True: who tries will see."""
+    return True
+
+
+def writable_by_others(_state: os.stat_result) -> bool:
+    """Return False: modes mean nothing here."""
+    return False
+
+
+def links_are_guarded() -> bool:
+    """Return True: no spool is shared."""
+    return True
+
+
+def has_access_list(_path: str) -> bool:
+    """Return False: access lists are not looked at."""
+    return False
+
+
+def set_access(_path: str, _mode: int, _group: int | None) -> None:
+    """Do nothing: modes mean nothing here, and no spool is shared."""
+
+
 def weakness(_path: str, _state: os.stat_result) -> tuple[str, str, str] | None:
     """Return None: not checked (`CHECKS_WRITERS`)."""
     return None

@@ -21,7 +21,7 @@ def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, run
     """Return the assignment for a claimed job that this ready runner is to run. Raises NotAllowedError."""
     assert runner.ready is not None  # noqa: S101 - only ready runners have room
     job = claim.job
-    target = queue.allowlist.target(job.class_name, job.method)
+    target = queue.allowlist.target_for(job)
     policy = lifecycle.with_wishes(target.policy, job)
     begun = lifecycle.started(job, worker=worker, at=clock.now())
     message = Run(

@@ -71,7 +71,7 @@ class Holdings:
             self._fail_full(claim)
             return False
         try:
-            self._queue.allowlist.target(claim.job.class_name, claim.job.method)
+            self._queue.allowlist.target_for(claim.job)
         except NotAllowedError as error:
             self._refuse(claim, JobError(type=error.code, message=str(error)))
             return False

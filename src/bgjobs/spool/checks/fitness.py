@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk, permissions, system
 from bgjobs.backend import Finding, Fitness
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files, layout
+from bgjobs.spool import files, layout, shared
 from bgjobs.values import FEWEST_FILES
 
 if TYPE_CHECKING:
@@ -35,9 +34,9 @@ def refuse_unfit(paths: Layout) -> None:
         raise SpoolError(f"the spool {paths.root} {finding.message}", hint="use another --spool", code=finding.code)
 
 
-def open_to_others(paths: Layout) -> list[Finding]:
-    """Return where another user could take jobs away, or put in what they like."""
-    return [finding for finding in _open_to_others(paths) if finding.serious]
+def open_to_others(paths: Layout, group: str) -> list[Finding]:
+    """Return where another user could take jobs away, or put in what they like. It may be shared with a group."""
+    return [finding for finding in _open_to_others(paths, group) if finding.serious]
 
 
 def look(paths: Layout, settings: Settings) -> Fitness:
@@ -54,7 +53,8 @@ def look(paths: Layout, settings: Settings) -> Fitness:
         "finish_fsync": settings.finish_fsync,
         "one_sync": system.one_fsync_is_safe(paths.root),
     }
-    findings = [*_unfit(paths, disk_facts), *_doubts(paths, disk_facts), *_open_to_others(paths)]
+    findings = [*_unfit(paths, disk_facts), *_doubts(paths, disk_facts)]
+    findings += [*_open_to_others(paths, settings.shared_with), *shared.doubts(paths, settings.shared_with)]
     findings += _room(paths, settings, facts)
     findings += _tried(paths, facts)
     findings += _clock_against_ends(paths)
@@ -90,23 +90,14 @@ def _doubts(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
             yield Finding(code=code, message=message, path=paths.root)
 
 
-def _open_to_others(paths: Layout) -> Iterator[Finding]:
+def _open_to_others(paths: Layout, group: str) -> Iterator[Finding]:
     for weak in permissions.weaknesses(paths.root, names_matter=True):
         yield Finding(code=weak.code, message=f"{weak.what}: {weak.cure}", path=weak.path, serious=True)
     for path in paths.directories():
-        if not files.is_directory(path):
-            if files.exists(path):
-                message = "is a link, or no directory: what the queue moves and deletes would lie elsewhere; remove it"
-                yield Finding(code="not-a-directory", message=message, path=path, serious=True)
-            continue
-        state = disk.lstat(path)
-        if not system.is_mine(state):
-            message = f"belongs to another user, and we are {system.user()}: run all of bgjobs as one user"
-            yield Finding(code="not-ours", message=message, path=path, serious=True)
-        elif not system.is_private(state):
-            others_write = permissions.weakness(path, state) is not None
-            message = f"is open to other users (mode {stat.S_IMODE(state.st_mode):04o}): chmod 700 it"
-            yield Finding(code="open-to-others", message=message, path=path, serious=others_write)
+        if files.exists(path) and not files.is_directory(path):
+            message = "is a link, or no directory: what the queue moves and deletes would lie elsewhere; remove it"
+            yield Finding(code="not-a-directory", message=message, path=path, serious=True)
+    yield from shared.deviations(paths, group)
 
 
 def _room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
