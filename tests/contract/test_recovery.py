@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TYPE_CHECKING
@@ -44,6 +45,22 @@ def submitted(backend: Backend, count: int, *, retries: int = 3) -> list[str]:
 
 
 # What comes back
+
+
+def test_a_worker_that_leaves_in_the_middle_of_a_recovery_leaves_the_rest_to_the_next_one(
+    store: Store, backend: Backend, workers: Sessions
+) -> None:
+    lost = submitted(backend, 2)
+    workers.dead(claim=2, begin=2)
+    leaving = workers.join()
+    recovery = leaving.recover()
+    assert isinstance(recovery, Generator)
+    assert next(recovery).job.id in lost
+    workers.leave(leaving)
+    recovery.close()
+    recovered = recover_all(backend, workers.join())
+    assert store.holders() == {job_id: [State.QUEUED] for job_id in lost}
+    assert len(recovered) == 2
 
 
 def test_a_job_that_a_dead_worker_had_begun_is_lost_and_runs_again_at_once(

@@ -86,7 +86,7 @@ def test_a_worker_whose_spool_is_unmounted_stops_and_makes_none_beneath(
     project: Project, tmp_path: Path, mount: Callable[..., None]
 ) -> None:
     disk, signed = tmp_path / "disk", tmp_path / "signed"
-    mount(disk, "-t", "tmpfs", "-o", "size=32m", "none")
+    mount(disk, "-t", "tmpfs", "-o", "size=32m,mode=700", "none")
     mount(project.spool, "--bind", str(disk))
     jobs = project.queue.submit_many([request("Honest", "sign", str(signed), 0.002) for _ in range(200)])
     worker = project.start(concurrency=2)

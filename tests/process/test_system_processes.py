@@ -176,7 +176,7 @@ def test_a_family_that_ignores_signals_is_killed(start: Callable[..., system.Chi
     child = start(WITH_FAMILY)
     family = read_pids(child, 3)
     child.kill_tree()
-    assert gone(*family)
+    wait_until(lambda: gone(*family))
     assert child.wait(30) == -signal.SIGKILL
 
 
@@ -185,7 +185,7 @@ def test_a_daemon_that_left_the_session_is_killed(start: Callable[..., system.Ch
     child = start(WITH_ESCAPED_DAEMON)
     family = read_pids(child, 2)
     child.kill_tree()
-    assert gone(*family)
+    wait_until(lambda: gone(*family))
 
 
 def test_a_process_that_somebody_else_started_is_killed_with_its_tree() -> None:
@@ -194,7 +194,7 @@ def test_a_process_that_somebody_else_started_is_killed_with_its_tree() -> None:
     assert process.stdout
     family = [int(process.stdout.readline()) for _ in range(3)]
     system.kill_tree(process.pid)
-    assert gone(*family)
+    wait_until(lambda: gone(*family))
     assert process.wait(30) == -signal.SIGKILL
     process.stdout.close()
 
@@ -206,9 +206,9 @@ def test_processes_that_fork_and_end_all_the_time_are_killed(
     child = start(FORKS_WITHOUT_END.replace("OWN_GROUP", str(own_group)))
     [pid] = read_pids(child, 1)
     child.kill_tree()
-    assert gone(pid)
+    wait_until(lambda: gone(pid))
     # Whatever is left of it has no birth: dead, and waiting for somebody to ask how it ended.
-    assert gone(*(process.pid for process in psutil.process_iter() if session_of(process.pid) == pid))
+    wait_until(lambda: gone(*(process.pid for process in psutil.process_iter() if session_of(process.pid) == pid)))
 
 
 def session_of(pid: int) -> int | None:
@@ -224,7 +224,7 @@ def test_a_leftover_is_killed_by_pid_and_birth(start: Callable[..., system.Child
     born = system.birth(child.pid)
     assert born
     assert system.kill_leftover(child.pid, born)
-    assert gone(*family)
+    wait_until(lambda: gone(*family))
 
 
 def test_a_wrong_birth_kills_nothing(start: Callable[..., system.Child]) -> None:
@@ -250,7 +250,7 @@ def test_what_a_dead_runner_left_in_its_session_is_killed(start: Callable[..., s
     wait_until(lambda: child.wait(0.1) if reaped else gone(child.pid))
     assert system.birth(left)
     assert system.kill_leftover(child.pid, born)
-    assert gone(left)
+    wait_until(lambda: gone(left))
 
 
 def test_the_child_itself_can_be_asked_to_kill_what_it_left(start: Callable[..., system.Child]) -> None:
@@ -258,7 +258,7 @@ def test_the_child_itself_can_be_asked_to_kill_what_it_left(start: Callable[...,
     _, left = leave_one_behind(child)
     assert child.wait(30) == 7
     child.kill_tree()
-    assert gone(left)
+    wait_until(lambda: gone(left))
 
 
 def test_a_session_that_is_not_of_bgjobs_is_left_alone() -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bgjobs import clock
 from bgjobs.cli import options, output
+from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
 from bgjobs.errors import AlreadyEndedError, UsageError
@@ -19,52 +19,28 @@ RETRIED = ENDED - {State.CORRUPT}
 SHOWN = {"cancelled": "cancelled", "requested": "stopping"}
 
 
+@conditional
 def cancel(
     ids: options.ActiveIds = None,
     *,
     every: options.All = False,
-    states: options.States = None,
-    class_name: options.OfClass = None,
-    method: options.OfMethod = None,
-    priority: options.OfPriority = None,
-    tag: options.OfTag = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    error: options.Mentioning = None,
+    conditions: Conditions,
     config: options.Config = None,
     spool: options.Spool = None,
     as_json: options.AsJson = False,
 ) -> int:
     """Cancel jobs. One that runs is asked to stop, and then killed with its whole process tree."""
-    conditions = Conditions(
-        states=states,
-        class_name=class_name,
-        method=method,
-        priority=priority,
-        tag=tag,
-        since=since,
-        until=until,
-        error=error,
-    )
-    conditions.check_choice(ids, every=every)
-    where = conditions.filter(clock.now(), among=ACTIVE, default=ACTIVE)
+    find = choose(ids, conditions, every=every, among=ACTIVE, default=ACTIVE)
     queue = Queue.open(config=config, spool=spool)
-    chosen = [job.id for job in queue.jobs(where)] if every else ids or []
-    return each(chosen, lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+    return each(find(queue), lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
 
 
+@conditional
 def retry(
     ids: options.EndedIds = None,
     *,
     every: options.All = False,
-    states: options.States = None,
-    class_name: options.OfClass = None,
-    method: options.OfMethod = None,
-    priority: options.OfPriority = None,
-    tag: options.OfTag = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    error: options.Mentioning = None,
+    conditions: Conditions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the ids of the jobs that it would be.")
     ] = False,
@@ -73,22 +49,10 @@ def retry(
     as_json: options.AsJson = False,
 ) -> int:
     """Submit ended jobs again, as new jobs. Prints the new ids. With --all: the failed ones, or those in --state."""
-    conditions = Conditions(
-        states=states,
-        class_name=class_name,
-        method=method,
-        priority=priority,
-        tag=tag,
-        since=since,
-        until=until,
-        error=error,
-    )
-    conditions.check_choice(ids, every=every)
-    where = conditions.filter(clock.now(), among=RETRIED, default=frozenset({State.FAILED}))
+    find = choose(ids, conditions, every=every, among=RETRIED, default=frozenset({State.FAILED}))
     queue = Queue.open(config=config, spool=spool)
-    chosen = [job.id for job in queue.jobs(where)] if every else ids or []
     act = _rehearse if dry_run else _retry
-    return each(chosen, lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
+    return each(find(queue), lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
 
 
 def _cancel(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bgjobs import clock
 from bgjobs.cli import moments, options, output
+from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions, parse_states
 from bgjobs.errors import NoSuchJobError, NotEndedError
@@ -17,18 +17,12 @@ from bgjobs.queue import ENDED_AS_JOBS, Queue
 DELETED = frozenset(ENDED_AS_JOBS)
 
 
+@conditional
 def delete(
     ids: options.EndedIds = None,
     *,
     every: options.All = False,
-    states: options.States = None,
-    class_name: options.OfClass = None,
-    method: options.OfMethod = None,
-    priority: options.OfPriority = None,
-    tag: options.OfTag = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    error: options.Mentioning = None,
+    conditions: Conditions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the ids of the jobs that would be deleted.")
     ] = False,
@@ -37,22 +31,10 @@ def delete(
     as_json: options.AsJson = False,
 ) -> int:
     """Delete ended jobs, with all that they printed. With --all: the done, failed and cancelled ones."""
-    conditions = Conditions(
-        states=states,
-        class_name=class_name,
-        method=method,
-        priority=priority,
-        tag=tag,
-        since=since,
-        until=until,
-        error=error,
-    )
-    conditions.check_choice(ids, every=every)
-    where = conditions.filter(clock.now(), among=DELETED, default=DELETED)
+    find = choose(ids, conditions, every=every, among=DELETED, default=DELETED)
     queue = Queue.open(config=config, spool=spool)
-    chosen = [job.id for job in queue.jobs(where)] if every else ids or []
     act = _rehearse if dry_run else _delete
-    return each(chosen, lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+    return each(find(queue), lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
 
 
 def prune(

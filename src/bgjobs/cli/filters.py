@@ -40,15 +40,6 @@ class Conditions(Struct, frozen=True, kw_only=True):
             error=self.error,
         )
 
-    def check_choice(self, ids: Sequence[str] | None, *, every: bool) -> None:
-        """Raise UsageError unless jobs were chosen either by id or by `--all` and conditions."""
-        is_conditional = self != Conditions()
-        if ids and (every or is_conditional):
-            raise UsageError("both ids and --all or conditions", hint="give one or the other", code="usage")
-        if not ids and not every:
-            hint = "add --all for all jobs that meet the conditions" if is_conditional else "name jobs, or give --all"
-            raise UsageError("no job named", hint=hint, code="usage")
-
 
 def parse_states(texts: Sequence[str], among: frozenset[State]) -> frozenset[State]:
     """Return the states that these texts name, each one or several with commas. Raises UsageError."""

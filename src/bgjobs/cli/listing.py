@@ -12,6 +12,7 @@ import typer
 
 from bgjobs import clock
 from bgjobs.cli import details, moments, options, output
+from bgjobs.cli.choosing import conditional
 from bgjobs.cli.filters import Conditions
 from bgjobs.errors import UsageError
 from bgjobs.job import Job, show_priority
@@ -33,16 +34,10 @@ ORDERS: dict[str, tuple[Callable[[Job], Any], bool]] = {
 }
 
 
+@conditional
 def list_jobs(
     *,
-    states: options.States = None,
-    class_name: options.OfClass = None,
-    method: options.OfMethod = None,
-    priority: options.OfPriority = None,
-    tag: options.OfTag = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    error: options.Mentioning = None,
+    conditions: Conditions,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0 for all.")] = 50,
     sort: Annotated[str, typer.Option("--sort", metavar="ORDER", help=f"One of {', '.join(ORDERS)}.")] = "newest",
     config: options.Config = None,
@@ -53,16 +48,6 @@ def list_jobs(
     if sort not in ORDERS:
         raise UsageError(f"bad --sort {sort[:40]!r}", hint=f"use one of {', '.join(ORDERS)}", code="bad-sort")
     now = clock.now()
-    conditions = Conditions(
-        states=states,
-        class_name=class_name,
-        method=method,
-        priority=priority,
-        tag=tag,
-        since=since,
-        until=until,
-        error=error,
-    )
     where = conditions.filter(now)
     queue = Queue.open(config=config, spool=spool)
     found = _in_order(queue.jobs(where), sort)

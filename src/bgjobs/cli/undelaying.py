@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bgjobs import clock
 from bgjobs.cli import complete, options, output
+from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
 from bgjobs.errors import AlreadyEndedError, BgjobsError
@@ -17,6 +17,7 @@ from bgjobs.queue import Queue
 DELAYED = frozenset({State.SCHEDULED})
 
 
+@conditional
 def run_now(
     ids: Annotated[
         list[str] | None,
@@ -24,36 +25,17 @@ def run_now(
     ] = None,
     *,
     every: options.All = False,
-    states: options.States = None,
-    class_name: options.OfClass = None,
-    method: options.OfMethod = None,
-    priority: options.OfPriority = None,
-    tag: options.OfTag = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    error: options.Mentioning = None,
+    conditions: Conditions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the ids of these jobs.")] = False,
     config: options.Config = None,
     spool: options.Spool = None,
     as_json: options.AsJson = False,
 ) -> int:
     """Let delayed jobs start as soon as a worker has time for them. Their priority stays as it is."""
-    conditions = Conditions(
-        states=states,
-        class_name=class_name,
-        method=method,
-        priority=priority,
-        tag=tag,
-        since=since,
-        until=until,
-        error=error,
-    )
-    conditions.check_choice(ids, every=every)
-    where = conditions.filter(clock.now(), among=frozenset(State) - ENDED, default=DELAYED)
+    find = choose(ids, conditions, every=every, among=frozenset(State) - ENDED, default=DELAYED)
     queue = Queue.open(config=config, spool=spool)
-    chosen = [job.id for job in queue.jobs(where)] if every else ids or []
     act = _rehearse if dry_run else _run_now
-    return each(chosen, lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+    return each(find(queue), lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
 
 
 def _run_now(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:

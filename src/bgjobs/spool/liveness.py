@@ -32,12 +32,13 @@ class Others:
         others = {*files.names(self._paths.workers), *files.names(self._paths.claimed)} - {self._me}
         for gone in self._probes.keys() - others:
             self._probes.pop(gone).close()
+        self._lacking_since = {wid: since for wid, since in self._lacking_since.items() if wid in others}
         for wid in sorted(others):
             if layout.WORKER_NAME.fullmatch(wid) and self._is_dead(wid):
                 try:
                     yield wid
                 finally:
-                    self._probes.pop(wid).close()
+                    self._close(wid)
 
     def release(self, wid: str) -> None:
         """Give back the lock of a dead worker whose place is about to go."""
@@ -45,9 +46,13 @@ class Others:
 
     def close(self) -> None:
         """Close what was kept open."""
-        for probe in self._probes.values():
+        for wid in list(self._probes):
+            self._close(wid)
+
+    def _close(self, wid: str) -> None:
+        probe = self._probes.pop(wid, None)  # None if `close` came while somebody was still going through the dead
+        if probe is not None:
             probe.close()
-        self._probes.clear()
 
     def _is_dead(self, wid: str) -> bool:
         """Tell whether the worker is dead; if so its lock is now ours."""
