@@ -79,6 +79,28 @@ def test_pruning_deletes_nothing_beyond_a_link(project: Project, outside: Path, 
     assert there(outside) == before
 
 
+@pytest.mark.parametrize("how", ["link", "second name", "pipe"])
+def test_what_lies_in_the_place_of_an_output_is_not_shown(project: Project, outside: Path, how: str) -> None:
+    job = project.queue.submit("Honest", "echo", ["x"])
+    project.drain()
+    folder = project.spool / "output" / layout.hour(moment(id_ms(job.id)))
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{job.id}.1.log"
+    path.unlink(missing_ok=True)
+    (outside / "precious").write_text("in confidence")
+    if how == "link":
+        path.symlink_to(outside / "precious")
+    elif how == "second name":
+        path.hardlink_to(outside / "precious")
+    else:
+        os.mkfifo(path)
+    for options in ([], ["--json"], ["--follow"]):
+        shown = ran(project, "logs", job.id, *options)
+        assert shown.returncode == 1
+        assert "in confidence" not in shown.stdout + shown.stderr
+        assert "internal" not in shown.stderr
+
+
 def test_a_link_that_comes_while_the_worker_runs_leads_no_file_of_a_job_outside(
     project: Project, outside: Path
 ) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
 from bgjobs import system
-from bgjobs.errors import UsageError
+from bgjobs.errors import SpoolError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,10 @@ def _read(path: Path | None, offset: int) -> bytes:
     except FileNotFoundError:
         return b""  # moved to its own name just now: the next look finds it there
     try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            # A second name: somebody may have linked what they may not read, for us to show it.
+            raise SpoolError(f"{path} is not what a job printed", hint="it is no plain file, or has a second name")
         os.lseek(descriptor, offset, os.SEEK_SET)
         return b"".join(iter(lambda: os.read(descriptor, PIECE), b""))
     finally:
