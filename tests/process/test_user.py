@@ -297,8 +297,9 @@ def test_jobs_of_root_and_of_a_user_never_share_a_process_nor_do_two_of_a_user(s
     assert [one["user"][0] for one in found] == [0 if name == "Root" else account().pw_uid for name in classes]
     assert len({one["pid"] for one in found}) == len(classes)  # also those of root: each had one of a user before it
     for job in jobs:
-        # None was sent to a process that could not run it.
-        assert [record["status"] for record in shared.whole_log(job)] == ["QUEUED", "RUNNING", "SUCCESS"]
+        # None was sent to a process that could not run it. (One that waits long for a process may be put back first.)
+        log = shared.whole_log(job)
+        assert [record["status"] for record in log if record["status"] != "QUEUED"] == ["RUNNING", "SUCCESS"]
 
 
 def test_many_jobs_of_both_end_with_several_runners(project: Shop) -> None:
