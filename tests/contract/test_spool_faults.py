@@ -299,6 +299,25 @@ def test_a_second_file_of_a_job_that_has_ended_is_put_aside(
     assert "duplicate" in reasons(spool)
 
 
+def test_a_copy_of_a_job_that_is_being_run_does_not_take_the_place_of_its_record(
+    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+) -> None:
+    job = submitted(spool)
+    copy = path_of(spool, job.id).read_bytes()
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    running = begin(session, claim)
+    path = Path(spool.paths.bucket(5, "now-202611230213"), layout.pending_name(milliseconds(job.not_before), job.id))
+    path.parent.mkdir()
+    path.write_bytes(copy)
+    store.settle()
+    wait_until(lambda: bool(session.claim(10)) or bool(corrupt(spool)))
+    finish(session, claim, Succeeded(), running=running)
+    ended = got(spool, job.id)
+    assert (ended.state, len(ended.attempts)) == (State.DONE, 1)
+    assert "duplicate" in reasons(spool)
+
+
 @pytest.mark.parametrize("state", [State.DONE, State.FAILED, State.CANCELLED])
 def test_a_job_that_has_ended_and_lies_in_pending_again_is_not_run_again(
     spool: SpoolQueue, workers: Sessions, state: State

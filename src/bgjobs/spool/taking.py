@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SOON_S = 0.1
 MOST_PASSED_OVER = 100_000
+DUPLICATE = "duplicate: a job of this id is being run"
 REPLAYED = "replayed: a job of this id is being run, or has ended"
 
 
@@ -94,8 +95,9 @@ class Taker:
         if self._selection.classes is not None and not self._selected(source, candidate.name):
             return False
         target = f"{self._claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
-        if self._spool.keyring is not None and files.exists(target):
-            self.quarantine(source, REPLAYED)  # moved there, it would take the place of the record of a running job
+        if files.exists(target):
+            # A copy of a job that we have: moved there, it would take the place of the record of a running job.
+            self.quarantine(source, DUPLICATE if self._spool.keyring is None else REPLAYED)
             return False
         try:
             files.move(source, target)
@@ -108,7 +110,7 @@ class Taker:
             self._leave_alone(os.path.dirname(source), error)
             return False  # what lies elsewhere may be ours to move
         if target in self._taken:
-            return False  # a copy of a job that we just took, from another bucket
+            return False  # somebody removed the one that we just took, and this is a copy from another bucket
         self._taken.append(target)
         return True
 
