@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk, system
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # descriptors, or a disk that takes no more, is about all of them.)
 UNREADABLE = frozenset({errno.EACCES, errno.EIO, errno.EPERM})
 LINKS = frozenset({errno.ELOOP, errno.ENXIO, errno.EMLINK})  # what opening a link, a socket or a device says
-MOST_LEVELS = 64  # of directories: none of ours has more than two
 
 
 class StrangeFileError(Exception):
@@ -83,7 +82,7 @@ def append(path: str, line: bytes, *, sync: bool = False) -> None:
         state = disk.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "not a plain file", path)
-        if state.st_size and _end(descriptor, 1) != b"\n":
+        if state.st_size and end(descriptor, 1) != b"\n":
             line = b"\n" + line
         write_all(descriptor, line)
         if sync:
@@ -100,7 +99,8 @@ def _sync_appended(descriptor: int, path: str) -> None:
         raise SyncFailedError(f"cannot bring {path} to the disk: {error.strerror}", hint="check the disk") from error
 
 
-def _end(descriptor: int, size: int) -> bytes:
+def end(descriptor: int, size: int) -> bytes:
+    """Return the last bytes of an open file."""
     disk.lseek(descriptor, -size, os.SEEK_END)
     return disk.read(descriptor, size)
 
@@ -280,94 +280,10 @@ def changed_ns(path: str) -> int | None:
         return None
 
 
-@contextmanager
-def opened(root: str, *names: str) -> Iterator[int | None]:
-    """Hold a directory below `root` open, to remove what is in it and nothing elsewhere.
-
-    Whoever can write into a directory can put a link in the place of one, at any moment: so each is looked for in the
-    open one above it, and none may be a link. None stands for it where that is not possible. Raises OSError.
-    """
-    path, folder = os.path.realpath(root), None
-    with ExitStack() as stack:
-        for name in ("", *names):
-            path = os.path.join(path, name) if name else path
-            folder = disk.open_folder(path, folder=folder)
-            if folder is not None:
-                stack.callback(disk.close, folder)
-        yield folder
-
-
-def remove_tree(path: str, *, folder: int | None = None, levels: int = MOST_LEVELS) -> Iterator[None]:
-    """Remove a directory and all in it, in short steps: one for each name found, and one for each file removed.
-
-    With `folder` it is the one in that open directory. What is nested deeper than so many levels stays.
-    """
-    inside = disk.open_folder(path, folder=folder)
-    try:
-        found = []
-        for entry in disk.scandir(path, folder=inside):
-            found.append(entry)
-            yield
-        for name, is_directory in found:
-            place = os.path.join(path, name)
-            if not is_directory:
-                remove(place, folder=inside)
-            elif levels:
-                yield from remove_tree(place, folder=inside, levels=levels - 1)
-            yield
-    finally:
-        if inside is not None:
-            disk.close(inside)
-    remove_directory(path, folder=folder)
-
-
 def sync(path: str) -> None:
     """Make the content of a file durable."""
     descriptor = disk.open_append(path)
     try:
         disk.sync_file(descriptor)
-    finally:
-        disk.close(descriptor)
-
-
-def limit(path: str, most: int) -> None:
-    """Cut a file of ours to so many bytes when it has grown to twice that, but never what a link in its place names."""
-    try:
-        with _grown(path) as (descriptor, size):
-            if size > 2 * most:
-                disk.truncate(descriptor, most)
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, *LINKS}:
-            raise
-
-
-def cut_mark(most: int) -> bytes:
-    """Return what stands at the end of output that was cut."""
-    return f"\n[output cut: more than {most} bytes]\n".encode()
-
-
-def cut(path: str, most: int, *, lost: bool = False) -> int:
-    """Cut a file of output to so many bytes, if it is longer, and put the mark behind them; return how long it was.
-
-    With `lost` the mark is put there in any case: something of the output has not come to the file. Who has counted and
-    marked already is left in peace. Raises OSError for a link in its place.
-    """
-    with _grown(path) as (descriptor, size):
-        mark = cut_mark(most)
-        is_marked = most < size <= most + len(mark) and _end(descriptor, len(mark)) == mark
-        if size > most and not is_marked:
-            disk.truncate(descriptor, most)
-        if (lost or size > most) and not is_marked:
-            write_all(descriptor, mark)
-        return size
-
-
-@contextmanager
-def _grown(path: str) -> Iterator[tuple[int, int]]:
-    """Open a file that may have to be cut; give its descriptor and size. What has a second name counts as empty."""
-    descriptor = disk.open_append(path)
-    try:
-        state = disk.fstat(descriptor)
-        yield descriptor, state.st_size if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 else 0
     finally:
         disk.close(descriptor)

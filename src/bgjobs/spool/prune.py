@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bgjobs import disk
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State, milliseconds, moment
-from bgjobs.spool import files, layout, record
+from bgjobs.spool import files, layout, record, trees
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -132,7 +132,7 @@ def _throw_away(path: str, fallen: str) -> bool:
 
 def _empty_trash(paths: Layout) -> Iterator[None]:
     """Remove what was thrown away, also by a process that died before it could, one file at a time."""
-    with files.opened(paths.root, "tmp", "trash") as trash:
+    with trees.opened(paths.root, "tmp", "trash") as trash:
         entries = list(disk.scandir(paths.trash, folder=trash))
         single = list(_jobs_in(name for name, _ in entries))
         yield from _remove_outputs(paths, single)
@@ -163,7 +163,7 @@ def _remove_outputs(paths: Layout, ids: Iterable[str]) -> Iterator[None]:
         yield
     for hour, gone in hours.items():
         directory = os.path.join(paths.outputs, hour)
-        with suppress(FileNotFoundError, NotADirectoryError), files.opened(paths.root, "output", hour) as folder:
+        with suppress(FileNotFoundError, NotADirectoryError), trees.opened(paths.root, "output", hour) as folder:
             printed = []
             for name, _ in disk.scandir(directory, folder=folder):
                 if name.partition(".")[0] in gone:
@@ -182,7 +182,7 @@ def sweep_tmp(paths: Layout) -> None:
 
 
 def _sweep(paths: Layout) -> Iterator[None]:
-    with files.opened(paths.root, "tmp") as tmp:
+    with trees.opened(paths.root, "tmp") as tmp:
         for name, is_directory in list(disk.scandir(paths.tmp, folder=tmp)):
             path = os.path.join(paths.tmp, name)
             changed = files.changed_ns(path)
@@ -197,7 +197,7 @@ def _sweep(paths: Layout) -> Iterator[None]:
 
 def _remove_tree(path: str, folder: int | None) -> Iterator[None]:
     with suppress(FileNotFoundError, NotADirectoryError):  # somebody else removes it too, or puts a link in its place
-        yield from files.remove_tree(path, folder=folder)
+        yield from trees.remove_tree(path, folder=folder)
 
 
 def _exhaust(steps: Iterable[None]) -> None:

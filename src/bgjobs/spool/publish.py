@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bgjobs import clock, disk, signing, system
 from bgjobs.ids import new_id
 from bgjobs.job import milliseconds
-from bgjobs.spool import files, layout, record
+from bgjobs.spool import files, layout, record, trees
 from bgjobs.spool.moves import SUFFIX
 
 if TYPE_CHECKING:
@@ -139,5 +139,5 @@ def _withdraw(fresh: str, target: str) -> None:
     with suppress(OSError):
         files.move(target, fresh)
     with suppress(OSError):  # what failed is worse than what is left of it, which is swept
-        for _ in files.remove_tree(fresh):
+        for _ in trees.remove_tree(fresh):
             pass

@@ -14,7 +14,7 @@ from bgjobs.backend import WorkerInfo, WorkerView
 from bgjobs.errors import SessionLostError
 from bgjobs.ids import ID
 from bgjobs.job import EPOCH, LATEST_MS, moment
-from bgjobs.spool import files, layout, locks, moves, notes
+from bgjobs.spool import cutting, files, layout, locks, moves, notes
 
 if TYPE_CHECKING:
     from bgjobs.job import Progress
@@ -95,7 +95,7 @@ class Workplace:
     def cut_output(self, slot: int, most: int) -> None:
         """Cut what the dead runner of this slot had collected to exactly so many bytes."""
         with suppress(OSError):  # output is worth less than the job
-            files.cut(self.runner_output(slot), most)
+            cutting.cut(self.runner_output(slot), most)
 
     def limit_output(self, slot: int, most: int) -> None:
         """Cut what the runner of this slot collects, if it has grown far beyond so many bytes.
@@ -103,7 +103,7 @@ class Workplace:
         The runner counts what Python prints. C code and subprocesses write without being counted, and append: cutting
         the file under them keeps it bounded.
         """
-        files.limit(self.runner_output(slot), most + 1)  # one more: so that the runner sees that something was cut
+        cutting.limit(self.runner_output(slot), most + 1)  # one more: so that the runner sees that something was cut
 
     def runner_started(self, slot: int, pid: int, birth: str) -> None:
         """Note which process the runner in this slot is, so that a recoverer can end it."""

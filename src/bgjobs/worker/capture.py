@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk
-from bgjobs.spool import files
+from bgjobs.spool import cutting, files
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -82,7 +82,7 @@ class Capture:
         """Keep what the attempt printed, if anything, at `keep`, and begin afresh."""
         _flush()
         try:
-            size = files.cut(self._path, self._most, lost=bool(self.lost))
+            size = cutting.cut(self._path, self._most, lost=bool(self.lost))
             if size or self.lost:
                 self._keep(keep)
         except OSError:
@@ -95,7 +95,7 @@ class Capture:
         _flush()
         with suppress(OSError):
             if self.lost and _identity(disk.fstat(OUT)) == self._file:
-                disk.write(OUT, files.cut_mark(self._most))
+                disk.write(OUT, cutting.cut_mark(self._most))
 
     def _keep(self, keep: str) -> None:
         null = os.open(os.devnull, os.O_WRONLY)

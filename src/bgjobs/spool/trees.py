@@ -1,0 +1,56 @@
+"""Remove directories with all in them, and nothing elsewhere, whatever links somebody puts in the way."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from bgjobs import disk
+from bgjobs.spool import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_LEVELS = 64  # of directories: none of ours has more than two
+
+
+@contextmanager
+def opened(root: str, *names: str) -> Iterator[int | None]:
+    """Hold a directory below `root` open, to remove what is in it and nothing elsewhere.
+
+    Whoever can write into a directory can put a link in the place of one, at any moment: so each is looked for in the
+    open one above it, and none may be a link. None stands for it where that is not possible. Raises OSError.
+    """
+    path, folder = os.path.realpath(root), None
+    with ExitStack() as stack:
+        for name in ("", *names):
+            path = os.path.join(path, name) if name else path
+            folder = disk.open_folder(path, folder=folder)
+            if folder is not None:
+                stack.callback(disk.close, folder)
+        yield folder
+
+
+def remove_tree(path: str, *, folder: int | None = None, levels: int = MOST_LEVELS) -> Iterator[None]:
+    """Remove a directory and all in it, in short steps: one for each name found, and one for each file removed.
+
+    With `folder` it is the one in that open directory. What is nested deeper than so many levels stays.
+    """
+    inside = disk.open_folder(path, folder=folder)
+    try:
+        found = []
+        for entry in disk.scandir(path, folder=inside):
+            found.append(entry)
+            yield
+        for name, is_directory in found:
+            place = os.path.join(path, name)
+            if not is_directory:
+                files.remove(place, folder=inside)
+            elif levels:
+                yield from remove_tree(place, folder=inside, levels=levels - 1)
+            yield
+    finally:
+        if inside is not None:
+            disk.close(inside)
+    files.remove_directory(path, folder=folder)
