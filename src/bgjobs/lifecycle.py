@@ -37,6 +37,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     backoff: str = "exponential"
     max_retry_delay: timedelta = timedelta(minutes=10)
     timeout: timedelta = timedelta(minutes=5)
+    max_timeout: timedelta = NOW
     kill_after: timedelta = timedelta(seconds=10)
     max_crashes: int = 3
     retry_on: tuple[str, ...] = ()
@@ -50,12 +51,16 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 
 def with_wishes(policy: Policy, job: Job) -> Policy:
-    """Return the policy with what this one job asked for: its retries, its retry delay and its timeout."""
+    """Return the policy with what this one job asked for: its retries, its retry delay and its timeout.
+
+    No timeout is longer than `max_timeout`, if there is one: whoever submits a job cannot hold a runner for ever.
+    """
+    timeout = policy.timeout if job.timeout is None else job.timeout
     return replace(
         policy,
         retries=job.retries,
         retry_delay=policy.retry_delay if job.retry_delay is None else job.retry_delay,
-        timeout=policy.timeout if job.timeout is None else job.timeout,
+        timeout=min(timeout, policy.max_timeout) if policy.max_timeout else timeout,
     )
 
 

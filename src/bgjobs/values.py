@@ -154,6 +154,7 @@ POLICY: Final[dict[str, Callable[[Any], Any]]] = {
     "backoff": one_of("exponential", "fixed", "linear"),
     "max_retry_delay": duration,
     "timeout": positive_duration,
+    "max_timeout": duration,
     "kill_after": duration,
     "max_crashes": count,
     "max_output": size,

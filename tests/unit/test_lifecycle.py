@@ -358,6 +358,16 @@ def test_where_a_job_wishes_nothing_its_policy_holds() -> None:
     assert wished == replace(POLICY, retries=7)  # the number of retries was settled when it was submitted
 
 
+@pytest.mark.parametrize(("asked", "granted"), [(None, 60), (1, 1), (60, 60), (61, 60), (10**9, 60)])
+def test_no_job_gets_a_longer_timeout_than_the_longest(asked: int | None, granted: int) -> None:
+    job = replace(running(), timeout=None if asked is None else asked * SECOND)
+    policy = replace(POLICY, timeout=timedelta(hours=1), max_timeout=60 * SECOND)
+    assert lifecycle.with_wishes(policy, job).timeout == granted * SECOND
+    assert lifecycle.with_wishes(replace(policy, max_timeout=0 * SECOND), job).timeout == (
+        job.timeout or policy.timeout
+    )
+
+
 @pytest.mark.parametrize(("ahead", "due"), [(-1, True), (0, True), (1, False)])
 def test_a_job_is_due_at_its_moment(ahead: int, due: bool) -> None:
     assert lifecycle.is_due(running(), SUBMITTED - timedelta(milliseconds=ahead)) is due

@@ -52,6 +52,7 @@ def test_an_empty_file_means_the_built_in_values(tmp_path: Path) -> None:
     assert found.policy.backoff == "exponential"
     assert found.policy.max_retry_delay == timedelta(minutes=10)
     assert found.policy.timeout == timedelta(minutes=5)
+    assert found.policy.max_timeout == timedelta(0)
     assert found.policy.kill_after == 10 * SECOND
     assert found.policy.max_crashes == 3
     assert found.policy.max_output == 8 * 1024 * 1024
@@ -97,6 +98,7 @@ retry_delay = 1.5
 backoff = "linear"
 max_retry_delay = "2h"
 timeout = "1d"
+max_timeout = "2d"
 kill_after = "0"
 max_crashes = 7
 max_output = "64KiB"
@@ -125,6 +127,7 @@ pass_env = ["SHOP_URL"]
         backoff="linear",
         max_retry_delay=timedelta(hours=2),
         timeout=timedelta(days=1),
+        max_timeout=timedelta(days=2),
         kill_after=timedelta(0),
         max_crashes=7,
         max_output=65536,
@@ -188,6 +191,7 @@ DURATIONS = (
     "retry_delay",
     "max_retry_delay",
     "timeout",
+    "max_timeout",
     "kill_after",
     "age_boost",
     "keep_done",
