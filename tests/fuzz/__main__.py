@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -44,16 +46,18 @@ def main() -> int:
         print("fuzz: skipped: atheris has no wheel for this Python and system (see the extra `fuzz` in pyproject.toml)")
         return 0
     bad = 0
-    for name in options.target or TARGETS:
-        run = _fuzz(name, options.seconds, minimise=options.minimise)
-        print(
-            f"fuzz: {name}: {run.executions} executions, kept corpus {len(list((CORPUS / name).iterdir()))} files, "
-            f"{run.found} new inputs, coverage {run.at_first} -> {run.covered}, crashes {int(run.status != 0)}",
-            flush=True,
-        )
-        if run.status:
-            bad += 1
-            _tell(name, run)
+    targets = options.target or TARGETS
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each is a process of its own, and has one thread
+        runs = pool.map(lambda name: _fuzz(name, options.seconds, minimise=options.minimise), targets)
+        for name, run in zip(targets, runs, strict=True):
+            print(
+                f"fuzz: {name}: {run.executions} executions, kept corpus {len(list((CORPUS / name).iterdir()))} files, "
+                f"{run.found} new inputs, coverage {run.at_first} -> {run.covered}, crashes {int(run.status != 0)}",
+                flush=True,
+            )
+            if run.status:
+                bad += 1
+                _tell(name, run)
     print(f"fuzz: {'clean' if not bad else f'{bad} targets crashed'}")
     return min(bad, 1)
 
