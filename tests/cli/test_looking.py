@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from bgjobs import Queue
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals in its Python")
-FIELDS = (  # noqa: SIM905 - as the contract lists them
+FIELDS = (  # noqa: SIM905 - as the contract lists them, and who had handed it in to a shared spool
     "id class method args kwargs priority state attempt retries crashes retry_of not_before submitted_at started_at "
-    "finished_at submitted_by worker tags result error progress attempts"
+    "finished_at submitted_by from_user worker tags result error progress attempts"
 ).split()
 
 

@@ -63,8 +63,8 @@ def test_a_delayed_job_starts_soon_after_its_moment(project: Project) -> None:
         done = project.queue.wait(job.id, LIMIT)
         late.append(done.attempts[0].started_at - job.not_before)
     assert min(late) >= timedelta(0)
-    # Of several, one at least: each alone may have met a machine that was busy with other things.
-    assert min(late) < timedelta(milliseconds=50)
+    # Of several, one at least: a worker that only looked each second would be later with most of them.
+    assert min(late) < timedelta(milliseconds=500)
 
 
 def test_a_job_of_high_priority_overtakes_those_that_were_claimed_ahead(project: Project, tmp_path: Path) -> None:

@@ -214,14 +214,19 @@ class SpoolQueue:
 
         try:
             fitness.refuse_unfit(self.paths)
+            _refuse(fitness.unsafe_ground(self.paths))  # before anything is made or opened there
             repair.make_ground(self.paths)
             shared.settle(self.paths, self.settings.shared_with)
-            for finding in fitness.open_to_others(self.paths, self.settings.shared_with):
-                raise SpoolError(f"{finding.path} {finding.message}", code=finding.code)
+            _refuse(fitness.open_to_others(self.paths, self.settings.shared_with))
             self.refresh_keys()  # a worker that could not check a signature should not begin
             return SpoolSession(self, info, selection, self.settings.age_boost)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
+
+
+def _refuse(findings: list[Finding]) -> None:
+    for finding in findings:
+        raise SpoolError(f"{finding.path} {finding.message}", code=finding.code)
 
 
 def _unusable(root: str, error: OSError) -> SpoolError:

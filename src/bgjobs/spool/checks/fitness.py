@@ -39,6 +39,11 @@ def open_to_others(paths: Layout, group: str) -> list[Finding]:
     return [finding for finding in _open_to_others(paths, group) if finding.serious]
 
 
+def unsafe_ground(paths: Layout) -> list[Finding]:
+    """Return where what is made, moved or deleted in the spool could come to lie elsewhere."""
+    return list(_unsafe_ground(paths))
+
+
 def look(paths: Layout, settings: Settings) -> Fitness:
     """Try out what the spool lies on."""
     try:
@@ -91,13 +96,17 @@ def _doubts(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
 
 
 def _open_to_others(paths: Layout, group: str) -> Iterator[Finding]:
+    yield from _unsafe_ground(paths)
+    yield from shared.deviations(paths, group)
+
+
+def _unsafe_ground(paths: Layout) -> Iterator[Finding]:
     for weak in permissions.weaknesses(paths.root, names_matter=True):
         yield Finding(code=weak.code, message=f"{weak.what}: {weak.cure}", path=weak.path, serious=True)
     for path in paths.directories():
         if files.exists(path) and not files.is_directory(path):
             message = "is a link, or no directory: what the queue moves and deletes would lie elsewhere; remove it"
             yield Finding(code="not-a-directory", message=message, path=path, serious=True)
-    yield from shared.deviations(paths, group)
 
 
 def _room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
