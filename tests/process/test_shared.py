@@ -186,7 +186,7 @@ def test_a_changed_allowlist_counts_for_jobs_that_wait(shop: Shop) -> None:
     wait_until(lambda: "took over" in worker.says())
     shop.queue.run_now(job.id)
     assert shop.queue.ended(job.id, 30).error is not None
-    assert [record["status"] for record in shop.whole_log(job)][-1] == "REFUSED"
+    assert "REFUSED" in [record["status"] for record in shop.whole_log(job)]
 
 
 @pytest.mark.parametrize("language", ["sh", "python"])
