@@ -79,6 +79,15 @@ PY
     tar -C "$lib" --exclude=__pycache__ --exclude=./site-packages --exclude=./dist-packages --exclude=./test \
       --exclude=./lib-dynload --exclude='./config-*' --exclude='./_sysconfigdata*' -cf - . | tar -C "$dir/Lib" -xf -
     mkdir -p "$dir/Lib/site-packages"
+    # The importer is frozen into the DLL; one that is newer than 3.11.7 and 3.12.1 calls this as a class method.
+    "$(host_python)" - "$dir/Lib/importlib/metadata/__init__.py" <<'PY'
+import re, sys
+with open(sys.argv[1], encoding='utf-8') as f:
+    text = f.read()
+text = re.sub(r'(?<!@classmethod\n)    def invalidate_caches\(cls\)', '    @classmethod\n    def invalidate_caches(cls)', text)
+with open(sys.argv[1], 'w', encoding='utf-8', newline='\n') as f:
+    f.write(text)
+PY
 
     cat >"$tmp/main.c" <<'C'
 #include <stdio.h>

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from ctypes import wintypes
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
 _TIME_OF_DAY = 3
+_REPLACE_EXISTING = 0x1
+_WRITE_THROUGH = 0x8
+
+_move_file = ctypes.WinDLL("kernel32", use_last_error=True).MoveFileExW
+_move_file.argtypes = (wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD)
 
 
 class _TimeOfDay(ctypes.Structure):
@@ -20,6 +26,18 @@ class _TimeOfDay(ctypes.Structure):
         ("boot_time_bias", ctypes.c_uint64),
         ("sleep_time_bias", ctypes.c_uint64),
     )
+
+
+def move_file(source: str, target: str, *, instead: bool) -> None:
+    """Rename a file or directory, `instead` of what is at the target, and return when that is on the disk.
+
+    Raises OSError. Python's own renaming returns when the new name is in the memory of the system.
+    """
+    if "\0" in source + target:
+        raise ValueError("embedded null character")  # the system would take the path to end there
+    if not _move_file(source, target, _WRITE_THROUGH | (_REPLACE_EXISTING if instead else 0)):
+        code = ctypes.get_last_error()
+        raise OSError(None, ctypes.FormatError(code), source, code, target)
 
 
 def drive_type(root: str) -> int:
