@@ -8,27 +8,31 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import psutil
 import pytest
 
-from bgjobs import Queue, Request
+from bgjobs import Queue, Request, system
+from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bgjobs.job import Job, State
 
-if sys.platform == "win32":  # signals and sessions are POSIX; Windows has tests of its own
-    collect_ignore_glob = ["test_[!s]*.py", "test_stop.py"]
-
 FINAL = frozenset({"SUCCESS", "FAILED", "CANCELLED", "REFUSED"})
 LIMIT = 30.0  # s; only a failure waits that long
 PROJECT = Path(__file__).with_name("project")
+KILLED = 1 if sys.platform == "win32" else -9  # what a runner ends with that its worker has killed
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals, forks, links and modes are POSIX")
+# Where each standard stream of a Python program has to be a pipe or the null device.
+not_on_wine = pytest.mark.skipif(ON_WINE, reason="Wine 8 starts no Python whose output goes into a file")
 LINE = re.compile(
     r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+00:00)\] "
     r"Class: (?P<class_name>[A-Za-z0-9_]+|-), Method: (?P<method>[A-Za-z0-9_]+|-)"
@@ -74,6 +78,11 @@ def gone(*pids: int) -> bool:
     return not any(alive(pid) for pid in pids)
 
 
+def kill(pid: int) -> None:
+    """Kill a process as `kill -9` does."""
+    psutil.Process(pid).kill()
+
+
 class Worker:
     """A worker process."""
 
@@ -81,17 +90,22 @@ class Worker:
         self, project: Project, errors: Path, options: dict[str, Any], environ: dict[str, str], through: list[str]
     ) -> None:
         self.errors = errors
+        self._project = project
         environment = {name: text for name, text in os.environ.items() if not name.startswith("BGJOBS_")} | environ
+        command = [*through, sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)]
         with errors.open("wb") as file:
             self._process = subprocess.Popen(
-                [*through, sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)],
+                command,
                 cwd=project.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stderr=file,
+                stdout=subprocess.DEVNULL if ON_WINE else None,
+                stderr=subprocess.PIPE if ON_WINE else file,
             )
+        if self._process.stderr is not None:
+            threading.Thread(target=_drain, args=(self._process.stderr, errors), daemon=True).start()
         self.pid = self._process.pid
-        self.name = f"{os.uname().nodename}:{self.pid}"
+        self.name = f"{system.host()}:{self.pid}"
 
     def says(self) -> str:
         """Return all that it has written to standard error."""
@@ -109,9 +123,20 @@ class Worker:
     def send(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask it to stop: by a signal, or on Windows, where none arrives, by word at its place once it has one."""
+        if sys.platform == "win32":
+            wait_until(lambda: self._left_word() or not self.runs())
+        else:
+            self.send(number)
+
+    def _left_word(self) -> bool:
+        backend = self._project.queue.backend
+        return any(backend.stop(worker.id) for worker in backend.workers() if worker.info.pid == self.pid)
+
     def stop(self) -> int:
         """Ask it to stop, and return the exit status."""
-        self.send(signal.SIGTERM)
+        self.ask_to_stop()
         return self.ended()
 
     def ended(self, limit: float = LIMIT) -> int:
@@ -127,11 +152,18 @@ class Worker:
         self._process.wait()
 
     def runners(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.pid).children()]
+        # Wine gives each of them a console host of its own.
+        return [child.pid for child in psutil.Process(self.pid).children() if "python" in child.name()]
 
     def family(self) -> list[int]:
         """Return its pid, and those of all that descends from it."""
         return [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
+
+
+def _drain(source: IO[bytes], path: Path) -> None:
+    with source, path.open("ab", buffering=0) as file:
+        for line in source:
+            file.write(line)
 
 
 def _arguments(options: dict[str, Any]) -> list[str]:
@@ -244,7 +276,8 @@ class Project:
         """Kill the workers; fail if anything that they started is left."""
         for worker in self._workers:
             if worker.runs():
-                worker.send(signal.SIGCONT)
+                if sys.platform != "win32":
+                    worker.send(signal.SIGCONT)
                 worker.kill()
             if worker.errors.is_file():
                 print(f"worker {worker.pid} said:\n{worker.says()}")  # noqa: T201 - shown if the test failed

@@ -31,7 +31,7 @@ class Fatal:
         ctypes.string_at(0)
 
     def kill_itself(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", 9))  # Windows kills by any number
 
     def exhaust_memory(self) -> None:
         bytearray(1 << 62)
