@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bgjobs.ids import new_id
 from bgjobs.job import State
 from tests.process.conftest import Project, lines, posix_only
 
@@ -103,7 +102,7 @@ FIELDS: list[tuple[str, Any, str, str]] = [
     ("kwargs", [["number", 1]], CORRUPT, "kwargs"),
     ("text", True, RUNS, ""),
     ("text", "yes", CORRUPT, "text"),
-    ("id", new_id(), CORRUPT, "id"),
+    ("id", "01k5q3v9zdf4gahbmrt6x0wyn8", CORRUPT, "id"),
     ("id", "../../../etc/passwd", CORRUPT, "id"),
     ("id", NONE, CORRUPT, "id"),
     ("format", 0, CORRUPT, "format"),

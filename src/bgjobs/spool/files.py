@@ -110,6 +110,8 @@ def read(path: str, most: int) -> bytes:
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO, errno.EMLINK}:
             raise StrangeFileError("a symbolic link, socket or device") from None
+        if error.errno == errno.EISDIR:  # Windows, which opens none
+            raise StrangeFileError("not a plain file") from None
         raise
     try:
         state = disk.fstat(descriptor)

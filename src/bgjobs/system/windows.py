@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ _SHARE_ALL = 0x1 | 0x2 | 0x4  # others may read, write, and move or remove it me
 _FILE_APPEND_DATA = 0x4
 _CREATE_NEW = 1
 _OPEN_ALWAYS = 4
+_ERROR_ACCESS_DENIED = 5
 _DRIVE_REMOTE = 4
 
 CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
@@ -58,6 +60,8 @@ def _open(path: str, access: int, disposition: int) -> int:
         try:
             return _winapi.CreateFile(path, access, _SHARE_ALL, 0, disposition, 0, 0)
         except OSError as error:
+            if error.winerror == _ERROR_ACCESS_DENIED and os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, "is a directory", path) from None
             raise OSError(error.errno, error.strerror, path, error.winerror) from None
 
     handle = retry(opened, codes=OPEN_ELSEWHERE)
@@ -126,8 +130,13 @@ def free_space(path: str) -> tuple[int, int | None]:
 
 
 def host() -> str:
-    """Return the name of this machine."""
-    return os.environ.get("COMPUTERNAME", "localhost")
+    """Return the name of this machine, also in an environment that does not say."""
+    name = os.environ.get("COMPUTERNAME")
+    if name:
+        return name
+    from bgjobs.system.windows_calls import computer_name  # noqa: PLC0415 - submit would pay for ctypes every time
+
+    return computer_name()
 
 
 def user() -> str:
@@ -137,9 +146,13 @@ def user() -> str:
 
 def boot_id() -> str:
     """Return a text that stays the same until the machine starts again, whatever is done to its clock."""
-    from bgjobs.system.windows_calls import boot_moment  # noqa: PLC0415 - submit would pay for ctypes every time
+    from bgjobs.system.windows_calls import (  # noqa: PLC0415 - submit would pay for ctypes every time
+        boot_moment,
+        computer_name,
+    )
 
-    return f"{host()}-{boot_moment()}"
+    # Not what the environment calls the machine: two processes may have different ones.
+    return f"{computer_name()}-{boot_moment()}"
 
 
 def is_elevated() -> bool:

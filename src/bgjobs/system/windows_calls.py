@@ -9,6 +9,7 @@ from ctypes import wintypes
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
 _TIME_OF_DAY = 3
+_MOST_NAME = 256
 _REPLACE_EXISTING = 0x1
 _WRITE_THROUGH = 0x8
 
@@ -43,6 +44,15 @@ def move_file(source: str, target: str, *, instead: bool) -> None:
 def drive_type(root: str) -> int:
     """Return the number that Windows has for the kind of drive whose root directory this is."""
     return int(ctypes.windll.kernel32.GetDriveTypeW(ctypes.c_wchar_p(root)))
+
+
+def computer_name() -> str:
+    """Return the name of this machine, as COMPUTERNAME has it. Raises OSError."""
+    size = wintypes.DWORD(_MOST_NAME)
+    name = ctypes.create_unicode_buffer(_MOST_NAME)
+    if not ctypes.windll.kernel32.GetComputerNameW(name, ctypes.byref(size)):
+        raise ctypes.WinError()
+    return name.value
 
 
 def boot_moment() -> int:
