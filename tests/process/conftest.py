@@ -8,17 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
 import pytest
 
 from bgjobs import Queue, Request, system
-from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +29,6 @@ PROJECT = Path(__file__).with_name("project")
 KILLED = 1 if sys.platform == "win32" else -9  # what a runner ends with that its worker has killed
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals, forks, links and modes are POSIX")
-# Where each standard stream of a Python program has to be a pipe or the null device.
-not_on_wine = pytest.mark.skipif(ON_WINE, reason="Wine 8 starts no Python whose output goes into a file")
 LINE = re.compile(
     r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+00:00)\] "
     r"Class: (?P<class_name>[A-Za-z0-9_]+|-), Method: (?P<method>[A-Za-z0-9_]+|-)"
@@ -99,11 +95,8 @@ class Worker:
                 cwd=project.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL if ON_WINE else None,
-                stderr=subprocess.PIPE if ON_WINE else file,
+                stderr=file,
             )
-        if self._process.stderr is not None:
-            threading.Thread(target=_drain, args=(self._process.stderr, errors), daemon=True).start()
         self.pid = self._process.pid
         self.name = f"{system.host()}:{self.pid}"
 
@@ -158,12 +151,6 @@ class Worker:
     def family(self) -> list[int]:
         """Return its pid, and those of all that descends from it."""
         return [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
-
-
-def _drain(source: IO[bytes], path: Path) -> None:
-    with source, path.open("ab", buffering=0) as file:
-        for line in source:
-            file.write(line)
 
 
 def _arguments(options: dict[str, Any]) -> list[str]:

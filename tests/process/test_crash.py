@@ -218,7 +218,9 @@ def test_a_neighbour_that_dies_disturbs_no_running_job(project: Project, tmp_pat
     worker = project.start(concurrency=2)
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
     wait_for_lines(notes)
-    for method in ("segfault", "close_descriptors", "write_everywhere"):
+    # Windows closes nothing that a thread reads from: such a job stands still until its time is over.
+    closing = [] if sys.platform == "win32" else ["close_descriptors"]
+    for method in ("segfault", "exhaust_memory", "write_everywhere", *closing):
         assert end(project, project.queue.submit("Fatal", method)).state is State.FAILED
     go.touch()
     done = end(project, job)

@@ -11,7 +11,7 @@ import pytest
 
 from bgjobs import RefusedError
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, not_on_wine, wait_for_lines, wait_until
+from tests.process.conftest import LIMIT, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,6 @@ def marker(most: int) -> bytes:
 # What is printed
 
 
-@not_on_wine
 def test_all_that_a_job_and_its_children_print_is_kept(shared: Project) -> None:
     job = run(shared, "Noisy", "print_both")
     assert sorted(shared.output(job).decode().splitlines()) == [
@@ -82,7 +81,7 @@ def test_output_can_be_read_while_the_job_runs(shared: Project, tmp_path: Path) 
     assert len(shared.output(job)) == 65_536
 
 
-@pytest.mark.parametrize("method", ["print_lines", pytest.param("start_writer", marks=not_on_wine), "write_raw"])
+@pytest.mark.parametrize("method", ["print_lines", "start_writer", "write_raw"])
 def test_output_is_cut_at_the_limit_and_says_so(shared: Project, method: str) -> None:
     size = {"print_lines": 100_000, "start_writer": 6_000_000, "write_raw": 6_000_000}[method]
     whole = run(shared, "Noisy", method, size // 4)
@@ -139,6 +138,8 @@ def test_the_next_job_prints_into_its_own_file_whatever_the_last_one_did(shared:
     assert shared.output(run(shared, "Noisy", "say", "third")) == b"third\n"
     run(shared, "Noisy", "close_streams")
     assert shared.output(run(shared, "Noisy", "log", "fourth")).endswith(b" INFO noisy: fourth\n")
+    if sys.platform == "win32":  # which closes nothing that a thread reads from
+        return
     run(shared, "Fatal", "close_descriptors")
     assert shared.output(run(shared, "Noisy", "say", "fifth")) == b"fifth\n"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 if sys.platform == "win32":
     from bgjobs.system.windows import (
         CHECKS_WRITERS,
+        PLAIN_OUTPUT,
         base_environment,
         boot_id,
         free_space,
@@ -54,6 +55,7 @@ if sys.platform == "win32":
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
+        PLAIN_OUTPUT,
         base_environment,
         free_space,
         host,
@@ -113,6 +115,7 @@ else:
 __all__ = [
     "CHECKS_WRITERS",
     "CPU_SIGNAL",
+    "PLAIN_OUTPUT",
     "UNENFORCED",
     "Child",
     "Doorbell",

@@ -24,6 +24,7 @@ _OPEN_ALWAYS = 4
 _ERROR_ACCESS_DENIED = 5
 _DRIVE_REMOTE = 4
 
+PLAIN_OUTPUT = True  # otherwise what is written into a pipe or file has the code page of the machine, and CR LF
 CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
 
 # Without SYSTEMROOT a program can neither open a socket nor draw random numbers.
