@@ -145,8 +145,7 @@ class Worker:
         self._process.wait()
 
     def runners(self) -> list[int]:
-        # Wine gives each of them a console host of its own.
-        return [child.pid for child in psutil.Process(self.pid).children() if "python" in child.name()]
+        return [child.pid for child in psutil.Process(self.pid).children() if _is_python(child)]
 
     def family(self) -> list[int]:
         """Return its pid, and those of all that descends from it."""
@@ -161,6 +160,14 @@ def _arguments(options: dict[str, Any]) -> list[str]:
             if each is not False:
                 found += [f"--{name.replace('_', '-')}", *([] if each is True else [str(each)])]
     return found
+
+
+def _is_python(process: psutil.Process) -> bool:
+    """Tell a runner from the console host that Wine gives each of them."""
+    try:
+        return sys.platform != "win32" or "python" in process.name()
+    except (psutil.Error, OSError):
+        return False
 
 
 class Project:
@@ -201,7 +208,7 @@ class Project:
         """Give a file of the project new content, in one step."""
         fresh = self.root / f"{name}.fresh"
         fresh.write_text(text, "utf-8")
-        fresh.replace(self.root / name)
+        system.replace(str(fresh), str(self.root / name))  # on Windows, a runner may be reading it
 
     def allow(self, old: str, new: str) -> None:
         """Change the allowlist, in one step."""

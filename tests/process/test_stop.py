@@ -11,6 +11,7 @@ import pytest
 
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_for_lines, wait_until
+from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,6 +170,7 @@ def test_a_worker_that_is_asked_before_it_is_ready_stops(project: Project) -> No
     assert project.state(job) is State.DONE
 
 
+@pytest.mark.skipif(ON_WINE, reason="Wine takes as long to start a runner as this worker lives")
 def test_the_grace_is_counted_from_the_request_even_if_the_time_is_over_already(
     project: Project, tmp_path: Path
 ) -> None:
