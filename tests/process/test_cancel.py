@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.process.conftest import Project
 
 KILL_AFTER = 0.5  # s; as the allowlist says for `Stubborn`
-STEP_S = 0.02 if sys.platform == "win32" else 0.0005  # what runs there hears of a cancellation later
+STEP_S = 0.02 if sys.platform == "win32" else 0.005  # what runs there hears of a cancellation later
 SLACK = 10.0  # s; for a machine that is busy with other things
 
 
