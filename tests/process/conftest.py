@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -75,8 +77,9 @@ def gone(*pids: int) -> bool:
 
 
 def kill(pid: int) -> None:
-    """Kill a process as `kill -9` does."""
-    psutil.Process(pid).kill()
+    """Kill a process as `kill -9` does, if it is there: on Windows, those of a worker that was killed are gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).kill()
 
 
 class Worker:
@@ -124,8 +127,7 @@ class Worker:
             self.send(number)
 
     def _left_word(self) -> bool:
-        backend = self._project.queue.backend
-        return any(backend.stop(worker.id) for worker in backend.workers() if worker.info.pid == self.pid)
+        return self._project.queue.backend.stop(self._id())
 
     def stop(self) -> int:
         """Ask it to stop, and return the exit status."""
@@ -145,7 +147,14 @@ class Worker:
         self._process.wait()
 
     def runners(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.pid).children() if _is_python(child)]
+        if sys.platform == "win32":  # where each of them has a console host, which is a child of the worker as well
+            place = f"workers/{self._id()}/r*.pid"
+            found = [int(json.loads(path.read_bytes())["pid"]) for path in self._project.spool.glob(place)]
+            return [pid for pid in found if alive(pid)]
+        return [child.pid for child in psutil.Process(self.pid).children()]
+
+    def _id(self) -> str:
+        return next((worker.id for worker in self._project.queue.workers() if worker.info.pid == self.pid), "none")
 
     def family(self) -> list[int]:
         """Return its pid, and those of all that descends from it."""
@@ -160,14 +169,6 @@ def _arguments(options: dict[str, Any]) -> list[str]:
             if each is not False:
                 found += [f"--{name.replace('_', '-')}", *([] if each is True else [str(each)])]
     return found
-
-
-def _is_python(process: psutil.Process) -> bool:
-    """Tell a runner from the console host that Wine gives each of them."""
-    try:
-        return sys.platform != "win32" or "python" in process.name()
-    except (psutil.Error, OSError):
-        return False
 
 
 class Project:
