@@ -31,7 +31,7 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package crash soak powercut fuzz fix bench clean
+.PHONY: help demo test check format lint types imports cover package crash soak powercut fuzz windows fix bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -89,6 +89,9 @@ bench: $(WITH)bench ## measure bgjobs and its peers
 
 powercut: $(WITH)test ## cut the power under a busy queue, 200 times, on ext4 and xfs (as root)
 	@$(BIN)/python -m tests.powercut $(ARGS) </dev/null
+
+windows: ## the tests on a Windows Python under Wine, which is installed first (as root, on Debian)
+	@scripts/test-on-wine.sh $(ARGS) </dev/null
 
 clean: ## remove .venv, build output and caches; jobs in spool/ stay
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # No deadline: a busy machine is no bug. Few examples, because the whole suite is run often; the fuzzing stage has more.
 hypothesis.settings.register_profile("bgjobs", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("few", deadline=None, max_examples=10)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bgjobs"))
 

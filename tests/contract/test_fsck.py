@@ -97,7 +97,7 @@ def runner(*args: str) -> Iterator[tuple[int, str]]:
     process = subprocess.Popen([sys.executable, "-c", RUNNER, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        assert process.stdout.readline().split() == [b"ready"]
         yield process.pid, system.birth(process.pid) or ""
     finally:
         process.kill()
@@ -365,6 +365,7 @@ def test_claims_without_their_worker_are_found(spool: SpoolQueue, workers: Sessi
     assert fsck.check(spool.paths) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete a lock file that is held")
 def test_a_living_worker_without_its_lock_is_found(spool: SpoolQueue, store: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     lock = Path(spool.paths.worker(session.id, "alive.lock"))

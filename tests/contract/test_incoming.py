@@ -68,6 +68,9 @@ LOOKS = {
     "stat",
 }
 CHANGES = set(DISK) - LOOKS
+# What is not closed keeps its name on Windows, even when it is deleted: there, a failed `close` that leaves it open is
+# no failure as the system has it.
+FAILING = set(DISK) - ({"close"} if sys.platform == "win32" else set())
 
 
 class DeathError(BaseException):
@@ -241,7 +244,7 @@ def test_the_object_may_be_laid_out_in_lines(spool: SpoolQueue, workers: Session
 def test_older_files_become_older_jobs(spool: SpoolQueue, workers: Sessions) -> None:
     for number in range(30):
         path = hand_in(spool, f"{number * 7 % 30}.json", CALL | {"args": [number]})
-        os.utime(path, ns=(0, 10**18 + number))
+        os.utime(path, ns=(0, 10**18 + number * 1000))
     session = workers.join()
     assert import_all(spool, session) == 30
     assert [claim.job.args for claim in claim_all(session, 30)] == [(number,) for number in range(30)]
@@ -608,7 +611,7 @@ def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_st
     for steps in range(1000):
         spool, workers = new_spool(tmp_path, any_store, steps)
         hand_in(spool)
-        session, is_over, failed = workers.join(), counted(steps, DISK), False
+        session, is_over, failed = workers.join(), counted(steps, FAILING), False
 
         def fail_once(step: str, path: str, is_over: Callable[[str, str], bool] = is_over) -> None:
             nonlocal failed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -16,19 +18,19 @@ import msgspec
 import psutil
 import pytest
 
-from bgjobs import Queue, Request
+from bgjobs import Queue, Request, system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bgjobs.job import Job, State
 
-if sys.platform == "win32":  # signals and sessions are POSIX; Windows has tests of its own
-    collect_ignore_glob = ["test_[!s]*.py", "test_stop.py"]
-
 FINAL = frozenset({"SUCCESS", "FAILED", "CANCELLED", "REFUSED"})
 LIMIT = 30.0  # s; only a failure waits that long
 PROJECT = Path(__file__).with_name("project")
+KILLED = 1 if sys.platform == "win32" else -9  # what a runner ends with that its worker has killed
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals, forks, links and modes are POSIX")
 LINE = re.compile(
     r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+00:00)\] "
     r"Class: (?P<class_name>[A-Za-z0-9_]+|-), Method: (?P<method>[A-Za-z0-9_]+|-)"
@@ -74,6 +76,12 @@ def gone(*pids: int) -> bool:
     return not any(alive(pid) for pid in pids)
 
 
+def kill(pid: int) -> None:
+    """Kill a process as `kill -9` does, if it is there: on Windows, those of a worker that was killed are gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).kill()
+
+
 class Worker:
     """A worker process."""
 
@@ -81,17 +89,19 @@ class Worker:
         self, project: Project, errors: Path, options: dict[str, Any], environ: dict[str, str], through: list[str]
     ) -> None:
         self.errors = errors
+        self._project = project
         environment = {name: text for name, text in os.environ.items() if not name.startswith("BGJOBS_")} | environ
+        command = [*through, sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)]
         with errors.open("wb") as file:
             self._process = subprocess.Popen(
-                [*through, sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)],
+                command,
                 cwd=project.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stderr=file,
             )
         self.pid = self._process.pid
-        self.name = f"{os.uname().nodename}:{self.pid}"
+        self.name = f"{system.host()}:{self.pid}"
 
     def says(self) -> str:
         """Return all that it has written to standard error."""
@@ -109,9 +119,19 @@ class Worker:
     def send(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask it to stop: by a signal, or on Windows, where none arrives, by word at its place once it has one."""
+        if sys.platform == "win32":
+            wait_until(lambda: self._left_word() or not self.runs())
+        else:
+            self.send(number)
+
+    def _left_word(self) -> bool:
+        return self._project.queue.backend.stop(self._id())
+
     def stop(self) -> int:
         """Ask it to stop, and return the exit status."""
-        self.send(signal.SIGTERM)
+        self.ask_to_stop()
         return self.ended()
 
     def ended(self, limit: float = LIMIT) -> int:
@@ -127,7 +147,14 @@ class Worker:
         self._process.wait()
 
     def runners(self) -> list[int]:
+        if sys.platform == "win32":  # where each of them has a console host, which is a child of the worker as well
+            place = f"workers/{self._id()}/r*.pid"
+            found = [int(json.loads(path.read_bytes())["pid"]) for path in self._project.spool.glob(place)]
+            return [pid for pid in found if alive(pid)]
         return [child.pid for child in psutil.Process(self.pid).children()]
+
+    def _id(self) -> str:
+        return next((worker.id for worker in self._project.queue.workers() if worker.info.pid == self.pid), "none")
 
     def family(self) -> list[int]:
         """Return its pid, and those of all that descends from it."""
@@ -182,7 +209,7 @@ class Project:
         """Give a file of the project new content, in one step."""
         fresh = self.root / f"{name}.fresh"
         fresh.write_text(text, "utf-8")
-        fresh.replace(self.root / name)
+        system.replace(str(fresh), str(self.root / name))  # on Windows, a runner may be reading it
 
     def allow(self, old: str, new: str) -> None:
         """Change the allowlist, in one step."""
@@ -244,7 +271,8 @@ class Project:
         """Kill the workers; fail if anything that they started is left."""
         for worker in self._workers:
             if worker.runs():
-                worker.send(signal.SIGCONT)
+                if sys.platform != "win32":
+                    worker.send(signal.SIGCONT)
                 worker.kill()
             if worker.errors.is_file():
                 print(f"worker {worker.pid} said:\n{worker.says()}")  # noqa: T201 - shown if the test failed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import Queue
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, lines, request, wait_for_lines, wait_until
+from tests.process.conftest import LIMIT, lines, posix_only, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +105,7 @@ def test_a_file_that_is_gone_changes_nothing(project: Project) -> None:
     assert worker.runs()
 
 
+@posix_only
 def test_a_changed_file_that_others_can_write_to_is_not_taken_over(project: Project) -> None:
     worker = project.start().ready()
     project.config.chmod(0o666)
@@ -114,6 +115,7 @@ def test_a_changed_file_that_others_can_write_to_is_not_taken_over(project: Proj
     assert project.queue.wait(project.queue.submit("Honest", "echo", ["as before"]).id, LIMIT).result == "as before"
 
 
+@posix_only
 def test_a_changed_file_that_names_a_module_which_others_can_write_to_is_not_taken_over(project: Project) -> None:
     worker = project.start().ready()
     (project.root / "theirs.py").write_text("class Theirs:\n    def run(self): ...\n", "utf-8")

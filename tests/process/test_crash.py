@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
+
 import shutil
 import signal
 import socket
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,20 @@ import pytest
 
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, PROJECT, alive, gone, lines, numbers, request, wait_for_lines, wait_until
+from tests.process.conftest import (
+    LIMIT,
+    PROJECT,
+    alive,
+    gone,
+    kill,
+    lines,
+    numbers,
+    posix_only,
+    request,
+    wait_for_lines,
+    wait_until,
+)
+from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +40,8 @@ if TYPE_CHECKING:
     from bgjobs.job import Job
     from tests.process.conftest import Project, Worker
 
+if sys.platform != "win32":
+    import resource
 
 FULL = Path("/dev/full")
 
@@ -59,7 +75,8 @@ def test_another_worker_runs_the_job_of_a_killed_one_again_within_a_second(proje
     assert done.attempts[0].error is not None
     assert done.attempts[0].error.message == f"worker {first.name} died"
     # The promise is "within a second"; half a second more is for two cores that are busy with other things.
-    assert (done.attempts[1].started_at - killed).total_seconds() < 1.5
+    most = LIMIT if ON_WINE else 1.5
+    assert (done.attempts[1].started_at - killed).total_seconds() < most
     assert done.result == []  # when the second attempt began, nobody of the first one was alive
     assert gone(*numbers(pids))
     (_, old, _), (_, new, begun), (_, ender, over) = (line.split() for line in lines(notes))
@@ -160,6 +177,7 @@ def test_a_second_loss_is_followed_by_a_wait(project: Project, tmp_path: Path) -
     assert (third.started_at - second.finished_at).total_seconds() >= 0.375 - 0.002
 
 
+@posix_only
 def test_a_stopped_worker_loses_nothing(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
     frozen = project.start()
@@ -185,13 +203,17 @@ def test_a_killed_runner_is_an_ordinary_failed_attempt(project: Project, tmp_pat
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)], retries=1)
     wait_for_lines(notes)
     (runner,) = worker.runners()
-    os.kill(runner, signal.SIGKILL)
+    kill(runner)
     go.touch()
     done = end(project, job)
     assert (done.state, outcomes(done)) == (State.DONE, ["crashed", "succeeded"])
-    assert (done.attempt, done.crashes, done.attempts[0].exit) == (2, 0, -9)
+    assert (done.attempt, done.crashes) == (2, 0)
     assert done.attempts[0].error is not None
-    assert "killed by SIGKILL (9)" in done.attempts[0].error.message
+    if sys.platform == "win32":
+        assert "exited with status" in done.attempts[0].error.message  # that of whoever has killed it
+    else:
+        assert done.attempts[0].exit == -9
+        assert "killed by SIGKILL (9)" in done.attempts[0].error.message
     assert worker.runs()
 
 
@@ -200,7 +222,9 @@ def test_a_neighbour_that_dies_disturbs_no_running_job(project: Project, tmp_pat
     worker = project.start(concurrency=2)
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
     wait_for_lines(notes)
-    for method in ("segfault", "close_descriptors", "write_everywhere"):
+    # Windows closes nothing that a thread reads from: such a job stands still until its time is over.
+    closing = [] if sys.platform == "win32" else ["close_descriptors"]
+    for method in ("segfault", "exhaust_memory", "write_everywhere", *closing):
         assert end(project, project.queue.submit("Fatal", method)).state is State.FAILED
     go.touch()
     done = end(project, job)
@@ -227,7 +251,7 @@ def test_everything_killed_at_once_is_run_again_after_the_restart(project: Proje
     wait_for_lines(notes, 4)
     everything = [pid for worker in workers for pid in worker.family()]
     for pid in everything:
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
     wait_until(lambda: gone(*everything))
     go.touch()
     project.drain(concurrency=2)
@@ -241,7 +265,7 @@ def kill_tree(worker: Worker) -> datetime:
     """Kill a worker with all its runners at once, and return when that was."""
     family = worker.family()
     for pid in family:
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
     killed = datetime.now(UTC)
     wait_until(lambda: gone(*family))
     return killed
@@ -322,6 +346,7 @@ def test_a_job_is_run_again_and_again_while_workers_die(project: Project, tmp_pa
 # The machine or the spool is in trouble
 
 
+@posix_only
 def test_a_worker_that_is_out_of_descriptors_for_a_while_goes_on_afterwards(project: Project) -> None:
     worker = project.start(concurrency=2).ready()
     jobs = project.queue.submit_many([request("Honest", "nap", 0.05) for _ in range(20)])
@@ -337,6 +362,7 @@ def test_a_worker_that_is_out_of_descriptors_for_a_while_goes_on_afterwards(proj
     assert worker.stop() == 0
 
 
+@posix_only
 def test_a_worker_on_a_full_disk_runs_its_jobs_all_the_same(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
     said = tmp_path / "said"
@@ -450,6 +476,7 @@ def test_a_spool_that_vanishes_while_jobs_start_is_not_made_again(project: Proje
     assert not project.spool.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete a lock file that is held")
 def test_a_worker_whose_place_was_taken_away_stops(project: Project, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     worker = project.start()
@@ -477,10 +504,6 @@ def sparse(path: Path, size: int) -> None:
 
 
 STRANGE: dict[str, Callable[[Path], object]] = {
-    "FIFO": os.mkfifo,
-    "socket": bind,
-    "symbolic link": lambda path: path.symlink_to(path.parents[4] / "noisy.py"),
-    "dangling link": lambda path: path.symlink_to("/no/such/file"),
     "directory": lambda path: path.mkdir(),
     "full directory": lambda path: (path / "inside").mkdir(parents=True),
     "empty": lambda path: path.touch(),
@@ -491,6 +514,13 @@ STRANGE: dict[str, Callable[[Path], object]] = {
     "another's id": lambda path: path.write_bytes(min(path.parent.glob("*.json")).read_bytes()),
     "not a job": lambda path: path.write_text('{"format":1}\n', "utf-8"),
 }
+if sys.platform != "win32":
+    STRANGE |= {
+        "FIFO": os.mkfifo,
+        "socket": bind,
+        "symbolic link": lambda path: path.symlink_to(path.parents[4] / "noisy.py"),
+        "dangling link": lambda path: path.symlink_to("/no/such/file"),
+    }
 
 
 def bucket(project: Project) -> Path:
@@ -526,26 +556,26 @@ def test_strange_names_among_the_jobs_are_put_aside_and_block_none(project: Proj
     names = [
         "README.txt",
         ".hidden",
-        "x" * 250,
-        "new\nline",
-        os.fsdecode(b"\xff\xfe"),
+        "x" * 180,
+        *([] if sys.platform == "win32" else ["x" * 250, "new\nline", os.fsdecode(b"\xff\xfe")]),
         a_name().upper(),
         f"{a_name()}.new",
     ]
     for name in names:
         (bucket(project) / name).write_text("whatever", "utf-8")
         (project.spool / "pending" / name).write_text("left alone", "utf-8")
-    for name in names:
+    for name in [] if ON_WINE else names:  # it does not say of a file that it is no directory
         (project.spool / "pending" / "5-normal" / name).write_text("left alone", "utf-8")
     worker = project.drain()
     assert project.queue.get(job.id).result == "fine"
     assert project.queue.counts()[State.CORRUPT] == len(names)
     for name in names:
         assert (project.spool / "pending" / name).read_text("utf-8") == "left alone"
-        assert (project.spool / "pending" / "5-normal" / name).read_text("utf-8") == "left alone"
+        assert ON_WINE or (project.spool / "pending" / "5-normal" / name).read_text("utf-8") == "left alone"
     assert "Traceback" not in worker.says()
 
 
+@posix_only
 def test_a_strange_directory_among_the_jobs_blocks_none(project: Project, tmp_path: Path) -> None:
     job = project.queue.submit("Honest", "echo", ["fine"])
     outside = tmp_path / "outside"

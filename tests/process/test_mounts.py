@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from bgjobs import Queue
+from bgjobs import Queue, system
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, Project, gone, lines, numbers, request, wait_for_lines, wait_until
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the mounts are those of Linux"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk"),
+    pytest.mark.skipif(not system.is_elevated(), reason="only root may mount a disk"),
 ]
 MIB = 1 << 20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -137,6 +138,8 @@ def test_the_next_job_prints_into_its_own_file_whatever_the_last_one_did(shared:
     assert shared.output(run(shared, "Noisy", "say", "third")) == b"third\n"
     run(shared, "Noisy", "close_streams")
     assert shared.output(run(shared, "Noisy", "log", "fourth")).endswith(b" INFO noisy: fourth\n")
+    if sys.platform == "win32":  # which closes nothing that a thread reads from
+        return
     run(shared, "Fatal", "close_descriptors")
     assert shared.output(run(shared, "Noisy", "say", "fifth")) == b"fifth\n"
 
@@ -179,6 +182,9 @@ FAILURES: dict[str, tuple[str, str, list[Any], dict[str, Any], str]] = {
     "TIMEOUT": ("Stubborn", "sleep", [60], {"timeout": 0.1}, "JobTimeout: ran longer than 0.1 s"),
     "CRASHED": ("Fatal", "segfault", [], {}, "Crashed: its process was killed by SIGSEGV (11)"),
 }
+if sys.platform == "win32":
+    died = "Crashed: its process exited with status 3 before the method returned"
+    FAILURES["CRASHED"] = ("Fatal", "exit_at_once", [3], {}, died)
 
 
 @pytest.mark.parametrize("kind", FAILURES)

@@ -11,7 +11,18 @@ import psutil
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, Project, Worker, gone, lines, numbers, request, wait_for_lines, wait_until
+from tests.process.conftest import (
+    LIMIT,
+    Project,
+    Worker,
+    gone,
+    lines,
+    numbers,
+    posix_only,
+    request,
+    wait_for_lines,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +71,7 @@ def test_a_job_that_kills_its_runner_each_time_uses_its_attempts_up_while_others
     assert [queue.wait(job.id, LIMIT).result for job in others] == list(range(20))
 
 
+@posix_only
 def test_zombies_that_a_job_leaves_are_cleared_away(shared: Project, home: tuple[Project, Worker]) -> None:
     job = shared.queue.submit("Fearsome", "leave_zombies", [ZOMBIES])
     assert shared.queue.wait(job.id, LIMIT).result == ZOMBIES
@@ -82,6 +94,7 @@ def test_threads_without_number_end_with_the_runner(shared: Project) -> None:
     assert len(shared.queue.wait(after.id, LIMIT).result["threads"]) < 5
 
 
+@posix_only
 def test_processes_without_number_end_with_the_time_of_the_job(shared: Project, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     job = shared.queue.submit("Fearsome", "breed", [CHILDREN, str(pids)], timeout=60)
@@ -99,6 +112,7 @@ def test_a_job_that_removes_the_spool_stops_its_worker(project: Project) -> None
     assert not (project.spool / "VERSION").exists()  # what is not there is not made again
 
 
+@posix_only
 def test_a_job_that_takes_all_rights_from_the_spool_ends_once_they_are_back(project: Project, tmp_path: Path) -> None:
     signed = tmp_path / "signed"
     worker = project.start().ready()
@@ -122,7 +136,7 @@ def open_again(folder: Path) -> None:
             path.chmod(0o600)
 
 
-@pytest.mark.parametrize("method", ["leave_zombies", "start_threads"])
+@pytest.mark.parametrize("method", [pytest.param("leave_zombies", marks=posix_only), "start_threads"])
 def test_what_a_job_leaves_is_no_reason_to_charge_the_next(shared: Project, method: str) -> None:
     jobs = shared.queue.submit_many([request("Fearsome", method, 20), request("Honest", "echo", 1)] * 3)
     for job in jobs:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, lines, request, wait_for_lines, wait_until
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
     from tests.process.conftest import Project, Worker
+
+if not TYPE_CHECKING and sys.platform == "win32":
+    pytest.skip("stopping a process is POSIX", allow_module_level=True)
+assert sys.platform != "win32"
 
 
 def outcomes(job: Job) -> list[str]:

@@ -17,6 +17,7 @@ if not TYPE_CHECKING and sys.platform != "win32":
 assert sys.platform == "win32"
 
 from bgjobs import system  # noqa: E402 - on this system only
+from tests.wine import ON_WINE  # noqa: E402 - on this system only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,3 +126,85 @@ def test_a_move_overwrites_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         system.move(str(one), str(two))
     assert two.read_bytes() == b"2"
+
+
+def test_a_file_that_bgjobs_has_open_can_be_moved_and_removed(tmp_path: Path) -> None:
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    descriptors = [system.open_new(one), system.open_append(one), system.open_read(one)]
+    system.move(one, two)
+    os.write(descriptors[0], b"1")
+    assert os.read(descriptors[2], 10) == b"1"
+    system.unlink(two)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_appended_goes_to_the_end_wherever_was_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    first, second = system.open_create_append(path), system.open_append(path)
+    for number in range(5):
+        for descriptor in (first, second):
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, b"%d\n" % number)
+            system.sync_file(descriptor)
+    os.lseek(first, 0, os.SEEK_SET)
+    assert os.read(first, 100).split() == [b"%d" % (number // 2) for number in range(10)]
+    os.close(first)
+    os.close(second)
+
+
+@pytest.mark.skipif(ON_WINE, reason="Wine finds the end of a file first and writes to it second")
+def test_what_many_append_at_once_is_all_there(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+
+    def write() -> None:
+        descriptor = system.open_create_append(str(path))
+        for _ in range(1000):
+            os.write(descriptor, b"line\n")
+        os.close(descriptor)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() == b"line\n" * 4000
+
+
+def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    descriptor = system.open_new(path)
+    os.write(descriptor, b"a\nb\r\nc\x1ad\n")
+    os.close(descriptor)
+    descriptor = system.open_read(path)
+    assert os.read(descriptor, 100) == b"a\nb\r\nc\x1ad\n"
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("opened", [system.open_read, system.open_append, system.open_create_append])
+def test_a_directory_is_told_from_a_file_that_may_not_be_opened(tmp_path: Path, opened: Callable[[str], int]) -> None:
+    with pytest.raises(IsADirectoryError):
+        opened(str(tmp_path))
+
+
+@pytest.mark.parametrize("step", [system.move, system.replace])
+def test_no_path_ends_at_a_zero_byte(tmp_path: Path, step: Callable[[str, str], None]) -> None:
+    (tmp_path / "one").touch()
+    with pytest.raises(ValueError, match="null"):
+        step(str(tmp_path / "one"), str(tmp_path / "two") + "\0.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_the_machine_has_one_name_and_one_boot_whatever_the_environment_calls_it() -> None:
+    here = [system.host(), system.boot_id()]
+    for name in (None, "elsewhere"):
+        changed = {"COMPUTERNAME": name} if name else {}
+        code = "from bgjobs import system; print(system.host(), system.boot_id())"
+        environment = {key: text for key, text in ENVIRONMENT.items() if key != "COMPUTERNAME"} | changed
+        said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert said.stdout.split() == [name or here[0], here[1]]
+
+
+def test_the_clock_is_coarse_and_durations_are_not() -> None:
+    assert time.get_clock_info("perf_counter").resolution < 0.001 < time.get_clock_info("monotonic").resolution

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import Project, lines
+from tests.process.conftest import Project, lines, posix_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -256,6 +256,7 @@ def test_a_refused_job_is_not_tried_again_whatever_retries_it_asks_for(project: 
     assert (ended.state, ended.attempts) == (State.FAILED, ())
 
 
+@posix_only
 def test_a_file_of_another_user_does_not_run(project: Project) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file to another user")

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from bgjobs import disk, logfile
 from bgjobs.logfile import LogFile, rotate
+from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +117,7 @@ def test_a_log_that_somebody_else_moves_aside_right_now_is_left_to_them(
     assert list(logs(tmp_path)) == ["log.1"]
 
 
+@pytest.mark.skipif(ON_WINE, reason="Wine finds the end of a file first and writes to it second")
 def test_no_line_is_lost_or_torn_however_many_write_and_move_at_once(tmp_path: Path) -> None:
     writers = [
         subprocess.Popen(

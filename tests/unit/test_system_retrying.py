@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs.system.retrying import PAUSES, luck, retry
+from bgjobs.system.retrying import OPEN_ELSEWHERE, PAUSES, luck, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +54,29 @@ def test_any_other_refusal_is_final(error: OSError) -> None:
     with pytest.raises(type(error)):
         retry(fails(1, error), sleep=slept.append)
     assert slept == []
+
+
+@pytest.mark.parametrize(("code", "is_tried_again"), [(32, True), (33, True), (5, False)])
+def test_opening_is_tried_again_unless_access_is_denied_which_may_be_a_directory(
+    code: int, is_tried_again: bool
+) -> None:
+    slept: list[float] = []
+    try:
+        retry(fails(1, RefusedByWindowsError(code)), codes=OPEN_ELSEWHERE, sleep=slept.append)
+    except RefusedByWindowsError:
+        assert not is_tried_again
+    assert len(slept) == is_tried_again
+
+
+def test_what_the_step_returns_is_returned_also_after_a_refusal() -> None:
+    refusals = [RefusedByWindowsError(32)]
+
+    def step() -> int:
+        if refusals:
+            raise refusals.pop()
+        return 7
+
+    assert retry(step, sleep=lambda _: None) == 7
 
 
 def test_two_who_met_once_do_not_meet_for_ever() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from bgjobs import system
 from bgjobs.events import sanitized
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def prepare() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            if system.PLAIN_OUTPUT and not stream.isatty():
+                stream.reconfigure(encoding="utf-8", newline="\n", errors="backslashreplace")
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -57,14 +57,14 @@ class Listing:
         return (
             changed != self._seen_ns
             or (unsure and time.time_ns() - self._listed_ns > UNSURE_NS)
-            or time.monotonic() - self._listed_at > RELIST_S
+            or time.perf_counter() - self._listed_at > RELIST_S
         )
 
     def look(self) -> list[str]:
         """Return the names that are there now."""
-        seen_ns, listed_ns, begun = files.changed_ns(self.path), time.time_ns(), time.monotonic()
+        seen_ns, listed_ns, begun = files.changed_ns(self.path), time.time_ns(), time.perf_counter()
         names = files.names(self.path)  # may fail, and then it was no look
-        self._seen_ns, self._listed_ns, self._listed_at = seen_ns, listed_ns, time.monotonic()
+        self._seen_ns, self._listed_ns, self._listed_at = seen_ns, listed_ns, time.perf_counter()
         self._took_s = self._listed_at - begun
         return names
 
@@ -75,7 +75,7 @@ class Listing:
 
     def cheap(self) -> bool:
         """Tell whether looking again now keeps the time for looking a small part of all."""
-        return self._took_s < CHEAP_S or time.monotonic() - self._listed_at > CHEAP * self._took_s
+        return self._took_s < CHEAP_S or time.perf_counter() - self._listed_at > CHEAP * self._took_s
 
 
 class Bucket:

@@ -121,6 +121,8 @@ def read(path: str, most: int, look: Callable[[os.stat_result], None] = refuse_o
     except OSError as error:
         if error.errno in LINKS:
             raise StrangeFileError("a symbolic link, socket or device") from None
+        if error.errno == errno.EISDIR:  # Windows, which opens none
+            raise StrangeFileError("not a plain file") from None
         raise
     try:
         state = disk.fstat(descriptor)

@@ -41,8 +41,11 @@ class Others:
                     self._close(wid)
 
     def release(self, wid: str) -> None:
-        """Give back the lock of a dead worker whose place is about to go."""
-        self._probes[wid].release()
+        """Give back the lock of a dead worker whose place is about to go.
+
+        The file with it: on older Windows one that somebody has open keeps its directory from going.
+        """
+        self._close(wid)
 
     def close(self) -> None:
         """Close what was kept open."""

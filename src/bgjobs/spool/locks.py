@@ -122,10 +122,6 @@ class Probe:
         self.is_stale = True
         return False
 
-    def release(self) -> None:
-        """Give the lock back."""
-        unlock_descriptor(self._descriptor)
-
     def close(self) -> None:
         """Close the descriptor, and so give the lock back."""
         disk.close(self._descriptor)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 if sys.platform == "win32":
     from bgjobs.system.windows import (
         CHECKS_WRITERS,
+        PLAIN_OUTPUT,
         base_environment,
         boot_id,
         free_space,
@@ -65,6 +66,7 @@ if sys.platform == "win32":
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
+        PLAIN_OUTPUT,
         base_environment,
         free_space,
         has_access_list,
@@ -136,6 +138,7 @@ else:
 __all__ = [
     "CHECKS_WRITERS",
     "CPU_SIGNAL",
+    "PLAIN_OUTPUT",
     "UNENFORCED",
     "Child",
     "Doorbell",

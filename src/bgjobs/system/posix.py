@@ -18,6 +18,7 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 _GUARDED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OWNER_ONLY = 0o600
 
+PLAIN_OUTPUT = False  # whether what is written into a pipe or file has to be told to be UTF-8 with plain line ends
 CHECKS_WRITERS = True  # whether `weakness` can tell anything
 
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"})

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
+
 # Access denied, sharing violation, lock violation: what a virus scanner or a reader that has the file open causes.
-_HELD_BY_ANOTHER = frozenset({5, 32, 33})
+HELD_BY_ANOTHER = frozenset({5, 32, 33})
+# The same for opening one: there, access denied is what a directory or a file of somebody else answers.
+OPEN_ELSEWHERE = frozenset({32, 33})
 
 # Seconds between the tries: doubling from 5 to 200 ms, 1.9 s in all (before the jitter of a quarter up or down).
 PAUSES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, *(0.2,) * 8)
@@ -22,28 +26,23 @@ def luck() -> float:
 
 
 def retry(
-    step: Callable[[], None],
+    step: Callable[[], T],
     *,
+    codes: frozenset[int] = HELD_BY_ANOTHER,
     sleep: Callable[[float], None] = time.sleep,
     luck: Callable[[], float] = luck,
-) -> None:
-    """Run `step`; while it fails because another program holds the file, wait a little and run it again.
+) -> T:
+    """Run `step` and return what it returns; while another program holds the file, wait a little and run it again.
 
-    Gives up after about two seconds and raises the last error. Every other error is raised at once.
+    Gives up after about two seconds and raises the last error. Every other error is raised at once: what is none of
+    these `codes` of Windows.
     """
     for pause in PAUSES:
         try:
-            step()
+            return step()
         except OSError as error:
-            if not is_held_by_another(error):
+            if getattr(error, "winerror", None) not in codes:
                 raise
-        else:
-            return
         # Two processes that met once would meet again and again if they slept for the same time.
         sleep(pause * (0.75 + luck() / 2))
-    step()
-
-
-def is_held_by_another(error: OSError) -> bool:
-    """Tell whether Windows refused because some other program has the file open at this moment."""
-    return getattr(error, "winerror", None) in _HELD_BY_ANOTHER
+    return step()

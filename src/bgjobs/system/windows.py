@@ -8,17 +8,24 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs.system.retrying import retry
+from bgjobs.system.retrying import OPEN_ELSEWHERE, retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
-_RAW = os.O_BINARY | os.O_NOINHERIT
-_OWNER_ONLY = 0o600
+import _winapi  # noqa: E402 - on this system only; ctypes, which could do the same, takes 10 ms to load
+import msvcrt  # noqa: E402 - on this system only
+
+_SHARE_ALL = 0x1 | 0x2 | 0x4  # others may read, write, and move or remove it meanwhile
+_FILE_APPEND_DATA = 0x4
+_CREATE_NEW = 1
+_OPEN_ALWAYS = 4
+_ERROR_ACCESS_DENIED = 5
 _DRIVE_REMOTE = 4
 
+PLAIN_OUTPUT = True  # otherwise what is written into a pipe or file has the code page of the machine, and CR LF
 CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
 
 # Without SYSTEMROOT a program can neither open a socket nor draw random numbers.
@@ -30,36 +37,59 @@ _HARMLESS = frozenset(
 
 def open_new(path: str) -> int:
     """Create the file `path` for writing; return the descriptor. Raises FileExistsError."""
-    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _RAW, _OWNER_ONLY)
+    return _open(path, _winapi.GENERIC_WRITE, _CREATE_NEW)
 
 
 def open_append(path: str) -> int:
     """Open an existing file for reading and for writing at its end; return the descriptor."""
-    return os.open(path, os.O_RDWR | os.O_APPEND | _RAW)
+    return _open(path, _winapi.GENERIC_READ | _FILE_APPEND_DATA, _winapi.OPEN_EXISTING)
 
 
 def open_create_append(path: str) -> int:
     """Open a file as `open_append` does, making it if it is not there."""
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _RAW, _OWNER_ONLY)
+    return _open(path, _winapi.GENERIC_READ | _FILE_APPEND_DATA, _OPEN_ALWAYS)
 
 
 def open_read(path: str) -> int:
     """Open an existing file for reading; return the descriptor."""
-    return os.open(path, os.O_RDONLY | _RAW)
+    return _open(path, _winapi.GENERIC_READ, _winapi.OPEN_EXISTING)
+
+
+def _open(path: str, access: int, disposition: int) -> int:
+    # Not `os.open`: a file that it has open can be neither moved nor removed by anybody, and its O_APPEND looks for
+    # the end first and writes second. The right to append, and no other, makes the system do both in one step.
+    def opened() -> int:
+        try:
+            return _winapi.CreateFile(path, access, _SHARE_ALL, 0, disposition, 0, 0)
+        except OSError as error:
+            if error.winerror == _ERROR_ACCESS_DENIED and os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, "is a directory", path) from None
+            raise OSError(error.errno, error.strerror, path, error.winerror) from None
+
+    handle = retry(opened, codes=OPEN_ELSEWHERE)
+    try:
+        return msvcrt.open_osfhandle(handle, os.O_NOINHERIT)
+    except BaseException:
+        _winapi.CloseHandle(handle)
+        raise
 
 
 def move(source: str, target: str) -> None:
-    """Rename `source` to `target`, in one step that others see whole or not at all.
+    """Rename `source` to `target`, in one step that others see whole or not at all, and that is on the disk then.
 
     Waits up to two seconds for a program that has the file open. Raises FileNotFoundError when another process
     was faster, and FileExistsError when the target is there.
     """
-    retry(lambda: os.rename(source, target))
+    from bgjobs.system.windows_calls import move_file  # noqa: PLC0415 - many commands move nothing
+
+    retry(lambda: move_file(source, target, instead=False))
 
 
 def replace(source: str, target: str) -> None:
     """Rename `source` to `target`, taking the place of what is there; waits as `move` does."""
-    retry(lambda: os.replace(source, target))
+    from bgjobs.system.windows_calls import move_file  # noqa: PLC0415 - many commands move nothing
+
+    retry(lambda: move_file(source, target, instead=True))
 
 
 def unlink(path: str, *, folder: int | None = None) -> None:  # noqa: ARG001 - as on the other systems
@@ -103,7 +133,7 @@ def sync_file(fd: int) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Do nothing: the system cannot sync a directory, and keeps its names in a journal of its own."""
+    """Do nothing: the system cannot sync a directory; `move` and `replace` bring new names to the disk themselves."""
 
 
 def sync_filesystem(path: str) -> bool:  # noqa: ARG001 - one interface for all systems
@@ -132,8 +162,13 @@ def free_space(path: str) -> tuple[int, int | None]:
 
 
 def host() -> str:
-    """Return the name of this machine."""
-    return os.environ.get("COMPUTERNAME", "localhost")
+    """Return the name of this machine, also in an environment that does not say."""
+    name = os.environ.get("COMPUTERNAME")
+    if name:
+        return name
+    from bgjobs.system.windows_calls import computer_name  # noqa: PLC0415 - submit would pay for ctypes every time
+
+    return computer_name()
 
 
 def user() -> str:
@@ -143,9 +178,13 @@ def user() -> str:
 
 def boot_id() -> str:
     """Return a text that stays the same until the machine starts again, whatever is done to its clock."""
-    from bgjobs.system.windows_calls import boot_moment  # noqa: PLC0415 - submit would pay for ctypes every time
+    from bgjobs.system.windows_calls import (  # noqa: PLC0415 - submit would pay for ctypes every time
+        boot_moment,
+        computer_name,
+    )
 
-    return f"{host()}-{boot_moment()}"
+    # Not what the environment calls the machine: two processes may have different ones.
+    return f"{computer_name()}-{boot_moment()}"
 
 
 def is_elevated() -> bool:

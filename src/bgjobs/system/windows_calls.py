@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from ctypes import wintypes
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
 _TIME_OF_DAY = 3
+_MOST_NAME = 256
+_REPLACE_EXISTING = 0x1
+_WRITE_THROUGH = 0x8
+
+_move_file = ctypes.WinDLL("kernel32", use_last_error=True).MoveFileExW
+_move_file.argtypes = (wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD)
 
 
 class _TimeOfDay(ctypes.Structure):
@@ -22,9 +29,30 @@ class _TimeOfDay(ctypes.Structure):
     )
 
 
+def move_file(source: str, target: str, *, instead: bool) -> None:
+    """Rename a file or directory, `instead` of what is at the target, and return when that is on the disk.
+
+    Raises OSError. Python's own renaming returns when the new name is in the memory of the system.
+    """
+    if "\0" in source + target:
+        raise ValueError("embedded null character")  # the system would take the path to end there
+    if not _move_file(source, target, _WRITE_THROUGH | (_REPLACE_EXISTING if instead else 0)):
+        code = ctypes.get_last_error()
+        raise OSError(None, ctypes.FormatError(code), source, code, target)
+
+
 def drive_type(root: str) -> int:
     """Return the number that Windows has for the kind of drive whose root directory this is."""
     return int(ctypes.windll.kernel32.GetDriveTypeW(ctypes.c_wchar_p(root)))
+
+
+def computer_name() -> str:
+    """Return the name of this machine, as COMPUTERNAME has it. Raises OSError."""
+    size = wintypes.DWORD(_MOST_NAME)
+    name = ctypes.create_unicode_buffer(_MOST_NAME)
+    if not ctypes.windll.kernel32.GetComputerNameW(name, ctypes.byref(size)):
+        raise ctypes.WinError()
+    return name.value
 
 
 def boot_moment() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -22,7 +21,8 @@ def install_interrupt(handler: Callable[[], None]) -> Callable[[], None]:
     """Return a function that makes `handler` run in the main thread, as soon as Python code runs there.
 
     To be called in the main thread (ValueError elsewhere). What `handler` raises is raised in the main thread.
-    A call that waits there is not cut short: the system has no way to do that.
+    `time.sleep` is cut short, as by Ctrl-C; other calls that wait there are not: the system has no way to do that.
     """
-    signal.signal(signal.SIGBREAK, lambda _number, _frame: handler())
-    return lambda: _thread.interrupt_main(signal.SIGBREAK)
+    # SIGINT, raised as the system does it, because Python's own `interrupt_main` does not wake a sleeping thread.
+    signal.signal(signal.SIGINT, lambda _number, _frame: handler())
+    return lambda: signal.raise_signal(signal.SIGINT)

@@ -120,7 +120,10 @@ class Capture:
 
     def _stream(self, descriptor: int) -> io.TextIOWrapper:
         buffered = io.BufferedWriter(_Quota(descriptor, self))
-        return io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        # Plain line ends, so that what is kept is the same on every system.
+        return io.TextIOWrapper(
+            buffered, encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True
+        )
 
     def _heal(self) -> None:
         """Give the next attempt working streams, whatever this one did to them."""

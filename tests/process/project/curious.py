@@ -41,7 +41,10 @@ class Curious:
     def process(self) -> dict[str, object]:
         mask = os.umask(0o077)
         os.umask(mask)
-        return {"pid": os.getpid(), "session": os.getsid(0), "group": os.getpgrp(), "umask": mask, "path": sys.path}
+        found: dict[str, object] = {"pid": os.getpid(), "umask": mask, "path": sys.path}
+        if sys.platform != "win32":
+            found |= {"session": os.getsid(0), "group": os.getpgrp()}
+        return found
 
     def descriptors(self) -> dict[str, list[object]]:
         """Say what the descriptors of this process are, and which ones a program has that it starts carelessly."""

@@ -12,6 +12,9 @@ import time
 
 from bgjobs import current_job
 
+# A thread reads from 3, the pipe from the worker: Windows lets nobody else do anything with it meanwhile.
+FIRST = 4 if sys.platform == "win32" else 3
+
 
 class UnprintableError(Exception):
     def __str__(self) -> str:
@@ -31,7 +34,7 @@ class Fatal:
         ctypes.string_at(0)
 
     def kill_itself(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", 9))  # Windows kills by any number
 
     def exhaust_memory(self) -> None:
         bytearray(1 << 62)
@@ -44,7 +47,7 @@ class Fatal:
 
     def raise_garbled(self) -> None:
         """Raise an error whose text cannot be written as UTF-8, as one about a file with an old name does."""
-        raise ValueError(os.fsdecode(b"no file caf\xe9"))
+        raise ValueError("no file caf\udce9")
 
     def raise_deep(self) -> None:
         """Raise an error that was caused by another, a hundred times over."""
@@ -60,7 +63,7 @@ class Fatal:
 
     def write_everywhere(self) -> None:
         """Write rubbish to every descriptor there is."""
-        for descriptor in range(3, 64):
+        for descriptor in range(FIRST, 64):
             try:
                 os.write(descriptor, b"\xff\x00{rubbish}\n")
             except OSError:
@@ -83,7 +86,7 @@ class Fatal:
 
     def pose(self) -> int:
         """Tell the worker that its runner is another process."""
-        for descriptor in range(3, 64):
+        for descriptor in range(FIRST, 64):
             try:
                 if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                     os.write(descriptor, b'{"type":"Ready","pid":1,"birth":"long ago"}\n')

@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
+
+from filelock import FileLock
 
 from bgjobs import current_job
 
 
 def note(path: str, line: str) -> None:
-    with open(path, "a", encoding="utf-8") as file:
+    with alone(path), open(path, "a", encoding="utf-8") as file:
         file.write(f"{line}\n")
+
+
+def alone(path: str) -> AbstractContextManager[object]:
+    """Keep others from writing meanwhile, where the system finds the end of a file first and writes to it second."""
+    return FileLock(f"{path}.lock") if sys.platform == "win32" else nullcontext()
 
 
 class Fearsome:
     def kill_worker(self, path: str) -> None:
         """Take the worker down, as memory that runs out may."""
         note(path, current_job().id)
-        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getppid(), getattr(signal, "SIGKILL", 9))  # Windows kills by any number
         time.sleep(60)
 
     def leave_zombies(self, count: int) -> int:

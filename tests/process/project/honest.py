@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from bgjobs import Fail, Retry, current_job
 
@@ -37,8 +39,13 @@ while True:
 
 def note(path: str, line: str) -> None:
     """Append a line in one write, so that the notes of several processes do not mix."""
-    with open(path, "a", encoding="utf-8") as file:
+    with alone(path), open(path, "a", encoding="utf-8") as file:
         file.write(f"{line}\n")
+
+
+def alone(path: str) -> AbstractContextManager[object]:
+    """Keep others from writing meanwhile, where the system finds the end of a file first and writes to it second."""
+    return FileLock(f"{path}.lock") if sys.platform == "win32" else nullcontext()
 
 
 def lines(path: str) -> list[str]:
@@ -141,10 +148,7 @@ class Honest:
         note(path, f"start {os.getpid()} {time.time()}")
         if not lines(pids):
             note(pids, str(os.getpid()))
-            descriptor = os.open(pids, os.O_WRONLY | os.O_APPEND)
-            subprocess.Popen(
-                [sys.executable, "-c", f"import os; os.dup2({descriptor}, 3)\n{FAMILY}"], pass_fds=[descriptor]
-            )
+            start_family(pids)
         self.wait_for(go)
         note(path, f"end {os.getpid()} {time.time()}")
         return left
@@ -153,6 +157,18 @@ class Honest:
         note(path, f"start {os.getpid()}")
         time.sleep(seconds)
         note(path, f"end {os.getpid()}")
+
+
+def start_family(path: str) -> None:
+    """Start a process and one below it that has left home; both note who they are, and do not end by themselves."""
+    if sys.platform == "win32":
+        family = [sys.executable, str(Path(__file__).with_name("family.py")), path, "1"]
+        quiet = subprocess.DEVNULL
+        subprocess.Popen(family, stdin=quiet, stdout=quiet, stderr=quiet)
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    command = [sys.executable, "-c", f"import os; os.dup2({descriptor}, 3)\n{FAMILY}"]
+    subprocess.Popen(command, pass_fds=[descriptor])
 
 
 def alive(pid: int) -> bool:

@@ -28,7 +28,9 @@ class Messy:
             "path": sys.path,
             "environment": {name: text for name, text in os.environ.items() if name != "BGJOBS_ID"},
             "threads": sorted(thread.name for thread in threading.enumerate()),
-            "handlers": {name: str(signal.getsignal(getattr(signal, name))) for name in HANDLED},
+            "handlers": {
+                name: str(signal.getsignal(getattr(signal, name))) for name in HANDLED if hasattr(signal, name)
+            },
         }
 
     def change_surroundings(self) -> None:
@@ -51,7 +53,9 @@ class Messy:
         threading.Thread(target=time.sleep, args=(600,), name="left behind").start()
 
     def leave_child(self, path: str) -> None:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         Path(path).write_text(f"{child.pid}\n", "utf-8")
 
     def leave_daemon(self, path: str) -> None:

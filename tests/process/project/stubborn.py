@@ -6,14 +6,25 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from filelock import FileLock
 
 from bgjobs import JobCancelled, JobTimeout
 
 
 def note(path: str, line: str) -> None:
-    with open(path, "a", encoding="utf-8") as file:
+    with alone(path), open(path, "a", encoding="utf-8") as file:
         file.write(f"{line}\n")
+
+
+def alone(path: str) -> AbstractContextManager[object]:
+    """Keep others from writing meanwhile, where the system finds the end of a file first and writes to it second."""
+    return FileLock(f"{path}.lock") if sys.platform == "win32" else nullcontext()
 
 
 class Stubborn:
@@ -49,6 +60,12 @@ class Stubborn:
 
     def ignore_all(self, path: str) -> None:
         """Ignore every request, here and in a family of which two members have left home."""
+        if sys.platform == "win32":
+            family = [sys.executable, str(Path(__file__).with_name("family.py")), path, "2"]
+            quiet = subprocess.DEVNULL
+            subprocess.Popen(family, stdin=quiet, stdout=quiet, stderr=quiet)
+            note(path, str(os.getpid()))
+            linger()
         for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
             signal.signal(number, signal.SIG_IGN)
         for leaves in (False, True):

@@ -1,0 +1,87 @@
+"""What is printed into a pipe or file is UTF-8 with plain line ends, and every path may have spaces and any letters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.commands import environment, make_project, open_queue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ODD = "Über uns – 日本 & 100% (1)"
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Return a project in a directory with a strange name."""
+    return make_project(tmp_path / ODD / "my project")
+
+
+def printed(project: Path, tmp_path: Path, *arguments: str) -> bytes:
+    """Return the bytes that a command prints without being told which encoding to use, run in a strange directory."""
+    plain = {
+        name: text for name, text in environment(tmp_path).items() if name not in {"PYTHONUTF8", "PYTHONIOENCODING"}
+    }
+    command = [sys.executable, "-m", "bgjobs", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=plain | {"LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
+    return done.stdout
+
+
+def test_text_in_a_pipe_is_utf_8_with_plain_line_ends(odd: Path, tmp_path: Path) -> None:
+    job = printed(odd, tmp_path, "submit", "Work", "echo", "grün – 日本")
+    assert job.endswith(b"\n")
+    assert b"\r" not in job
+    shown = printed(odd, tmp_path, "status", job.decode().strip())
+    assert "grün – 日本" in shown.decode("utf-8")
+    assert b"\r" not in shown
+
+
+def test_a_job_runs_and_its_output_is_kept_whatever_the_directory_is_called(odd: Path, tmp_path: Path) -> None:
+    job = printed(odd, tmp_path, "submit", "Work", "echo", "grün – 日本").decode().strip()
+    printed(odd, tmp_path, "worker", "--drain", "-q", "-c", "1")
+    assert open_queue(odd).get(job).result == "grün – 日本"
+    assert printed(odd, tmp_path, "logs", job).decode("utf-8") == "grün – 日本\n"
+
+
+def test_a_log_has_plain_line_ends_on_every_system(odd: Path, tmp_path: Path) -> None:
+    printed(odd, tmp_path, "submit", "Work", "echo", "one")
+    assert (odd / "spool" / "logs" / "background_jobs.log").read_bytes().count(b"\r") == 0
+    assert all(b"\r" not in path.read_bytes() for path in (odd / "spool").rglob("*.json"))
+
+
+def test_an_allowlist_with_the_line_ends_of_windows_is_read(odd: Path, tmp_path: Path) -> None:
+    config = odd / "allowed_jobs.toml"
+    config.write_bytes(config.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    (odd / "work.py").write_bytes((odd / "work.py").read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    job = printed(odd, tmp_path, "submit", "Work", "add", "2", "-k", "b=3").decode().strip()
+    printed(odd, tmp_path, "worker", "--drain", "-q", "-c", "1")
+    assert open_queue(odd).get(job).result == 5
+
+
+def test_a_batch_with_the_line_ends_of_windows_is_read(odd: Path, tmp_path: Path) -> None:
+    lines = b'{"class":"Work","method":"echo","args":["one"]}\r\n{"class":"Work","method":"echo","args":["two"]}\r\n'
+    (odd / "jobs.jsonl").write_bytes(lines)
+    assert len(printed(odd, tmp_path, "batch", "jobs.jsonl").split(b"\n")) == 3
+
+
+def test_names_that_differ_in_case_alone_are_never_both_made(odd: Path, tmp_path: Path) -> None:
+    for _ in range(5):
+        printed(odd, tmp_path, "submit", "Work", "echo", "x")
+    printed(odd, tmp_path, "worker", "--drain", "-q", "-c", "1")
+    for folder, folders, files in os.walk(odd / "spool"):
+        names = [name for name in (*folders, *files) if name not in {"README.md", "VERSION"}]
+        assert names == [name.lower() for name in names], folder
