@@ -200,6 +200,9 @@ class Session(Protocol):
     def renew(self, progress: Mapping[str, Progress]) -> Mapping[str, str]:
         """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError."""
 
+    def stop_requests(self) -> int:
+        """Return how often somebody has asked this worker to stop since the last call."""
+
     def recover(self) -> Iterator[Claim]:
         """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
 
@@ -264,6 +267,9 @@ class Backend(Protocol):
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
+
+    def stop(self, worker_id: str) -> bool:
+        """Ask a worker to stop, as a signal does; return False when there is none of this id."""
 
     def output(self, job: Job, attempt: int) -> Path | None:
         """Return the file with what an attempt printed, or None when it printed nothing."""

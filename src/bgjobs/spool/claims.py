@@ -171,6 +171,10 @@ class SpoolSession:
         self._wished = set(wishes)
         return wishes
 
+    def stop_requests(self) -> int:
+        """Return how often somebody has asked this worker to stop since the last call."""
+        return self._place.stop_requests()
+
     def recover(self) -> Iterator[Claim]:
         """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
         return self._recovery.run()

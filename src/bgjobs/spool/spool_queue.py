@@ -135,6 +135,15 @@ class SpoolQueue:
 
     # Control
 
+    def stop(self, worker_id: str) -> bool:
+        """Ask a worker to stop, as a signal does; return False when there is none of this id. Raises SpoolError."""
+        from bgjobs.spool import workplace  # noqa: PLC0415 - filelock is slow to import
+
+        try:
+            return workplace.ask_to_stop(self.paths, worker_id)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
+
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one."""
         return self._control.cancel(job_id, by)

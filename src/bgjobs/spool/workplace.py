@@ -10,7 +10,7 @@ import msgspec
 from bgjobs import disk, system
 from bgjobs.backend import WorkerInfo, WorkerView
 from bgjobs.errors import SessionLostError
-from bgjobs.ids import ID
+from bgjobs.ids import ID, new_id
 from bgjobs.spool import files, layout, locks, moves
 
 if TYPE_CHECKING:
@@ -136,6 +136,29 @@ class Workplace:
     def discard_wish(self, job_id: str) -> None:
         """Remove a wish that is without an object, if that can be done."""
         files.discard(self._path(f"cancel-{job_id}"))
+
+    def stop_requests(self) -> int:
+        """Return how many requests to stop have come, and remove them: each counts once."""
+        requests = [name for name in files.names(self._paths.worker(self._wid)) if name.startswith("stop-")]
+        for name in requests:
+            files.remove(self._path(name))
+        return len(requests)
+
+
+def ask_to_stop(paths: Layout, wid: str) -> bool:
+    """Leave a request to stop at a worker's place; return False when there is no such worker.
+
+    A file each, because the second request means more than the first. On Windows nothing else reaches a worker that
+    has no console.
+    """
+    if not ID.fullmatch(wid) or not locks.is_held(paths.worker(wid, "alive.lock")):
+        return False
+    try:
+        files.create(paths.worker(wid, f"stop-{new_id()}"), b"", sync=False)
+    except FileNotFoundError:
+        return False  # it has just left
+    disk.ring(paths.doorbell)
+    return True
 
 
 def dissolve(paths: Layout, wid: str) -> bool:

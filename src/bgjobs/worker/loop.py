@@ -190,6 +190,8 @@ class Worker:
             for report in self._pool.look_after():
                 self._take_report(report)
             self._obey(self._session.renew(self._pool.progress()))
+            for _ in range(self._session.stop_requests()):
+                self._ending.ask()
             self._holdings.pay()
             if not self._ending.has_begun:
                 self._keep_house()
