@@ -14,10 +14,12 @@ from bgjobs.system.polled_doorbell import ring
 if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, signal_name, stop_requests
     from bgjobs.system.stopped import is_stopped
+    from bgjobs.system.supervisor import Supervisor, take_supervisor
 
 if sys.platform == "win32":
     from bgjobs.system.windows import (
         CHECKS_WRITERS,
+        SERVICES,
         base_environment,
         boot_id,
         free_space,
@@ -44,6 +46,7 @@ if sys.platform == "win32":
 
     if TYPE_CHECKING:
         from bgjobs.system.windows_child import Child, start_child
+        from bgjobs.system.windows_detached import send_errors_to, silence_output, start_detached
         from bgjobs.system.windows_disks import disk_facts
         from bgjobs.system.windows_doorbell import Doorbell
         from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
@@ -54,6 +57,7 @@ if sys.platform == "win32":
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
+        SERVICES,
         base_environment,
         free_space,
         host,
@@ -74,6 +78,7 @@ else:
 
     if TYPE_CHECKING:
         from bgjobs.system.posix_child import Child, start_child
+        from bgjobs.system.posix_detached import send_errors_to, silence_output, start_detached
         from bgjobs.system.posix_killing import kill_leftover, kill_tree
         from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.posix_poller import Poller
@@ -113,12 +118,14 @@ else:
 __all__ = [
     "CHECKS_WRITERS",
     "CPU_SIGNAL",
+    "SERVICES",
     "UNENFORCED",
     "Child",
     "Doorbell",
     "Poller",
     "ResourceLimits",
     "SignalHandlers",
+    "Supervisor",
     "base_environment",
     "birth",
     "boot_id",
@@ -144,13 +151,17 @@ __all__ = [
     "open_read",
     "replace",
     "ring",
+    "send_errors_to",
     "signal_name",
+    "silence_output",
     "start_child",
+    "start_detached",
     "stop_requests",
     "stop_signals",
     "sync_directory",
     "sync_file",
     "sync_filesystem",
+    "take_supervisor",
     "unlink",
     "user",
     "weakness",
@@ -177,8 +188,13 @@ if not TYPE_CHECKING:
         "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "send_errors_to": f"{_FAMILY}_detached",
+        "silence_output": f"{_FAMILY}_detached",
         "start_child": f"{_FAMILY}_child",
+        "start_detached": f"{_FAMILY}_detached",
         "stop_signals": f"{_FAMILY}_signals",
+        "Supervisor": "supervisor",
+        "take_supervisor": "supervisor",
     }
 
     def __getattr__(name: str) -> object:

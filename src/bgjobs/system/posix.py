@@ -18,6 +18,7 @@ _GUARDED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OWNER_ONLY = 0o600
 
 CHECKS_WRITERS = True  # whether `weakness` can tell anything
+SERVICES = "launchd" if sys.platform == "darwin" else "systemd"  # what keeps services running here
 
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"})
 

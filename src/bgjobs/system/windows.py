@@ -18,6 +18,7 @@ _OWNER_ONLY = 0o600
 _DRIVE_REMOTE = 4
 
 CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
+SERVICES = "windows"  # the Task Scheduler: no service that would have to be installed with rights of its own
 
 # Without SYSTEMROOT a program can neither open a socket nor draw random numbers.
 _HARMLESS = frozenset(
