@@ -65,6 +65,15 @@ class CancelRunning(Working):
         super().again()
 
 
+class StopWorker(Working):
+    """Somebody asks a worker to stop, and it hears that."""
+
+    def act(self) -> None:
+        assert self.queue.stop(self.session.id)
+        if not self.session.stop_requests():
+            raise BlockingIOError("the request cannot be seen now; the worker looks again")
+
+
 class RunNow(CancelDelayed):
     """Somebody wants a delayed job to start at once."""
 

@@ -30,7 +30,8 @@ def service(
     action: Annotated[str, typer.Argument(metavar="ACTION", help="show, install or uninstall.")],
     *,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="What it is called; else after the project's directory.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Its name; else after the project's directory."),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--system", help="A service of the whole machine, from boot on; with --user.")
@@ -39,7 +40,8 @@ def service(
         str | None, typer.Option("--user", metavar="USER", help="With --system: whose rights its jobs have.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--for", metavar="SYSTEM", help="For show: systemd, launchd or windows; else what is here.")
+        str | None,
+        typer.Option("--for", metavar="SYSTEM", help="To show: systemd, launchd or windows; else ours."),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option("-c", "--concurrency", metavar="N", min=1, help="So many jobs at a time.")
@@ -204,7 +206,7 @@ def _carry_out(commands: Sequence[Sequence[str]], *, done: bool) -> None:
         )
         if ran.returncode:
             reason = (ran.stderr.strip().splitlines() or [f"status {ran.returncode}"])[0]
-            raise BgjobsError(f"`{shlex.join(command)}` failed: {reason}", hint="see docs/service.md", code="no-service")
+            raise BgjobsError(f"{shlex.join(command)} failed: {reason}", hint="run it by hand", code="no-service")
 
 
 def _tell(

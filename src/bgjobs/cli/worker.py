@@ -57,7 +57,7 @@ def worker(
         bool, typer.Option("--reload", help="Take over changed code before the next job (for development).")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing about what the worker does.")] = False,
-    log: Annotated[bool, typer.Option("--log", help="Say it in the log of the workers, not on standard error.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Say it in the log of workers, not on standard error.")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Start it in the background, print its name, and return.")
     ] = False,

@@ -73,7 +73,7 @@ def plan(
         raise UsageError(f"bad --user {user[:80]!a}", hint="name a user of this machine", code="bad-value")
     place = ("--config", configured.config, "--spool", configured.spool)
     command = (os.path.abspath(sys.executable), "-P", "-m", "bgjobs", "worker", *place, *options)
-    home = os.path.dirname(os.path.abspath(bgjobs.__file__))
+    python = (command[0], sys.prefix, sys.base_prefix, os.path.dirname(os.path.abspath(bgjobs.__file__)))
     inside = configured.log_dir == configured.spool or configured.log_dir.startswith(configured.spool + os.sep)
     for word in (*command, configured.log_dir):
         if not word.isprintable():  # a line end, or bytes that are no text: no system's file could hold it
@@ -83,7 +83,7 @@ def plan(
         name=name,
         command=command,
         config=configured.config,
-        reads=(command[0], sys.prefix, sys.base_prefix, home, configured.root, configured.cwd, *configured.import_paths),
+        reads=(*python, configured.root, configured.cwd, *configured.import_paths),
         writes=(configured.spool,) if inside else (configured.spool, configured.log_dir),
         stop_s=int((grace + longest).total_seconds()) + SPARE_S,
         user=user,

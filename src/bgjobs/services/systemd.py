@@ -52,11 +52,9 @@ OF_THE_SYSTEM = "ProtectKernelTunables=yes\nProtectKernelModules=yes\nProtectCon
 def recipe(service: Service, environ: dict[str, str]) -> Recipe:
     """Return how systemd is told of the service."""
     unit = f"{service.name}.service"
-    if service.user:
-        control, directory, hint = ("systemctl",), SYSTEM_DIRECTORY, ""
-    else:
-        control, directory = ("systemctl", "--user"), _user_directory(environ)
-        hint = "it runs while you are logged in; from boot on after: loginctl enable-linger"
+    control = ("systemctl", *([] if service.user else ["--user"]))
+    directory = SYSTEM_DIRECTORY if service.user else _user_directory(environ)
+    hint = "" if service.user else "it runs while you are logged in; from boot on after: loginctl enable-linger"
     return Recipe(
         path=os.path.join(directory, unit),
         content=text(service).encode(),

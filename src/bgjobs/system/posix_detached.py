@@ -10,6 +10,7 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 
 from bgjobs.system.posix import open_create_append  # noqa: E402 - on this system only
 
+
 def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> subprocess.Popen[bytes]:
     """Start `command` in a session of its own, so that no terminal can end it.
 

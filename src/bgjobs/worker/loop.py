@@ -196,7 +196,8 @@ class Worker:
         self._supervision.alive(self._status)
 
     def _status(self) -> str:
-        return f"{len(self._pool.busy())} of {self._options.concurrency} runners busy, {self._claiming.ended} jobs ended"
+        busy, runners = len(self._pool.busy()), self._options.concurrency
+        return f"{busy} of {runners} runners busy, jobs ended: {self._claiming.ended}"
 
     def _tick(self) -> None:
         """Do what has to be done now and then: keep deadlines, look after the others, notice changes."""
