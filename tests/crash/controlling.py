@@ -69,7 +69,8 @@ class StopWorker(Working):
     """Somebody asks a worker to stop, and it hears that."""
 
     def act(self) -> None:
-        assert self.queue.stop(self.session.id)
+        if not self.queue.stop(self.session.id):
+            raise BlockingIOError("nobody can see now that the worker lives")
         if not self.session.stop_requests():
             raise BlockingIOError("the request cannot be seen now; the worker looks again")
 

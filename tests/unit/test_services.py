@@ -50,8 +50,9 @@ def words_of(line: str, *, escapes: bool) -> list[str]:
     found: list[str] = []
     for part in re.findall(r'(?:"(?:\\.|[^"\\])*"|[^ "]+)', line):
         text = part[1:-1] if part.startswith('"') else part
-        kept = {"\\\\": "\\", '\\"': '"'}
-        text = re.sub(r"\\(.)", lambda found: kept[found[0]] if escapes else found[1], text)
+        # With C escapes only these two mean the letter itself; without, each letter does.
+        assert not escapes or set(re.findall(r"\\(.)", text)) <= {"\\", '"'}
+        text = re.sub(r"\\(.)", r"\1", text)
         assert not re.search(r"(?<!%)(%%)*%(?!%)", text)
         found.append(text.replace("%%", "%"))
     return found

@@ -24,15 +24,14 @@ class Supervisor:
 
     def tell(self, **facts: str) -> None:
         """Say facts such as `READY="1"`, all in one message."""
-        if sys.platform == "win32" or self._address is None:
-            return
-        message = "\n".join(f"{name}={value}" for name, value in facts.items())
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-                channel.settimeout(PATIENCE_S)
-                channel.sendto(message.encode(), self._address)
-        except OSError:
-            pass  # it is gone, or hears nothing now: our jobs matter more
+        if sys.platform != "win32" and self._address is not None:
+            message = "\n".join(f"{name}={value}" for name, value in facts.items())
+            try:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+                    channel.settimeout(PATIENCE_S)
+                    channel.sendto(message.encode(), self._address)
+            except OSError:
+                pass  # it is gone, or hears nothing now: our jobs matter more
 
 
 def take_supervisor(environ: MutableMapping[str, str]) -> Supervisor:
