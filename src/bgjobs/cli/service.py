@@ -62,7 +62,7 @@ def service(
     spool: options.Spool = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Let the system run a worker: show what that takes, install or remove it."""
+    """Let the system run a worker: show, install or uninstall that."""
     _check(action, kind, whole=whole, user=user)
     # Not strict: it is the worker that must trust these files, and it may be another user's.
     configured = settings.load(config=config, spool=spool, strict=False)
