@@ -163,7 +163,7 @@ def test_a_worker_with_log_says_it_there_and_nothing_on_standard_error(project: 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_what_a_runner_cries_out_when_it_cannot_begin_goes_to_the_log(project: Project, command: Command) -> None:
     said = detached(command)
-    wait_until(lambda: psutil.Process(said["pid"]).children())
+    project.queue.wait(project.queue.submit("Honest", "echo", ["hello"]).id, LIMIT)  # so that the runner is there
     [runner] = psutil.Process(said["pid"]).children()
     assert Path(f"/proc/{said['pid']}/fd/1").samefile(os.devnull)
     for pid in (said["pid"], runner.pid):
@@ -211,6 +211,7 @@ def test_it_speaks_to_no_supervisor_of_whoever_started_it_and_passes_no_mark_on(
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "socket"))
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
     said = detached(command)
+    project.queue.wait(project.queue.submit("Honest", "echo", ["hello"]).id, LIMIT)  # so that the runner is there
     family = [psutil.Process(said["pid"]), *psutil.Process(said["pid"]).children(recursive=True)]
     assert len(family) == 2
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & {name for process in family for name in process.environ()}

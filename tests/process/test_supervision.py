@@ -116,7 +116,8 @@ def test_a_watchdog_of_somebody_else_or_none_is_not_fed(
 def test_runners_and_jobs_do_not_learn_of_the_supervisor(project: Project, quiet_ear: Ear) -> None:
     project.allow('["COLOUR"]', '["NOTIFY_SOCKET", "WATCHDOG_USEC"]')
     worker = project.start(environ={"NOTIFY_SOCKET": quiet_ear.name, "WATCHDOG_USEC": "200000"}).ready()
-    wait_until(worker.runners)
+    project.queue.wait(project.queue.submit("Honest", "echo", ["hello"]).id, LIMIT)  # so that the runner is there
+    assert worker.runners()
     for pid in worker.runners():
         assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & psutil.Process(pid).environ().keys()
 
