@@ -96,7 +96,7 @@ def completed(finished: Finished, *words: str) -> list[str]:
 
 
 def test_the_shell_completes_commands_names_and_ids(finished: Finished) -> None:
-    assert {"status", "submit"} == set(completed(finished, "s"))
+    assert {"service", "status", "submit"} == set(completed(finished, "s"))
     assert completed(finished, "submit", "W") == ["Work"]
     assert completed(finished, "submit", "Work", "ad") == ["add"]
     assert completed(finished, "run", "Other", "") == ["handle"]

@@ -65,6 +65,16 @@ class CancelRunning(Working):
         super().again()
 
 
+class StopWorker(Working):
+    """Somebody asks a worker to stop, and it hears that."""
+
+    def act(self) -> None:
+        if not self.queue.stop(self.session.id):
+            raise BlockingIOError("nobody can see now that the worker lives")
+        if not self.session.stop_requests():
+            raise BlockingIOError("the request cannot be seen now; the worker looks again")
+
+
 class RunNow(CancelDelayed):
     """Somebody wants a delayed job to start at once."""
 

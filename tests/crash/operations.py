@@ -32,6 +32,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     "cancel a pending job": controlling.CancelPending,
     "cancel a delayed job": controlling.CancelDelayed,
     "cancel a running job": controlling.CancelRunning,
+    "stop a worker": controlling.StopWorker,
     "recover": recovering.Recover,
     "recover after a boot": recovering.RecoverAfterBoot,
     "tidy": controlling.Tidy,

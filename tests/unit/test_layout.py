@@ -172,7 +172,7 @@ def test_every_name_can_be_one_on_every_system(priority: int, ms: int, job_id: s
         f"{PATHS.tmp}{os.sep}{name}",
         *(
             PATHS.worker(wid, name)
-            for name in ("alive.lock", "info", "ready", f"cancel-{job_id}", f"progress-{job_id}.new")
+            for name in ("alive.lock", "info", "ready", f"cancel-{job_id}", f"stop-{wid}", f"progress-{job_id}.new")
         ),
     ]
     assert [path for path in paths if not is_safe(path)] == []

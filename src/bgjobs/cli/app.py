@@ -38,6 +38,7 @@ COMMANDS = {
     "jobs": "approved:jobs",
     "check": "approved:check",
     "doctor": "doctor:doctor",
+    "service": "service:service",
 }
 COMPLETING = "_BGJOBS_COMPLETE"
 EPILOG = (

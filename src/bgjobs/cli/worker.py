@@ -1,9 +1,9 @@
-"""`bgjobs worker`: run jobs until stopped."""
+"""`bgjobs worker`: run jobs until stopped, also in the background; and stop those that do."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +13,17 @@ from bgjobs.job import parse_priority
 from bgjobs.queue import Queue
 from bgjobs.worker.options import WorkerOptions
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GRACE = "30s"
+
 
 def worker(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORKER]...", help="With --stop: only these, by name, pid or id.", show_default=False),
+    ] = None,
     *,
     concurrency: Annotated[
         int | None,
@@ -29,8 +38,9 @@ def worker(
     ] = None,
     max_time: Annotated[str | None, typer.Option("--max-time", metavar="DURATION", help="End after so long.")] = None,
     grace: Annotated[
-        str, typer.Option("--grace", metavar="DURATION", help="When stopped, wait so long for running jobs.")
-    ] = "30s",
+        str | None,
+        typer.Option("--grace", metavar="DURATION", help=f"When stopped, wait so long for running jobs; {GRACE}."),
+    ] = None,
     recycle: Annotated[
         int, typer.Option("--recycle", metavar="N", min=1, help="A fresh runner process after so many jobs.")
     ] = 1000,
@@ -47,29 +57,93 @@ def worker(
         bool, typer.Option("--reload", help="Take over changed code before the next job (for development).")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing about what the worker does.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Say it in the log of workers, not on standard error.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start it in the background, print its name, and return.")
+    ] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop the workers of this project on this machine, and wait for their end.")
+    ] = False,
     config: options.Config = None,
     spool: options.Spool = None,
+    as_json: options.AsJson = False,
 ) -> int:
     """Run jobs until stopped. Ctrl-C or SIGTERM waits for those that run, a second one puts them back at once."""
-    from bgjobs.worker import loop  # noqa: PLC0415 - `bgjobs -h` loads this file too, and runs nothing
-
+    running: dict[str, Any] = {
+        "--concurrency": concurrency,
+        "--drain": drain,
+        "--once": once,
+        "--max-jobs": max_jobs,
+        "--max-time": max_time,
+        "--grace": grace,
+        "--recycle": recycle,
+        "--only": only,
+        "--min-priority": min_priority,
+        "--reload": reload,
+        "--quiet": quiet,
+        "--log": log,
+    }
+    _check(running, names or [], detach=detach, stop=stop)
     queue = Queue.open(config=config, spool=spool)
-    return loop.run(
-        queue,
-        WorkerOptions(
-            concurrency=concurrency or _cores(),
-            drain=drain,
-            once=once,
-            max_jobs=max_jobs,
-            max_time=None if max_time is None else moments.parse_length(max_time, "--max-time"),
-            grace=moments.parse_length(grace, "--grace"),
-            recycle=recycle,
-            only=_known(queue, only or []),
-            min_priority=parse_priority(min_priority),
-            reload=reload,
-            quiet=quiet,
-        ),
+    given = WorkerOptions(
+        concurrency=concurrency or _cores(),
+        drain=drain,
+        once=once,
+        max_jobs=max_jobs,
+        max_time=None if max_time is None else moments.parse_length(max_time, "--max-time"),
+        grace=moments.parse_length(grace or GRACE, "--grace"),
+        recycle=recycle,
+        only=_known(queue, only or []),
+        min_priority=parse_priority(min_priority),
+        reload=reload,
+        quiet=quiet,
     )
+    if stop:
+        from bgjobs.cli import stopping  # noqa: PLC0415 - a worker does without
+
+        patience = given.grace if grace else None
+        return stopping.stop(queue.backend, names or [], grace=patience, patience=given.max_time, as_json=as_json)
+    if detach:
+        from bgjobs.cli import detaching  # noqa: PLC0415 - a worker does without
+
+        place = {"--config": queue.settings.config, "--spool": queue.settings.spool}
+        return detaching.start(queue, _words(running | place), as_json=as_json)
+    return _run(queue, given, log=log)
+
+
+def _run(queue: Queue, given: WorkerOptions, *, log: bool) -> int:
+    # Here, because `bgjobs -h` loads this file too, and runs nothing.
+    from bgjobs.cli import detaching  # noqa: PLC0415 - see above
+    from bgjobs.worker import logbook, loop  # noqa: PLC0415 - see above
+
+    if detaching.is_wanted():
+        return loop.run(queue, given, detaching.arrival(queue))
+    if log:
+        logbook.keep(queue)
+    return loop.run(queue, given)
+
+
+def _check(running: Mapping[str, Any], names: list[str], *, detach: bool, stop: bool) -> None:
+    """Refuse what makes no sense together. Raises UsageError."""
+    hint = "see `bgjobs worker -h`"
+    if names and not stop:
+        raise UsageError(f"unexpected argument {names[0][:40]!a}", hint="workers are named with --stop", code="usage")
+    if stop and detach:
+        raise UsageError("either --stop or --detach", hint=hint, code="usage")
+    usual = {"--recycle": 1000, "--min-priority": "0"}
+    for name, value in running.items():
+        if stop and name not in {"--grace", "--max-time", "--quiet"} and value and value != usual.get(name):
+            raise UsageError(f"{name} is not for --stop", hint=hint, code="usage")
+
+
+def _words(values: Mapping[str, Any]) -> list[str]:
+    """Return options as a command line has them."""
+    words: list[str] = []
+    for name, value in values.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None and each is not False:
+                words += [name] if each is True else [f"{name}={each}"]
+    return words
 
 
 def _cores() -> int:

@@ -14,11 +14,13 @@ from bgjobs.system.polled_doorbell import ring
 if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, signal_name, stop_requests
     from bgjobs.system.stopped import is_stopped
+    from bgjobs.system.supervisor import Supervisor, take_supervisor
 
 if sys.platform == "win32":
     from bgjobs.system.windows import (
         CHECKS_WRITERS,
         PLAIN_OUTPUT,
+        SERVICES,
         base_environment,
         boot_id,
         free_space,
@@ -54,6 +56,7 @@ if sys.platform == "win32":
 
     if TYPE_CHECKING:
         from bgjobs.system.windows_child import Child, start_child
+        from bgjobs.system.windows_detached import send_errors_to, silence_output, start_detached
         from bgjobs.system.windows_disks import disk_facts
         from bgjobs.system.windows_doorbell import Doorbell
         from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
@@ -67,6 +70,7 @@ else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
         PLAIN_OUTPUT,
+        SERVICES,
         base_environment,
         free_space,
         has_access_list,
@@ -95,6 +99,7 @@ else:
 
     if TYPE_CHECKING:
         from bgjobs.system.posix_child import Child, start_child
+        from bgjobs.system.posix_detached import send_errors_to, silence_output, start_detached
         from bgjobs.system.posix_killing import kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.posix_poller import Poller
@@ -139,12 +144,14 @@ __all__ = [
     "CHECKS_WRITERS",
     "CPU_SIGNAL",
     "PLAIN_OUTPUT",
+    "SERVICES",
     "UNENFORCED",
     "Child",
     "Doorbell",
     "Poller",
     "ResourceLimits",
     "SignalHandlers",
+    "Supervisor",
     "base_environment",
     "become",
     "birth",
@@ -184,14 +191,18 @@ __all__ = [
     "ring",
     "rmdir",
     "scandir",
+    "send_errors_to",
     "set_access",
     "signal_name",
+    "silence_output",
     "start_child",
+    "start_detached",
     "stop_requests",
     "stop_signals",
     "sync_directory",
     "sync_file",
     "sync_filesystem",
+    "take_supervisor",
     "unlink",
     "user",
     "user_of",
@@ -228,8 +239,13 @@ if not TYPE_CHECKING:
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_orphan": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "send_errors_to": f"{_FAMILY}_detached",
+        "silence_output": f"{_FAMILY}_detached",
         "start_child": f"{_FAMILY}_child",
+        "start_detached": f"{_FAMILY}_detached",
         "stop_signals": f"{_FAMILY}_signals",
+        "Supervisor": "supervisor",
+        "take_supervisor": "supervisor",
     }
 
     def __getattr__(name: str) -> object:

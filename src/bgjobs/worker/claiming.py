@@ -45,7 +45,7 @@ class Claiming:
         self._pace = pace
         self._most = most
         self._say = say
-        self._ended = 0
+        self.ended = 0
         self._look_at = self._claim_at = 0.0
 
     def go_on(self) -> None:
@@ -69,12 +69,12 @@ class Claiming:
 
     def count_ended(self) -> None:
         """One more job has ended."""
-        self._ended += 1
+        self.ended += 1
 
     @property
     def is_enough(self) -> bool:
         """Whether as many jobs have ended as should."""
-        return self._most is not None and self._ended >= self._most
+        return self._most is not None and self.ended >= self._most
 
     @property
     def next_at(self) -> float:
@@ -112,4 +112,4 @@ class Claiming:
     def _limited(self, most: int) -> int:
         if self._most is None:
             return most
-        return min(most, self._most - self._ended - len(self._holdings))
+        return min(most, self._most - self.ended - len(self._holdings))

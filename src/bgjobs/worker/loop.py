@@ -19,10 +19,11 @@ from bgjobs.worker.holdings import Holdings
 from bgjobs.worker.pace import Pace
 from bgjobs.worker.pool import Pool
 from bgjobs.worker.runners import Began, Finished, Returned
+from bgjobs.worker.supervision import Supervision
 from bgjobs.worker.voice import Voice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bgjobs.backend import Claim
     from bgjobs.queue import Queue
@@ -35,15 +36,16 @@ BEHIND_S = 0.01
 START_S = 0.1  # about what it takes to start a fresh process for a job that needs one
 
 
-def run(queue: Queue, options: WorkerOptions) -> int:
+def run(queue: Queue, options: WorkerOptions, arrived: Callable[[str, WorkerInfo], None] | None = None) -> int:
     """Be a worker until asked to stop, or until there is nothing left to do; return the exit status.
 
-    Raises ConfigError where another user could choose what runs, or where no job can run as the user that it has.
+    `arrived` is called with its id once it has a place, before it starts any runner. Raises ConfigError where another
+    user could choose what runs, or where no job can run as the user that it has.
     """
     audit.refuse(queue.settings, queue.allowlist)
     users.refuse(users.those_of(queue.allowlist, options.only))
     _open_standard_descriptors()
-    worker = Worker(queue, options)
+    worker = Worker(queue, options, arrived)
     with system.stop_requests(worker.asked_to_stop):
         return worker.run()
 
@@ -60,8 +62,11 @@ def _open_standard_descriptors() -> None:
 class Worker:
     """Runs the jobs of one queue."""
 
-    def __init__(self, queue: Queue, options: WorkerOptions) -> None:
+    def __init__(
+        self, queue: Queue, options: WorkerOptions, arrived: Callable[[str, WorkerInfo], None] | None = None
+    ) -> None:
         """Take a place in the queue. Raises SpoolError."""
+        self._supervision = Supervision()
         self._queue = queue
         self._options = options
         self._voice = Voice(quiet=options.quiet)
@@ -75,6 +80,8 @@ class Worker:
         )
         selection = Selection(classes=options.only or None, min_priority=options.min_priority)
         self._session = queue.backend.join(self._info, selection)
+        if arrived is not None:
+            arrived(self._session.id, self._info)
         self._poller = system.Poller()
         self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
@@ -96,8 +103,10 @@ class Worker:
     def run(self) -> int:
         """Claim, run, finish, again."""
         self._voice.greet(self._queue, self._info.name, self._options)
+        self._supervision.ready(self._status())
         try:
             while not self._ending.is_over():
+                self._report()
                 with self._queue.log.together():
                     self._tick()
                     if not self._ending.has_begun:
@@ -112,6 +121,7 @@ class Worker:
             self._pool.kill()
             return 1
         finally:
+            self._supervision.stopping()
             self._leave()
         # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
         return 1 if self._ending.is_broken() or len(self._holdings) else 0
@@ -195,6 +205,16 @@ class Worker:
 
     # Beside that
 
+    def _report(self) -> None:
+        """Tell who supervises us that we live, and what we do."""
+        if self._ending.has_begun:
+            self._supervision.stopping()
+        self._supervision.alive(self._status)
+
+    def _status(self) -> str:
+        busy, runners = len(self._pool.busy()), self._options.concurrency
+        return f"{busy} of {runners} runners busy, jobs ended: {self._claiming.ended}"
+
     def _tick(self) -> None:
         """Do what has to be done now and then: keep deadlines, look after the others, notice changes."""
         now = time.monotonic()
@@ -237,7 +257,7 @@ class Worker:
     def _patience(self) -> float:
         """Return how long to wait at most, in seconds."""
         now = time.monotonic()
-        moments = [self._tick_at, self._pool.deadline()]
+        moments = [self._tick_at, self._pool.deadline(), self._supervision.due_at]
         if not self._ending.has_begun and self._pool.room(1) > len(self._holdings.waiting):
             moments.append(self._claiming.next_at)
         return max(0.0, min(BEHIND_S if self._pool.behind() else TICK_S, min(moments) - now))

@@ -1,0 +1,93 @@
+"""Start a worker that outlives its terminal, and be one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bgjobs import system
+from bgjobs.cli import output
+from bgjobs.errors import BgjobsError
+from bgjobs.worker import logbook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from subprocess import Popen
+
+    from bgjobs.backend import WorkerInfo
+    from bgjobs.queue import Queue
+
+MARK = "_BGJOBS_DETACHED"  # in the environment of a worker whose starter waits to hear that it has arrived
+# As in a runner: what lies in the current directory is not imported.
+COMMAND: tuple[str, ...] = ("-P", "-m", "bgjobs", "worker")
+NOT_FOR_IT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # it is no part of the service that its starter may be
+
+
+def start(queue: Queue, words: list[str], *, as_json: bool) -> int:
+    """Start a worker with these options, wait until it has its place, and print who it is; return the exit status.
+
+    If it fails before that, what it says goes to standard error, and its exit status is returned.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_IT} | {MARK: "1"}
+    command = [sys.executable, *COMMAND, *words, *(["--json"] if as_json else [])]
+    process = system.start_detached(command, env=environment, cwd=queue.settings.root)
+    try:
+        for line in _lines(process):
+            arrived = _arrival(line)
+            if arrived is not None:
+                process.returncode = 0  # it goes on without us: nobody waits for it
+                _show(arrived, as_json=as_json)
+                return 0
+            sys.stderr.write(output.harmless(line.decode("utf-8", "backslashreplace")))
+        status = process.wait()
+    except BaseException:
+        process.kill()  # Ctrl-C: whoever asked for it does not want it any more
+        process.wait()
+        raise
+    if status > 0:
+        return status
+    raise BgjobsError(f"the worker ended before it had a place, with status {status}", hint="try it without --detach")
+
+
+def _lines(process: Popen[bytes]) -> Iterator[bytes]:
+    assert process.stdout  # noqa: S101 - it was started with a pipe
+    with process.stdout as said:
+        yield from said
+
+
+def _arrival(line: bytes) -> dict[str, Any] | None:
+    """Return what a worker says of itself when it has arrived, or None for anything else that it says."""
+    if not line.startswith(b'{"arrived":'):
+        return None
+    found: dict[str, Any] = json.loads(line)["arrived"]
+    return found
+
+
+def _show(worker: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.json(worker)
+        return
+    output.data(worker["name"])
+    output.note(f"what it says goes to {worker['log']}")
+
+
+def is_wanted() -> bool:
+    """Tell whether we are the worker that `start` has started; nobody who is started by us will be."""
+    return os.environ.pop(MARK, None) is not None
+
+
+def arrival(queue: Queue) -> Callable[[str, WorkerInfo], None]:
+    """Return what a detached worker does when it has its place: leave its starter, and write to the log from now on."""
+
+    def arrived(worker_id: str, info: WorkerInfo) -> None:
+        logbook.keep(queue)
+        about = {"id": worker_id, "name": info.name, "pid": info.pid, "log": logbook.path_of(queue)}
+        try:
+            os.write(1, json.dumps({"arrived": about}).encode() + b"\n")
+        except OSError:
+            pass  # nobody waits for us any more
+        system.silence_output()
+
+    return arrived

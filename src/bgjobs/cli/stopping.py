@@ -1,0 +1,78 @@
+"""Ask workers to stop, and wait until they have gone."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from bgjobs import system
+from bgjobs.cli import output
+from bgjobs.cli.waiting import TimedOutError
+from bgjobs.errors import BgjobsError
+
+if TYPE_CHECKING:
+    from bgjobs.backend import Backend, WorkerView
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
+STANDS_STILL_S = 3.0  # so long a debugger may hold a worker before it counts as stopped
+SHORTEST_END = 8  # of an id, as for those of jobs
+
+
+def stop(
+    backend: Backend, names: list[str], *, grace: timedelta | None, patience: timedelta | None, as_json: bool
+) -> int:
+    """Stop the workers of these names, or all on this machine; return 0 when they have gone.
+
+    With a `grace` they are asked once more after it, which ends what still runs. Raises BgjobsError.
+    """
+    there = [worker for worker in backend.workers() if worker.alive]
+    chosen = _named(there, names) if names else [worker for worker in there if worker.info.host == system.host()]
+    asked = [worker for worker in chosen if backend.stop(worker.id)]
+    _wait(backend, {worker.id for worker in asked}, grace, patience)
+    stopped = [worker.info.name for worker in asked]
+    if as_json:
+        output.json({"stopped": stopped})
+    else:
+        output.data(f"stopped {len(stopped)} worker{'s'[: len(stopped) != 1]}")
+    return 0
+
+
+def _named(there: list[WorkerView], names: list[str]) -> list[WorkerView]:
+    """Return the workers that go by these names: host and pid, the pid alone, or an id or the end of one."""
+    found: dict[str, WorkerView] = {}
+    for name in names:
+        ours = [worker for worker in there if _goes_by(worker, name)]
+        if not ours:
+            raise BgjobsError(f"no worker {name[:80]!a} is at work here", hint="see `bgjobs status`", code="no-worker")
+        found |= {worker.id: worker for worker in ours}
+    return list(found.values())
+
+
+def _goes_by(worker: WorkerView, name: str) -> bool:
+    is_here = worker.info.host == system.host()
+    by_id = len(name) >= SHORTEST_END and worker.id.endswith(name.lower())
+    return by_id or name == worker.info.name or (is_here and name == str(worker.info.pid))
+
+
+def _wait(backend: Backend, asked: set[str], grace: timedelta | None, patience: timedelta | None) -> None:
+    begun = moved = time.monotonic()
+    pause = FIRST_PAUSE_S
+    while True:
+        left = [worker for worker in backend.workers() if worker.alive and worker.id in asked]
+        if not left:
+            return
+        now = time.monotonic()
+        moved = now if any(worker.responsive for worker in left) else moved
+        if now - moved > STANDS_STILL_S:
+            raise BgjobsError(
+                f"worker {left[0].info.name} stands still and cannot stop", hint="continue it, or kill it", code="stuck"
+            )
+        if patience is not None and now - begun >= patience.total_seconds():
+            raise TimedOutError(f"timed out: worker {left[0].info.name} has not stopped yet", hint="wait again")
+        if grace is not None and now - begun >= grace.total_seconds():
+            grace = None
+            for worker in left:
+                backend.stop(worker.id)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -1,0 +1,43 @@
+"""A worker as an agent or daemon of launchd, on macOS."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+
+from bgjobs.services.service import Recipe, Service
+
+DAEMONS = "/Library/LaunchDaemons"
+PAUSE_S = 10  # at least so long between two starts
+UMASK = 0o077
+
+
+def recipe(service: Service, logs: str) -> Recipe:
+    """Return how launchd is told of the service."""
+    home = os.path.expanduser("~")
+    directory = DAEMONS if service.user else os.path.join(home, "Library", "LaunchAgents")
+    path = os.path.join(directory, f"{service.name}.plist")
+    domain = "system" if service.user else "gui/$(id -u)"
+    return Recipe(
+        path=path,
+        content=plist(service, logs),
+        mark=plistlib.dumps(service.config).splitlines()[-2].strip(),
+        start=(("launchctl", "bootstrap", domain, path),),
+        stop=(("launchctl", "bootout", f"{domain}/{service.name}"),),
+    )
+
+
+def plist(service: Service, logs: str) -> bytes:
+    """Return the property list. What the worker says before it can write to its log goes to `logs`."""
+    about = {
+        "Label": service.name,
+        "ProgramArguments": [*service.command, "--log"],
+        "RunAtLoad": True,
+        # What stops by itself was asked to; what dies is started again.
+        "KeepAlive": {"SuccessfulExit": False},
+        "ThrottleInterval": PAUSE_S,
+        "ExitTimeOut": service.stop_s,
+        "Umask": UMASK,
+        "StandardErrorPath": os.path.join(logs, f"{service.name}.log"),
+    }
+    return plistlib.dumps(about | ({"UserName": service.user} if service.user else {}), sort_keys=False)
