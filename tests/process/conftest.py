@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from bgjobs import Queue, Request
+from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,6 +83,7 @@ class Worker:
     ) -> None:
         self.errors = errors
         environment = {name: text for name, text in os.environ.items() if not name.startswith("BGJOBS_")} | environ
+        environment = unmeasured(environment) if through else environment
         with errors.open("wb") as file:
             self._process = subprocess.Popen(
                 [*through, sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)],
