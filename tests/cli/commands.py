@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bgjobs import Queue
 from bgjobs.settings import load
+from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,6 +190,7 @@ def on_terminal(
     import pty  # noqa: PLC0415 - POSIX only
     import termios  # noqa: PLC0415 - POSIX only
 
+    env = env if until is None else unmeasured(env)
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(

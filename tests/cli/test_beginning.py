@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.commands import PATIENCE_S, Bgjobs, command, environment, error, on_terminal
+from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +85,7 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None
     process = subprocess.Popen(
         [sys.executable, "-m", "bgjobs", "demo", "--dir", str(tmp_path / "tour")],
         cwd=tmp_path,
-        env=environment(tmp_path),
+        env=unmeasured(environment(tmp_path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -25,6 +25,7 @@ from tests.cli.commands import (
     objects,
     open_queue,
 )
+from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,7 +210,7 @@ def as_nobody(*argv: str, cwd: Path) -> Result:
     return subprocess.run(
         [sys.executable, "-c", AS_NOBODY, json.dumps(argv)],
         cwd=cwd,
-        env=environment(cwd),
+        env=unmeasured(environment(cwd)),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

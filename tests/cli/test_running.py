@@ -12,6 +12,7 @@ import pytest
 
 from bgjobs.job import State
 from tests.cli.commands import PATIENCE_S, Bgjobs, environment, wait_until
+from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,7 @@ def test_ctrl_c_ends_a_run_and_its_process(project: Path, tmp_path: Path) -> Non
     process = subprocess.Popen(
         [sys.executable, "-m", "bgjobs", "run", "Work", "sleep", "60"],
         cwd=project,
-        env=environment(tmp_path),
+        env=unmeasured(environment(tmp_path)),
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from bgjobs import Queue, Request, system
+from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +92,7 @@ class Worker:
         self.errors = errors
         self._project = project
         environment = {name: text for name, text in os.environ.items() if not name.startswith("BGJOBS_")} | environ
+        environment = unmeasured(environment) if through else environment
         command = [*through, sys.executable, "-m", "bgjobs", "worker", *_arguments({"concurrency": 1} | options)]
         with errors.open("wb") as file:
             self._process = subprocess.Popen(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs.job import State
+from tests.measuring import unmeasured
 from tests.process.conftest import Project, lines, wait_until
 from tests.process.people import DAEMON, GROUP, NAMELESS, NOBODY, ROOT, STRANGER, Person, needs_root, public_folder
 
@@ -433,7 +434,7 @@ class Own(Shop):
             text=True,
             timeout=60,
             check=False,
-            env={name: text for name, text in os.environ.items() if not name.startswith("BGJOBS_")},
+            env=unmeasured({name: text for name, text in os.environ.items() if not name.startswith("BGJOBS_")}),
         )
 
     def results(self) -> list[Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bgjobs.job import Progress
 
 ROOT = Path(__file__).parents[2]
-PROJECT = settings.load(config=str(ROOT / "allowed_jobs.toml"), environ={})
+PROJECT = settings.load(config=str(ROOT / "allowed_jobs.toml"), environ={}, strict=False)  # whoever owns this checkout
 ALLOWED = Allowlist(PROJECT)
 
 
