@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import plistlib
+import posixpath
 
 from bgjobs.services.service import Recipe, Service
 
@@ -15,8 +16,8 @@ UMASK = 0o077
 def recipe(service: Service, logs: str) -> Recipe:
     """Return how launchd is told of the service."""
     home = os.path.expanduser("~")
-    directory = DAEMONS if service.user else os.path.join(home, "Library", "LaunchAgents")
-    path = os.path.join(directory, f"{service.name}.plist")
+    directory = DAEMONS if service.user else posixpath.join(home, "Library", "LaunchAgents")
+    path = posixpath.join(directory, f"{service.name}.plist")
     domain = "system" if service.user else "gui/$(id -u)"
     return Recipe(
         path=path,
@@ -38,6 +39,6 @@ def plist(service: Service, logs: str) -> bytes:
         "ThrottleInterval": PAUSE_S,
         "ExitTimeOut": service.stop_s,
         "Umask": UMASK,
-        "StandardErrorPath": os.path.join(logs, f"{service.name}.log"),
+        "StandardErrorPath": posixpath.join(logs, f"{service.name}.log"),
     }
     return plistlib.dumps(about | ({"UserName": service.user} if service.user else {}), sort_keys=False)
