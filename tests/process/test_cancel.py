@@ -63,7 +63,7 @@ def test_a_job_that_waits_for_another_attempt_is_cancelled(queue: Queue) -> None
 
 def test_a_running_method_sees_the_cancellation_and_can_clean_up(shared: Project, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    job = shared.queue.submit("Stubborn", "clean_up", [str(notes)], retries=5)
+    job = shared.queue.submit("Willing", "clean_up", [str(notes)], retries=5)
     wait_for_lines(notes)
     assert shared.queue.cancel(job.id) in {"requested", "cancelled"}  # a quick worker has done it before we look
     cancelled = end(shared.queue, job)
@@ -77,7 +77,7 @@ def test_a_running_method_sees_the_cancellation_and_can_clean_up(shared: Project
 @pytest.mark.parametrize("method", ["back_away", "clean_up_badly"])
 def test_however_a_method_ends_after_that_the_job_is_cancelled(queue: Queue, tmp_path: Path, method: str) -> None:
     notes = tmp_path / "notes"
-    job = queue.submit("Stubborn", method, [str(notes)], retries=5)
+    job = queue.submit("Willing", method, [str(notes)], retries=5)
     wait_for_lines(notes)
     queue.cancel(job.id)
     assert [attempt.outcome for attempt in end(queue, job).attempts] == ["cancelled"]
@@ -169,7 +169,7 @@ def test_a_job_that_was_claimed_ahead_is_cancelled_and_the_others_run(project: P
 
 def test_a_job_whose_worker_died_is_cancelled_by_the_next_worker(project: Project, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    job = project.queue.submit("Stubborn", "back_away", [str(notes)])
+    job = project.queue.submit("Willing", "back_away", [str(notes)])
     first = project.start()
     wait_for_lines(notes)
     first.kill()

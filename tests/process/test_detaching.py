@@ -165,7 +165,7 @@ def test_what_its_runners_cry_out_when_they_cannot_begin_goes_to_the_log(project
     said = detached(command)
     streams = Path(f"/proc/{said['pid']}/fd")  # what a runner gets from it, until it captures what its job prints
     assert (streams / "0").samefile(os.devnull)
-    assert (streams / "1").samefile(os.devnull)
+    wait_until(lambda: (streams / "1").samefile(os.devnull))  # a moment after it has said that it has arrived
     assert (streams / "2").samefile(said["log"])
 
 
@@ -260,7 +260,7 @@ def test_after_the_grace_of_the_stop_what_runs_is_interrupted_and_put_back_uncha
 ) -> None:
     notes = tmp_path / "notes"
     detached(command, "--grace", "1h")
-    job = project.queue.submit("Stubborn", "back_away", [str(notes)])
+    job = project.queue.submit("Willing", "back_away", [str(notes)])
     wait_for_lines(notes)
     done = command("--stop", "--grace", "0.1s")
     assert (done.returncode, done.stdout) == (0, "stopped 1 worker\n")

@@ -219,7 +219,7 @@ def test_another_attempt_after_a_wait_is_told_with_the_wait(shared: Project) -> 
 
 
 def test_a_cancellation_is_told(shared: Project, tmp_path: Path) -> None:
-    job = shared.queue.submit("Stubborn", "back_away", [str(tmp_path / "notes")])
+    job = shared.queue.submit("Willing", "back_away", [str(tmp_path / "notes")])
     wait_for_lines(tmp_path / "notes")
     shared.queue.cancel(job.id)
     shared.queue.ended(job.id, LIMIT)

@@ -48,7 +48,7 @@ def test_a_running_job_may_finish_within_the_grace(project: Project, tmp_path: P
 def test_after_the_grace_a_running_job_is_interrupted_and_put_back_uncharged(project: Project, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     worker = project.start(grace="0.3s")
-    job = project.queue.submit("Stubborn", "back_away", [str(notes)])
+    job = project.queue.submit("Willing", "back_away", [str(notes)])
     wait_for_lines(notes)
     assert worker.stop() == 0
     assert lines(notes) == ["begun", "left"]  # it was asked, and could clean up
@@ -79,7 +79,7 @@ def test_a_method_that_cleans_up_and_returns_when_interrupted_has_not_done_its_j
 ) -> None:
     notes = tmp_path / "notes"
     worker = project.start(grace=0)
-    job = project.queue.submit("Stubborn", "clean_up", [str(notes)])
+    job = project.queue.submit("Willing", "clean_up", [str(notes)])
     wait_for_lines(notes)
     assert worker.stop() == 0
     assert lines(notes) == ["begun", "JobCancelled: the worker stops"]
@@ -90,7 +90,7 @@ def test_a_method_that_cleans_up_and_returns_when_interrupted_has_not_done_its_j
 def test_a_second_request_interrupts_at_once(project: Project, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     worker = project.start(grace="1h")
-    job = project.queue.submit("Stubborn", "back_away", [str(notes)])
+    job = project.queue.submit("Willing", "back_away", [str(notes)])
     wait_for_lines(notes)
     worker.ask_to_stop()
     wait_until(lambda: "stopping" in worker.says())

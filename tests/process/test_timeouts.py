@@ -36,7 +36,7 @@ def seconds(attempt: Attempt) -> float:
 
 def test_a_method_sees_that_its_time_is_over_and_can_clean_up(shared: Project, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    job = end(shared.queue, shared.queue.submit("Stubborn", "clean_up", [str(notes)], timeout=0.2))
+    job = end(shared.queue, shared.queue.submit("Willing", "clean_up", [str(notes)], timeout=0.2))
     assert lines(notes) == ["begun", "JobTimeout: the timeout has passed"]
     assert job.state is State.FAILED  # it returned, but too late
     assert job.error is not None
@@ -50,12 +50,12 @@ def test_a_method_sees_that_its_time_is_over_and_can_clean_up(shared: Project, t
 
 @pytest.mark.parametrize("method", ["back_away", "clean_up_badly"])
 def test_however_a_method_ends_after_its_time_it_has_timed_out(queue: Queue, tmp_path: Path, method: str) -> None:
-    job = end(queue, queue.submit("Stubborn", method, [str(tmp_path / "notes")], timeout=0.1))
+    job = end(queue, queue.submit("Willing", method, [str(tmp_path / "notes")], timeout=0.1))
     assert (job.state, only_attempt(job).outcome, only_attempt(job).exit) == (State.FAILED, "timed_out", None)
 
 
 def test_a_sleeping_method_is_woken_to_stop(queue: Queue) -> None:
-    job = end(queue, queue.submit("Stubborn", "sleep", [60], timeout=0.2))
+    job = end(queue, queue.submit("Willing", "sleep", [60], timeout=0.2))
     attempt = only_attempt(job)
     assert (attempt.outcome, attempt.exit) == ("timed_out", None)  # no exit status: nobody had to kill it
 
@@ -83,7 +83,7 @@ def test_a_method_that_cannot_be_reached_is_killed(queue: Queue, tmp_path: Path,
 
 
 def test_a_job_that_timed_out_has_its_full_time_at_the_next_attempt(queue: Queue, tmp_path: Path) -> None:
-    job = end(queue, queue.submit("Stubborn", "time_out_once", [str(tmp_path / "notes")], timeout=1, retries=1))
+    job = end(queue, queue.submit("Willing", "time_out_once", [str(tmp_path / "notes")], timeout=1, retries=1))
     assert [attempt.outcome for attempt in job.attempts] == ["timed_out", "succeeded"]
     assert job.result == "the second time"
 

@@ -59,8 +59,13 @@ methods = ["interval", "step", "wait_for", "who"]
 
 [jobs.Stubborn]
 class      = "stubborn:Stubborn"
-methods    = ["back_away", "ignore_all"]
+methods    = ["ignore_all"]
 kill_after = "0.5s"
+
+[jobs.Willing]
+class      = "stubborn:Stubborn"
+methods    = ["back_away"]
+kill_after = "60s"
 
 [jobs.Fatal]
 class   = "fatal:Fatal"
@@ -419,7 +424,7 @@ def test_one_that_ignores_its_timeout_is_killed_with_all_its_family(shared: Shop
 
 def test_one_that_is_asked_to_stop_may_clean_up(shared: Shop) -> None:
     notes = shared.notes / "polite"
-    job = shared.queue.submit("Stubborn", "back_away", [str(notes)])
+    job = shared.queue.submit("Willing", "back_away", [str(notes)])
     wait_for_lines(notes)
     shared.queue.cancel(job.id)
     assert shared.queue.ended(job.id, LIMIT).state is State.CANCELLED
@@ -440,7 +445,7 @@ def test_one_that_closes_all_descriptors_fails_and_harms_no_other(shared: Shop) 
 def test_a_worker_that_stops_puts_it_back_uncharged(project: Shop) -> None:
     notes = project.notes / "notes"
     worker = project.start(grace="0s")
-    job = project.queue.submit("Stubborn", "back_away", [str(notes)])
+    job = project.queue.submit("Willing", "back_away", [str(notes)])
     wait_for_lines(notes)
     assert worker.stop() == 0
     back = project.queue.get(job.id)
@@ -585,6 +590,6 @@ def test_check_imports_as_the_user(project: Shop) -> None:
 def test_jobs_shows_the_user(project: Shop) -> None:
     shown = [json.loads(line) for line in project.command("jobs", "--json").stdout.splitlines()]
     assert {one["class"]: one["user"] for one in shown} == dict.fromkeys(
-        ("Restrained", "Honest", "Stubborn", "Fatal", "Messy", "Noisy", "Terse", "Limited"), NAME
+        ("Restrained", "Honest", "Stubborn", "Willing", "Fatal", "Messy", "Noisy", "Terse", "Limited"), NAME
     ) | {"Root": None}
     assert "  identity()  as nobody\n" in project.command("jobs").stdout

@@ -35,8 +35,8 @@ class Stubborn:
 
     def clean_up(self, path: str) -> str:
         """Take the request, clean up, and return as if all were well."""
-        note(path, "begun")
         try:
+            note(path, "begun")
             time.sleep(60)
         except (JobTimeout, JobCancelled) as error:
             note(path, f"{type(error).__name__}: {error}")
@@ -44,16 +44,16 @@ class Stubborn:
 
     def clean_up_badly(self, path: str) -> None:
         """Fail at cleaning up."""
-        note(path, "begun")
         try:
+            note(path, "begun")
             time.sleep(60)
         finally:
             raise OSError("the mop is broken")
 
     def back_away(self, path: str) -> None:
         """Let the request pass through."""
-        note(path, "begun")
         try:
+            note(path, "begun")
             time.sleep(60)
         finally:
             note(path, "left")
