@@ -361,6 +361,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {worker.id: worker.alive for worker in self.backend.workers()} == expected
 
 
+@pytest.mark.timeout(900)  # thousands of small steps, each of which looks at every file: slow where files are
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_whatever_workers_and_people_do_store_and_model_tell_the_same(kind: str) -> None:
     machine = type("Machine", (QueueMachine,), {"kind": kind})
