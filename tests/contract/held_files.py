@@ -38,7 +38,7 @@ class RefusedError(PermissionError):
     """What Windows raises, on any system."""
 
     def __init__(self, code: int, path: str) -> None:
-        super().__init__(13, TEXTS[code], path)
+        super().__init__(13, TEXTS[code], *([path] if path else []))  # a read names none
         self.winerror = code
 
 

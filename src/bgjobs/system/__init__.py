@@ -23,6 +23,7 @@ if sys.platform == "win32":
         SERVICES,
         base_environment,
         boot_id,
+        cores,
         free_space,
         has_access_list,
         host,
@@ -112,6 +113,7 @@ else:
     if sys.platform == "darwin":
         from bgjobs.system.darwin import (
             boot_id,
+            cores,
             links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
@@ -127,6 +129,7 @@ else:
     else:
         from bgjobs.system.linux import (
             boot_id,
+            cores,
             links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
@@ -158,6 +161,7 @@ __all__ = [
     "boot_id",
     "cannot_become",
     "children",
+    "cores",
     "die_with_parent",
     "disk_facts",
     "free_space",

@@ -177,6 +177,11 @@ def user() -> str:
     return os.environ.get("USERNAME", "unknown")
 
 
+def cores() -> int:
+    """Return how many cores the machine has."""
+    return os.cpu_count() or 1
+
+
 def boot_id() -> str:
     """Return a text that stays the same until the machine starts again, whatever is done to its clock."""
     from bgjobs.system.windows_calls import (  # noqa: PLC0415 - submit would pay for ctypes every time
