@@ -71,7 +71,7 @@ class Listing:
     def mark(self) -> None:
         """Take it for looked at: somebody is about to go through it name by name."""
         self._seen_ns, self._listed_ns = files.changed_ns(self.path), time.time_ns()
-        self._listed_at = time.monotonic()
+        self._listed_at = time.perf_counter()
 
     def cheap(self) -> bool:
         """Tell whether looking again now keeps the time for looking a small part of all."""

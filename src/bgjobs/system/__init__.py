@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 if sys.platform == "win32":
     from bgjobs.system.windows import (
         CHECKS_WRITERS,
+        LONGEST_ROOT,
         PLAIN_OUTPUT,
         SERVICES,
         base_environment,
@@ -70,6 +71,7 @@ if sys.platform == "win32":
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
+        LONGEST_ROOT,
         PLAIN_OUTPUT,
         SERVICES,
         base_environment,
@@ -146,6 +148,7 @@ else:
 __all__ = [
     "CHECKS_WRITERS",
     "CPU_SIGNAL",
+    "LONGEST_ROOT",
     "PLAIN_OUTPUT",
     "SERVICES",
     "UNENFORCED",
