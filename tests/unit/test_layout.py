@@ -39,7 +39,9 @@ IDS = st.integers(0, 2**124 - 1).map(ids._encode)
 PRIORITIES = st.integers(0, 9)
 MOST_PATH = 112  # that of a strange name in corrupt/ with an id and its reason; with a root of 100, far from 240
 PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_-])?", re.ASCII)
-RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|conin\$|conout\$)(?:\..*)?")
+RESERVED = re.compile(
+    r"(?:con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|conin\$|conout\$)(?:\..*)?"
+)
 VERSION = "VERSION"  # the one name in capitals: it is no job's, and was chosen to be seen
 
 
@@ -297,9 +299,7 @@ def test_no_name_in_a_spool_is_chosen_by_people(tmp_path: Path, touched: set[str
     configured = load(config=str(config), environ={})
     spool = SpoolQueue(configured, Log(configured.log_dir))
     odd = ["CON", "aux.json", "NUL:x", "Lpt1", "a b. ", "\u00e4", "x" * 60]
-    jobs = [
-        replace(job(5), class_name=name, method=name, tags=(name,), submitted_by=f"{name}@{name}") for name in odd
-    ]
+    jobs = [replace(job(5), class_name=name, method=name, tags=(name,), submitted_by=f"{name}@{name}") for name in odd]
     spool.submit(jobs)
     about = WorkerInfo(host=odd[0], pid=1, concurrency=1, started_at=datetime.now(UTC), version=odd[1])
     session = spool.join(about, Selection())
