@@ -105,6 +105,22 @@ def test_a_job_file_of_another_program_with_the_line_ends_of_windows_is_taken(od
     assert all(b"\r" not in path.read_bytes() for path in (odd / "spool").rglob("*.json"))
 
 
+def test_two_classes_whose_names_differ_in_case_alone_are_two(odd: Path, tmp_path: Path) -> None:
+    config = odd / "allowed_jobs.toml"
+    config.write_text(
+        config.read_text("utf-8") + '\n[jobs.WORK]\nclass = "work:Other"\nmethods = ["handle"]\n', "utf-8"
+    )
+    printed(odd, tmp_path, "submit", "Work", "echo", "x")
+    printed(odd, tmp_path, "submit", "WORK", "handle")
+    printed(odd, tmp_path, "worker", "--drain", "-q", "-c", "1")
+    jobs = list(open_queue(odd).jobs())
+    assert {(job.class_name, job.method, str(job.state)) for job in jobs} == {
+        ("Work", "echo", "done"),
+        ("WORK", "handle", "done"),
+    }
+    assert printed(odd, tmp_path, "list", "--class", "WORK").count(b"\n") == 1
+
+
 def test_names_that_differ_in_case_alone_are_never_both_made(odd: Path, tmp_path: Path) -> None:
     for _ in range(5):
         printed(odd, tmp_path, "submit", "Work", "echo", "x")

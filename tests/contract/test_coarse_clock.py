@@ -13,6 +13,7 @@ from bgjobs import clock, lifecycle
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds, moment
 from bgjobs.lifecycle import Policy
+from bgjobs.spool import files
 from bgjobs.spool.cursor import UNSURE_NS
 from tests.contract import stores
 from tests.contract.stores import claim_all, each_once, finish, got, new_job, wait_until
@@ -141,6 +142,25 @@ def test_a_backoff_is_as_long_as_it_should_be_to_a_tick() -> None:
     again = lifecycle.after(begun, RAISED, Policy(retry_delay=timedelta(milliseconds=5)), at, 0.5)
     assert again.not_before >= at
     assert again.attempts[-1].finished_at == at
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_a_change_is_not_overlooked_on_a_disk_that_keeps_whole_seconds(
+    backend: Backend, workers: Sessions, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """ext3 and ext4 with small inodes keep whole seconds, FAT even ones: the worker's next look came after 30 s."""
+    changed_ns = files.changed_ns
+
+    def coarse(path: str) -> int | None:
+        ns = changed_ns(path)
+        return None if ns is None else ns // (seconds * 10**9) * (seconds * 10**9)
+
+    monkeypatch.setattr(files, "changed_ns", coarse)
+    session = workers.join()
+    for _ in range(20):
+        job = submitted(backend)
+        assert in_turn(session, 1, 1) == [job.id]
+        assert session.claim(1) == []  # a look after which nothing has changed, as far as the disk tells
 
 
 def test_a_change_within_a_tick_is_not_overlooked(backend: Backend, workers: Sessions, store: Store) -> None:

@@ -38,16 +38,24 @@ MILLISECONDS = st.integers(0, LATEST_MS)
 IDS = st.integers(0, 2**124 - 1).map(ids._encode)
 PRIORITIES = st.integers(0, 9)
 MOST_PATH = 112  # that of a strange name in corrupt/ with an id and its reason; with a root of 100, far from 240
-PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_-])?", re.ASCII)
+PART = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.ASCII)
+# Names with an underscore: the logs, as documented, and what shows how a strange file was called.
+WITH_UNDERSCORE = re.compile(
+    r"background_jobs(?:_errors)?\.log(?:\.lock|\.[0-9])?|strange-[a-z0-9._-]{1,60}-x(?:\.[a-z0-9.]*[a-z0-9])?"
+)
 RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\..*)?", re.ASCII)
 VERSION = "VERSION"  # the one name in capitals: it is no job's, and was chosen to be seen
+
+
+def is_name(part: str) -> bool:
+    return bool(PART.fullmatch(part) or WITH_UNDERSCORE.fullmatch(part)) and not RESERVED.fullmatch(part)
 
 
 def is_safe(path: str) -> bool:
     """Tell whether a path inside the spool is a name on Linux, macOS and Windows, and short enough for all."""
     path = path.removeprefix(f"spool{os.sep}")
     parts = Path(path).parts
-    return len(path) <= MOST_PATH and all(PART.fullmatch(part) and not RESERVED.fullmatch(part) for part in parts)
+    return len(path) <= MOST_PATH and all(map(is_name, parts))
 
 
 # Names, there and back
@@ -337,3 +345,4 @@ def test_a_spool_whose_paths_would_be_too_long_is_refused(tmp_path: Path, monkey
     # 259 is the most that Windows takes.
     assert max(len(str(path)) for path in Path(spool.paths.root).rglob("*")) + len(".") + 26 < 260
     assert 140 + len(os.sep) + MOST_PATH < 260
+    assert 100 + len(os.sep) + MOST_PATH <= 240
