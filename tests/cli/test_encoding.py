@@ -78,6 +78,49 @@ def test_a_batch_with_the_line_ends_of_windows_is_read(odd: Path, tmp_path: Path
     assert len(printed(odd, tmp_path, "batch", "jobs.jsonl").split(b"\n")) == 3
 
 
+def test_a_batch_on_standard_input_with_the_line_ends_of_windows_is_read(odd: Path, tmp_path: Path) -> None:
+    lines = (
+        b'{"class":"Work","method":"echo","args":["one"]}\r\n\r\n{"class":"Work","method":"echo","args":["two"]}\r\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "bgjobs", "batch", "-"],
+        cwd=odd,
+        env=environment(tmp_path),
+        input=lines,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(job.args[0] for job in open_queue(odd).jobs()) == ["one", "two"]
+
+
+def test_a_job_file_of_another_program_with_the_line_ends_of_windows_is_taken(odd: Path, tmp_path: Path) -> None:
+    printed(odd, tmp_path, "status")
+    place = odd / "spool" / "incoming"
+    (place / "one.json").write_bytes(b'{"format":1,"class":"Work","method":"echo","args":["one"]}\r\n')
+    (place / "two.json").write_bytes(b'{\r\n  "format": 1,\r\n "class": "Work", "method": "add", "args": [1]\r\n}\r\n')
+    printed(odd, tmp_path, "worker", "--drain", "-q", "-c", "1")
+    jobs = list(open_queue(odd).jobs())
+    assert sorted(str(job.result) for job in jobs) == ["2", "one"]
+    assert all(b"\r" not in path.read_bytes() for path in (odd / "spool").rglob("*.json"))
+
+
+def test_two_classes_whose_names_differ_in_case_alone_are_two(odd: Path, tmp_path: Path) -> None:
+    config = odd / "allowed_jobs.toml"
+    config.write_text(
+        config.read_text("utf-8") + '\n[jobs.WORK]\nclass = "work:Other"\nmethods = ["handle"]\n', "utf-8"
+    )
+    printed(odd, tmp_path, "submit", "Work", "echo", "x")
+    printed(odd, tmp_path, "submit", "WORK", "handle")
+    printed(odd, tmp_path, "worker", "--drain", "-q", "-c", "1")
+    jobs = list(open_queue(odd).jobs())
+    assert {(job.class_name, job.method, str(job.state)) for job in jobs} == {
+        ("Work", "echo", "done"),
+        ("WORK", "handle", "done"),
+    }
+    assert printed(odd, tmp_path, "list", "--class", "WORK").count(b"\n") == 1
+
+
 def test_names_that_differ_in_case_alone_are_never_both_made(odd: Path, tmp_path: Path) -> None:
     for _ in range(5):
         printed(odd, tmp_path, "submit", "Work", "echo", "x")

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from bgjobs import ids
+from bgjobs import disk, ids, system
 from bgjobs.backend import Selection, WorkerInfo
+from bgjobs.errors import SpoolError
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import LATEST_MS, Cancelled, Interrupted, Job, JobError, Progress, Raised, State, Succeeded, moment
 from bgjobs.lifecycle import Policy, after, started
 from bgjobs.settings import load
-from bgjobs.spool import layout
+from bgjobs.spool import layout, moves
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.spool_queue import SpoolQueue
+from tests.contract.stores import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bgjobs.job import Outcome
+    from bgjobs.settings import Settings
 
 MILLISECONDS = st.integers(0, LATEST_MS)
 IDS = st.integers(0, 2**124 - 1).map(ids._encode)
 PRIORITIES = st.integers(0, 9)
-MOST_PATH = 100
-PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_-])?", re.ASCII)
+MOST_PATH = 112  # that of a strange name in corrupt/ with an id and its reason; with a root of 100, far from 240
+PART = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.ASCII)
+# Names with an underscore: the logs, as documented, and what shows how a strange file was called.
+WITH_UNDERSCORE = re.compile(
+    r"background_jobs(?:_errors)?\.log(?:\.lock|\.[0-9])?|strange-[a-z0-9._-]{1,60}-x(?:\.[a-z0-9.]*[a-z0-9])?"
+)
 RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\..*)?", re.ASCII)
 VERSION = "VERSION"  # the one name in capitals: it is no job's, and was chosen to be seen
+
+
+def is_name(part: str) -> bool:
+    return bool(PART.fullmatch(part) or WITH_UNDERSCORE.fullmatch(part)) and not RESERVED.fullmatch(part)
 
 
 def is_safe(path: str) -> bool:
     """Tell whether a path inside the spool is a name on Linux, macOS and Windows, and short enough for all."""
     path = path.removeprefix(f"spool{os.sep}")
     parts = Path(path).parts
-    return len(path) <= MOST_PATH and all(PART.fullmatch(part) and not RESERVED.fullmatch(part) for part in parts)
+    return len(path) <= MOST_PATH and all(map(is_name, parts))
 
 
 # Names, there and back
@@ -235,13 +249,100 @@ def all_names(root: Path) -> Iterator[str]:
         yield str(path.relative_to(root))
 
 
-def test_every_name_that_comes_to_be_in_a_spool_can_be_one_on_every_system(tmp_path: Path) -> None:
+@pytest.fixture
+def touched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the paths of all that is made, also of what is gone a moment later."""
+    paths: set[str] = set()
+    for name in ("makedirs", "mkdir", "move", "open_create_append", "open_new", "replace"):
+        real = getattr(disk, name)
+
+        def step(*args: Any, _real: Any = real, **named: Any) -> Any:
+            done = _real(*args, **named)
+            paths.add(args[1] if len(args) > 1 and isinstance(args[1], str) else args[0])
+            return done
+
+        monkeypatch.setattr(disk, name, step)
+    return paths
+
+
+def test_every_name_that_comes_to_be_in_a_spool_can_be_one_on_every_system(tmp_path: Path, touched: set[str]) -> None:
     config = tmp_path / "allowed_jobs.toml"
     config.write_text('[bgjobs]\ndurability = "os"\n', encoding="utf-8")
     configured = load(config=str(config), environ={})
     spool = SpoolQueue(configured, Log(configured.log_dir))
     lead_a_full_life(spool)
-    names = list(all_names(Path(configured.spool)))
-    assert {Path(name).parts[0] for name in names} >= {"pending", "claimed", "done", "failed", "cancelled", "corrupt"}
+    names = {*all_names(Path(configured.spool)), *(os.path.relpath(path, configured.spool) for path in touched)} - {"."}
+    kinds = {Path(name).parts[0] for name in names}
+    assert kinds >= {"pending", "claimed", "done", "failed", "cancelled", "corrupt", "tmp", "workers", "output"}
     assert spool.counts()[State.CORRUPT] == 2
-    assert [name for name in names if name != VERSION and not is_safe(name)] == []
+    # The one name in capitals, under which it is written first as well.
+    names = {name for name in names if Path(name).name.partition(".")[0] != VERSION}
+    assert [name for name in names if not is_safe(name)] == []
+
+
+@given(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=300))
+@example("con")
+@example("aux.json")
+@example("5.")
+@example("5 ")
+@example("5.json.")
+@example("5:stream")
+@example("COM\u00b9.txt")
+@example(GOOD.upper())
+@example("5.reason")
+@example("-")
+def test_what_is_no_job_file_gets_a_name_that_every_system_takes(name: str) -> None:
+    given_name = moves._plain(name)
+    assert is_safe(given_name)
+    assert is_safe(f"{given_name}.{new_id()}.reason")
+    assert not given_name.endswith(".reason")
+
+
+def test_no_name_in_a_spool_is_chosen_by_people(tmp_path: Path, touched: set[str]) -> None:
+    """Neither of classes, methods, tags, users and hosts nor of files that other programs hand in."""
+    config = tmp_path / "allowed_jobs.toml"
+    config.write_text('[bgjobs]\ndurability = "os"\n', encoding="utf-8")
+    configured = load(config=str(config), environ={})
+    spool = SpoolQueue(configured, Log(configured.log_dir))
+    odd = ["CON", "aux.json", "NUL:x", "Lpt1", "a b. ", "\u00e4", "x" * 60]
+    jobs = [replace(job(5), class_name=name, method=name, tags=(name,), submitted_by=f"{name}@{name}") for name in odd]
+    spool.submit(jobs)
+    about = WorkerInfo(host=odd[0], pid=1, concurrency=1, started_at=datetime.now(UTC), version=odd[1])
+    session = spool.join(about, Selection())
+    if sys.platform != "win32":
+        for name in odd:
+            text = f'{{"format":1,"class":{json.dumps(name)},"method":"x"}}'
+            Path(configured.spool, "incoming", f"{name}.json").write_text(text, encoding="utf-8")
+    wait_until(lambda: (session.import_jobs(lambda class_name, method: Policy()), not names_in(configured))[1])
+    for claim in session.claim(10):
+        begun = started(claim.job, worker=about.name, at=datetime.now(UTC))
+        session.finish(claim, after(begun, Succeeded(), Policy(), datetime.now(UTC), 0.5))
+    names = {os.path.relpath(path, configured.spool) for path in touched} - {"."}
+    names = {name for name in names if Path(name).name.partition(".")[0] != VERSION}
+    assert [name for name in names if not is_safe(name)] == []
+
+
+def names_in(configured: Settings) -> list[Path]:
+    return list(Path(configured.spool, "incoming").iterdir())
+
+
+def test_a_spool_whose_paths_would_be_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "LONGEST_ROOT", 140)  # as on Windows
+    config = tmp_path / "allowed_jobs.toml"
+    config.touch()
+
+    def opened(length: int) -> SpoolQueue:
+        root = tmp_path / ("x" * (length - len(str(tmp_path)) - 1))
+        configured = load(config=str(config), spool=str(root), environ={})
+        return SpoolQueue(configured, Log(configured.log_dir))
+
+    with pytest.raises(SpoolError, match="the path of the spool is 141 characters long") as refused:
+        opened(141)
+    assert refused.value.code == "path-too-long"
+    assert [path.name for path in tmp_path.iterdir()] == ["allowed_jobs.toml"]
+    spool = opened(140)
+    lead_a_full_life(spool)
+    # 259 is the most that Windows takes.
+    assert max(len(str(path)) for path in Path(spool.paths.root).rglob("*")) + len(".") + 26 < 260
+    assert 140 + len(os.sep) + MOST_PATH < 260
+    assert 100 + len(os.sep) + MOST_PATH <= 240

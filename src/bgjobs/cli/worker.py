@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bgjobs import system
 from bgjobs.cli import complete, moments, options
 from bgjobs.errors import UsageError
 from bgjobs.job import parse_priority
@@ -86,7 +86,7 @@ def worker(
     _check(running, names or [], detach=detach, stop=stop)
     queue = Queue.open(config=config, spool=spool)
     given = WorkerOptions(
-        concurrency=concurrency or _cores(),
+        concurrency=concurrency or system.cores(),
         drain=drain,
         once=once,
         max_jobs=max_jobs,
@@ -144,11 +144,6 @@ def _words(values: Mapping[str, Any]) -> list[str]:
             if each is not None and each is not False:
                 words += [name] if each is True else [f"{name}={each}"]
     return words
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _known(queue: Queue, names: list[str]) -> frozenset[str]:

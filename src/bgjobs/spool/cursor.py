@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_NAMES = 65_536
 UNSURE_NS = 20_000_000  # a change this close to a listing may not show in the directory's time
+COARSE_NS = 2_020_000_000  # the same where the disk keeps whole seconds (ext3, small inodes), or every other (FAT)
+SECOND_NS = 1_000_000_000
 RELIST_S = 30.0
 CHEAP, CHEAP_S = 50, 0.001
 
@@ -53,7 +55,7 @@ class Listing:
     def stale(self) -> bool:
         """Tell whether a new look could show something new."""
         changed = files.changed_ns(self.path)
-        unsure = changed is not None and changed > self._listed_ns - UNSURE_NS
+        unsure = changed is not None and changed > self._listed_ns - (UNSURE_NS if changed % SECOND_NS else COARSE_NS)
         return (
             changed != self._seen_ns
             or (unsure and time.time_ns() - self._listed_ns > UNSURE_NS)
@@ -71,7 +73,7 @@ class Listing:
     def mark(self) -> None:
         """Take it for looked at: somebody is about to go through it name by name."""
         self._seen_ns, self._listed_ns = files.changed_ns(self.path), time.time_ns()
-        self._listed_at = time.monotonic()
+        self._listed_at = time.perf_counter()
 
     def cheap(self) -> bool:
         """Tell whether looking again now keeps the time for looking a small part of all."""

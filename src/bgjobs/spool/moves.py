@@ -185,7 +185,8 @@ def _plain(name: str) -> str:
     """Return a name that every system can have, and that shows what the strange one was."""
     shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").lower()
     safe = "".join(letter if letter in PLAIN_LETTERS else "_" for letter in shown)[:60]
-    return f"strange-{safe}-x" if safe != shown or not safe[0].isdigit() or safe.endswith(".reason") else safe
+    is_plain = safe == shown and safe[0].isdigit() and safe[-1].isalnum() and not safe.endswith(".reason")
+    return safe if is_plain else f"strange-{safe}-x"
 
 
 def keep_output(source: str, target: str) -> bool:

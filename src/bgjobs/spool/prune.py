@@ -34,10 +34,9 @@ def tidy(paths: Layout, *, keep_done: timedelta, keep_failed: timedelta, now: da
     Each step gives how many jobs went by it. To break off is to leave the rest to the next one.
     """
     keeps = {State.DONE: keep_done, State.FAILED: keep_failed, State.CANCELLED: keep_failed}
-    for state, keep in keeps.items():
-        yield from _prune_hours(paths, state, now - keep, dry_run=False)
-    for _ in itertools.chain(_sweep(paths), _empty_trash(paths)):
-        yield 0
+    hours = [_prune_hours(paths, state, now - keep, dry_run=False) for state, keep in keeps.items()]
+    leftovers = itertools.chain(_sweep(paths), _empty_trash(paths))
+    yield from _each(*hours, (0 for _ in leftovers))
 
 
 def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run: bool) -> int:
@@ -66,16 +65,33 @@ def delete(paths: Layout, place: Place) -> bool:
 
 def _prune_hours(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> Iterator[int]:
     """Throw away the hours that lie before the moment as a whole, each by one rename; give how many jobs each had."""
-    last = layout.hour(before)
-    for hour in files.names(paths.ended(state)):
-        if layout.HOUR_NAME.fullmatch(hour) and hour < last:
-            directory = os.path.join(paths.ended(state), hour)
-            jobs = 0
-            for _ in _jobs_in(files.each_name(directory)):
-                jobs += 1
-                yield 0
-            if dry_run or _throw_away(directory, os.path.join(paths.trash, new_id())):
-                yield jobs
+    last, above = layout.hour(before), paths.ended(state)
+    hours = [hour for hour in files.names(above) if layout.HOUR_NAME.fullmatch(hour) and hour < last]
+    yield from _each(*(_prune_hour(paths, os.path.join(above, hour), dry_run=dry_run) for hour in hours))
+
+
+def _prune_hour(paths: Layout, directory: str, *, dry_run: bool) -> Iterator[int]:
+    jobs = 0
+    for _ in _jobs_in(files.each_name(directory)):
+        jobs += 1
+        yield 0
+    if dry_run or _throw_away(directory, os.path.join(paths.trash, new_id())):
+        yield jobs
+
+
+def _each(*parts: Iterator[int]) -> Iterator[int]:
+    """Go through all of these, past what cannot be had; raise OSError for the first of that at the end."""
+    # Windows moves no directory while somebody has a file in it open: that must not keep all others from being pruned.
+    trouble: OSError | None = None
+    for part in parts:
+        try:
+            yield from part
+        except OSError as error:
+            if error.errno not in files.UNREADABLE:
+                raise
+            trouble = trouble or error
+    if trouble is not None:
+        raise trouble
 
 
 def _prune_last_hour(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> int:

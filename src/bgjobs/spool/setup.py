@@ -44,6 +44,12 @@ def open_or_set_up(paths: Layout) -> None:
 
 def _set_up(paths: Layout) -> None:
     root = paths.root
+    if len(root) > system.LONGEST_ROOT:
+        raise SpoolError(
+            f"the path of the spool is {len(root)} characters long, {root}",
+            hint=f"{system.LONGEST_ROOT} is the most on Windows: name a shorter one with --spool",
+            code="path-too-long",
+        )
     files.make_directories(root)
     network = system.network_filesystem(root)
     if network:

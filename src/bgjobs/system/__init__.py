@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 if sys.platform == "win32":
     from bgjobs.system.windows import (
         CHECKS_WRITERS,
+        LONGEST_ROOT,
         PLAIN_OUTPUT,
         SERVICES,
         base_environment,
         boot_id,
+        cores,
         free_space,
         has_access_list,
         host,
@@ -69,6 +71,7 @@ if sys.platform == "win32":
 else:
     from bgjobs.system.posix import (
         CHECKS_WRITERS,
+        LONGEST_ROOT,
         PLAIN_OUTPUT,
         SERVICES,
         base_environment,
@@ -112,6 +115,7 @@ else:
     if sys.platform == "darwin":
         from bgjobs.system.darwin import (
             boot_id,
+            cores,
             links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
@@ -127,6 +131,7 @@ else:
     else:
         from bgjobs.system.linux import (
             boot_id,
+            cores,
             links_are_guarded,
             network_filesystem,
             one_fsync_is_safe,
@@ -143,6 +148,7 @@ else:
 __all__ = [
     "CHECKS_WRITERS",
     "CPU_SIGNAL",
+    "LONGEST_ROOT",
     "PLAIN_OUTPUT",
     "SERVICES",
     "UNENFORCED",
@@ -158,6 +164,7 @@ __all__ = [
     "boot_id",
     "cannot_become",
     "children",
+    "cores",
     "die_with_parent",
     "disk_facts",
     "free_space",

@@ -52,6 +52,11 @@ def network_filesystem(path: str) -> str | None:
     return None if is_local else kind
 
 
+def cores() -> int:
+    """Return how many cores the machine has."""
+    return os.cpu_count() or 1
+
+
 def boot_id() -> str:
     """Return a text that no other boot of any machine shares. Raises OSError."""
     from bgjobs.system.darwin_calls import sysctl_text  # noqa: PLC0415 - submit would pay for ctypes every time

@@ -132,6 +132,11 @@ def parse_mount(line: str) -> Mount:
     return Mount(device=fields[2], point=point, kind=after.split(" ")[0])
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def boot_id() -> str:
     """Return a text that no other boot of any machine shares. Raises OSError where there is no /proc."""
     return _read("/proc/sys/kernel/random/boot_id").strip()

@@ -20,6 +20,7 @@ _OWNER_ONLY = 0o600
 
 PLAIN_OUTPUT = False  # whether what is written into a pipe or file has to be told to be UTF-8 with plain line ends
 CHECKS_WRITERS = True  # whether `weakness` can tell anything
+LONGEST_ROOT = sys.maxsize  # how long the path of a spool may be: what is too long the system itself refuses
 SERVICES = "launchd" if sys.platform == "darwin" else "systemd"  # what keeps services running here
 
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"})

@@ -27,6 +27,8 @@ _DRIVE_REMOTE = 4
 
 PLAIN_OUTPUT = True  # otherwise what is written into a pipe or file has the code page of the machine, and CR LF
 CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
+# Of the 259 characters that a path may have, what lies in a spool takes up to 113.
+LONGEST_ROOT = 140
 SERVICES = "windows"  # the Task Scheduler: no service that would have to be installed with rights of its own
 
 # Without SYSTEMROOT a program can neither open a socket nor draw random numbers.
@@ -175,6 +177,11 @@ def host() -> str:
 def user() -> str:
     """Return the name of the user, or "unknown" in an environment that does not say."""
     return os.environ.get("USERNAME", "unknown")
+
+
+def cores() -> int:
+    """Return how many cores the machine has."""
+    return os.cpu_count() or 1
 
 
 def boot_id() -> str:

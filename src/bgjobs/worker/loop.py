@@ -57,6 +57,10 @@ def _open_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        # What Python opens, here or in place of a missing stream, no child would have: a runner without descriptor 2
+        # would take its own pipe for that.
+        if not os.get_inheritable(descriptor):
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - named so in the standard library alone
 
 
 class Worker:
