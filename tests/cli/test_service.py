@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import plistlib
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -98,9 +99,9 @@ def test_a_changed_service_is_started_anew(bgjobs: Bgjobs, systemd: Systemd) -> 
     systemd.calls()
     bgjobs("service", "install", "-c", "2", env=systemd.env)
     assert systemd.calls() == [
+        "disable --now bgjobs-project.service",
         "daemon-reload",
         "enable --now bgjobs-project.service",
-        "restart bgjobs-project.service",
     ]
 
 
@@ -136,13 +137,37 @@ def test_without_systemd_the_commands_are_printed(bgjobs: Bgjobs, tmp_path: Path
     assert not unit(tmp_path).exists()
 
 
-def test_what_systemd_refuses_is_said_in_one_line(bgjobs: Bgjobs, systemd: Systemd) -> None:
+def test_what_systemd_refuses_is_said_in_one_line_and_not_installed(
+    bgjobs: Bgjobs, tmp_path: Path, systemd: Systemd
+) -> None:
     systemd.answer(refused="enable")
     done = bgjobs("service", "install", env=systemd.env)
     assert done.returncode == 1
     assert done.stderr == (
-        "bgjobs: systemctl --user enable --now bgjobs-project.service failed: Failed to do it: no: run it by hand\n"
+        "bgjobs: systemctl --user enable --now bgjobs-project.service failed: Failed to do it: no: see its journal\n"
     )
+    assert list(unit(tmp_path).parent.iterdir()) == []
+    assert systemd.calls()[-2:] == ["disable --now bgjobs-project.service", "daemon-reload"]
+
+
+def test_a_change_that_systemd_refuses_is_taken_back(bgjobs: Bgjobs, tmp_path: Path, systemd: Systemd) -> None:
+    bgjobs("service", "install", env=systemd.env)
+    before = unit(tmp_path).read_bytes()
+    systemd.answer(refused="enable")
+    assert bgjobs("service", "install", "-c", "2", env=systemd.env).returncode == 1
+    assert unit(tmp_path).read_bytes() == before
+    assert systemd.calls()[-1] == "enable --now bgjobs-project.service"  # once more, of what was there before
+
+
+def test_a_full_disk_leaves_nothing_that_looks_like_a_service_of_somebody_else(
+    project: Path, tmp_path: Path, systemd: Systemd
+) -> None:
+    full = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "bgjobs", "service", "install"]
+    env = environment(tmp_path) | systemd.env
+    done = subprocess.run(full, cwd=project, env=env, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bgjobs: cannot go on: File too large")
+    assert list(unit(tmp_path).parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("action", ["install", "uninstall"])

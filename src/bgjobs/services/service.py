@@ -43,8 +43,8 @@ class Service(Struct, frozen=True, kw_only=True):
 class Recipe(Struct, frozen=True, kw_only=True):
     """How one system is told of a service: a file, and commands.
 
-    `start` comes when the file is there, `stop` before it goes and `forget` after. `mark` is what no file of another
-    project has in it.
+    `start` comes when the file is there, `stop` before it goes and `forget` after. Where `question` succeeds they can
+    be carried out. `mark` is what no file of another project has in it.
     """
 
     path: str
@@ -53,6 +53,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     start: tuple[tuple[str, ...], ...]
     stop: tuple[tuple[str, ...], ...]
     forget: tuple[tuple[str, ...], ...] = ()
+    question: tuple[str, ...] = ()
     hint: str = ""
 
 

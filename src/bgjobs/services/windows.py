@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from bgjobs.services.service import Recipe, Service
 
 NAMESPACE = "http://schemas.microsoft.com/windows/2004/02/mit/task"
-RESTARTS, PAUSE = "999", "PT1M"
+RESTARTS, PAUSE = "255", "PT1M"  # the most and the shortest that the schema of a task takes
 SETTINGS = {
     "MultipleInstancesPolicy": "IgnoreNew",
     "DisallowStartIfOnBatteries": "false",
