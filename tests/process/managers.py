@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,13 +9,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from tests.measuring import unmeasured
-from tests.process.people import NOBODY, public_folder
+from tests.process.people import public_folder
 
 if TYPE_CHECKING:
     from tests.process.people import Person
@@ -39,7 +37,7 @@ before=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
 mkdir $own || cannot 'no control group can be made'
 echo $$ >$own/cgroup.procs || cannot 'no control group can be entered'
 chown -R "$OWNER" $own
-unshare --pid --fork --kill-child --mount --mount-proc --cgroup sh -c "$INSIDE" sh "$@" </dev/null &
+unshare --pid --fork --kill-child --mount --mount-proc --cgroup --uts --ipc sh -c "$INSIDE" sh "$@" </dev/null &
 child=$!
 cat >/dev/null
 kill -KILL $child
@@ -54,22 +52,35 @@ INSIDE = """
 set -e
 umount /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
+"""
+OF_A_USER = f"""{INSIDE}
 mkdir -p /run/systemd
 mount -t tmpfs -o mode=755 none /run/systemd
 mkdir /run/systemd/system
 "$@" &
 wait
 """
+# The first process of them all. Nothing of the machine is its own to change.
+OF_THE_SYSTEM = f"""{INSIDE}
+mount -t tmpfs -o mode=755 none /run
+for place in /etc /proc/sys; do
+    mount --bind $place $place
+    mount -o remount,bind,ro $place
+done
+mount -t tmpfs -o mode=755 none /etc/systemd/system
+exec "$@"
+"""
 # The machine's own units are none of ours. These are what every unit wants to be there.
-TARGETS = ("basic", "default", "shutdown", "sysinit")
+TARGETS = ("basic", "default", "local-fs", "multi-user", "shutdown", "sysinit")
 
 
 class Manager:
-    """The systemd of a user, who can run commands beside it. Ends when it is closed, or when the test run ends."""
+    """The systemd of a user, or with root that of a whole system. Ends when it is closed, or when the test run ends."""
 
     def __init__(self, person: Person) -> None:
         """Start it, and wait until it answers."""
         self._person = person
+        self._mode = "--user" if person.uid else "--system"
         self._folder = public_folder()
         self.home = Path(self._folder.name)
         self._units = self.home / "targets"
@@ -80,17 +91,21 @@ class Manager:
         runtime.mkdir(mode=0o700)
         os.chown(self.home, person.uid, person.gid)
         os.chown(runtime, person.uid, person.gid)
+        own = f"{self.home}/.config/systemd/user" if person.uid else "/etc/systemd/system"
         self._environment = {
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
-            "PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin",
-            "SYSTEMD_UNIT_PATH": f"{self.home}/.config/systemd/user:{self._units}",
+            "PATH": "/usr/bin:/bin",
+            "SYSTEMD_GENERATOR_PATH": str(self._units),  # none
+            "SYSTEMD_UNIT_PATH": f"{own}:{self._units}",
             "XDG_RUNTIME_DIR": str(runtime),
         }
         with (self.home / "said").open("wb") as said:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", *person.through(), PROGRAM, "--user"],
-                env=unmeasured(self._environment | {"INSIDE": INSIDE, "OWNER": f"{person.uid}:{person.gid}"}),
+                ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", *person.through(), PROGRAM, self._mode],
+                env=self._environment
+                | {"INSIDE": OF_A_USER if person.uid else OF_THE_SYSTEM, "OWNER": f"{person.uid}:{person.gid}"}
+                | {"container": "test"},
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=subprocess.STDOUT,
@@ -122,12 +137,15 @@ class Manager:
                     return process.pid
         return 0
 
-    def does(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command as the user, where systemd is."""
-        inside = ["nsenter", f"--target={self._pid()}", "--mount", "--pid", "--cgroup", f"--wd={cwd or self.home}"]
-        person = [f"--reuid={self._person.uid}", f"--regid={self._person.gid}", "--clear-groups"]
+    def does(
+        self, *command: str, cwd: Path | None = None, person: Person | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command where systemd is, as its user or somebody else."""
+        whose = person or self._person
+        inside = ["nsenter", f"--target={self._pid()}", "--mount", "--pid", "--cgroup", "--uts", "--ipc"]
+        rights = [f"--reuid={whose.uid}", f"--regid={whose.gid}", "--clear-groups"]
         return subprocess.run(
-            [*inside, "setpriv", *person, *command],
+            [*inside, f"--wd={cwd or self.home}", "setpriv", *rights, *command],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -137,8 +155,8 @@ class Manager:
         )
 
     def control(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `systemctl --user`."""
-        return self.does("systemctl", "--user", *words)
+        """Run `systemctl`."""
+        return self.does("systemctl", self._mode, *words)
 
     def facts(self, unit: str) -> dict[str, str]:
         """Return what systemd knows of a unit."""
@@ -150,16 +168,6 @@ class Manager:
         done = self.control("kill", "--kill-whom=main", f"--signal={signal}", unit)
         assert done.returncode == 0, done.stderr
 
-    def bgjobs(self, *words: str, cwd: Path) -> str:
-        """Run a command of ours in a project, and return what it prints."""
-        done = self.does(sys.executable, "-m", "bgjobs", *words, cwd=cwd)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def job(self, cwd: Path, job_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.bgjobs("status", job_id, "--json", cwd=cwd))
-        return found
-
     def close(self) -> None:
         """End it with all that it has started."""
         assert self._process.stdin
@@ -168,8 +176,3 @@ class Manager:
             self._process.wait(60)
         finally:
             self._folder.cleanup()
-
-
-def of_nobody() -> Manager:
-    """Return one of a user without any rights."""
-    return Manager(NOBODY)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ import pytest
 
 from tests.process.conftest import PROJECT, wait_for_lines, wait_until
 from tests.process.managers import Manager, needs_systemd
-from tests.process.people import NOBODY
+from tests.process.people import NOBODY, ROOT
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 pytestmark = needs_systemd
@@ -23,30 +26,51 @@ SLOW = 90.0  # s; systemd waits before it starts something again
 
 @pytest.fixture(scope="module")
 def manager() -> Iterator[Manager]:
+    """The systemd of a user without any rights."""
     made = Manager(NOBODY)
     yield made
     made.close()
 
 
-class Shop:
-    """A project of the manager's user, and the service of it."""
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Manager]:
+    """The systemd of a whole system."""
+    made = Manager(ROOT)
+    yield made
+    made.close()
 
-    def __init__(self, manager: Manager, root: Path) -> None:
+
+class Shop:
+    """A project of nobody, and the service of it, installed with these words."""
+
+    def __init__(self, manager: Manager, root: Path, *words: str) -> None:
         self.manager = manager
         self.root = root
+        self._words = words
         shutil.copytree(PROJECT, root, ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "signs").mkdir()
         for path in (root, *root.rglob("*")):
             os.chown(path, NOBODY.uid, NOBODY.gid)
-        shown = json.loads(self.does("service", "show", "--json"))
-        self.file = Path(shown["path"])
-        self.unit = self.file.name
+        self.file = json.loads(self.service("show", "--json").stdout)["path"]
+        self.unit = Path(self.file).name
 
-    def does(self, *words: str) -> str:
-        return self.manager.bgjobs(*words, cwd=self.root)
+    def service(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `bgjobs service`, as the user of systemd."""
+        command = (sys.executable, "-m", "bgjobs", "service", *words, *self._words)
+        return self.manager.does(*command, cwd=self.root)
 
     def install(self, *words: str) -> None:
-        said = self.does("service", "install", "-c", "1", *words)
-        assert said == f"installed {self.file}\n"
+        done = self.service("install", "-c", "1", *words)
+        assert (done.returncode, done.stdout) == (0, f"installed {self.file}\n"), done.stderr
+
+    def is_installed(self) -> bool:
+        return self.manager.does("test", "-e", self.file).returncode == 0
+
+    def does(self, *words: str) -> str:
+        """Run another command of ours, as the user of the project, and return what it prints."""
+        done = self.manager.does(sys.executable, "-m", "bgjobs", *words, cwd=self.root, person=NOBODY)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def facts(self) -> dict[str, str]:
         return self.manager.facts(self.unit)
@@ -59,26 +83,37 @@ class Shop:
         return found
 
     def ended(self, job_id: str) -> dict[str, Any]:
-        self.manager.does("true")
-        self.does("wait", job_id, "--timeout", str(SLOW))
+        wait_until(lambda: self.job(job_id)["state"] in {"done", "failed"}, limit=SLOW)
         return self.job(job_id)
 
     def path(self, name: str) -> Path:
-        """Return a path to which jobs may write."""
-        folder = self.root / "signs"
-        if not folder.exists():
-            folder.mkdir()
-            os.chown(folder, NOBODY.uid, NOBODY.gid)
-        return folder / name
+        """Return a path to which jobs may write, unless systemd forbids it."""
+        return self.root / "signs" / name
+
+    def close(self) -> None:
+        if self.is_installed():
+            self.service("uninstall")
+        shutil.rmtree(self.root)
 
 
 @pytest.fixture(params=["shop"])
 def shop(manager: Manager, request: pytest.FixtureRequest) -> Iterator[Shop]:
     made = Shop(manager, manager.home / request.param)
     yield made
-    if made.file.exists():
-        made.does("service", "uninstall")
-    shutil.rmtree(made.root)
+    made.close()
+
+
+@pytest.fixture(params=["shop"])
+def machine_shop(whole: Manager, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """A project whose service is one of the whole machine."""
+    made = Shop(whole, whole.home / request.param, "--system", "--user", "nobody")
+    (made.root / "spool").mkdir(mode=0o700)
+    os.chown(made.root / "spool", NOBODY.uid, NOBODY.gid)
+    yield made
+    made.close()
+
+
+# --------------------------------------------------------------------------------------------------------- of a user
 
 
 @pytest.mark.parametrize("shop", ["shop", "we ird %d $HOME ${X} é ;'\"\\x"], indirect=True)
@@ -108,7 +143,7 @@ def test_a_killed_worker_is_started_again_and_its_job_runs_again(shop: Shop) -> 
 
 
 def test_a_worker_that_stands_still_is_killed_and_started_again(shop: Shop) -> None:
-    override = shop.file.with_name(f"{shop.unit}.d")
+    override = Path(f"{shop.file}.d")
     shop.install()
     override.mkdir()
     (override / "sooner.conf").write_text("[Service]\nWatchdogSec=2\n", "utf-8")
@@ -187,16 +222,63 @@ def test_jobs_do_not_hear_of_systemd_and_get_no_further_rights(shop: Shop) -> No
 
 def test_uninstall_leaves_nothing(shop: Shop) -> None:
     shop.install()
-    assert shop.does("service", "uninstall") == f"removed {shop.file}\n"
-    assert [path for path in shop.file.parent.rglob("*") if not path.is_dir()] == []
+    done = shop.service("uninstall")
+    assert (done.returncode, done.stdout) == (0, f"removed {shop.file}\n"), done.stderr
+    assert [path for path in Path(shop.file).parent.rglob("*") if not path.is_dir()] == []
     assert shop.facts()["LoadState"] == "not-found"
     assert json.loads(shop.does("status", "--json"))["workers"] == []
 
 
 def test_what_cannot_begin_is_not_installed(shop: Shop) -> None:
     (shop.root / "honest.py").chmod(0o666)
-    done = shop.manager.does("python", "-m", "bgjobs", "service", "install", cwd=shop.root)
+    done = shop.service("install")
     assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert not shop.file.exists()
+    assert re.fullmatch(r"bgjobs: systemctl .* failed: Job for .* failed because .*\n", done.stderr)
+    assert not shop.is_installed()
     assert shop.facts()["LoadState"] == "not-found"
+
+
+# ---------------------------------------------------------------------------------------------------- of the machine
+
+
+@pytest.mark.parametrize("machine_shop", ["shop", "we ird %d $HOME ${X} é ;'\"\\x"], indirect=True)
+def test_a_service_of_the_machine_runs_jobs_as_its_user_and_writes_to_the_spool_alone(machine_shop: Shop) -> None:
+    machine_shop.install()
+    facts = machine_shop.facts()
+    assert (facts["ActiveState"], facts["SubState"], facts["UnitFileState"]) == ("active", "running", "enabled")
+    job = machine_shop.ended(machine_shop.submit("Honest", "echo", "hello"))
+    assert (job["result"], job["worker"].rpartition(":")[2]) == ("hello", facts["MainPID"])
+    status = machine_shop.manager.does("cat", f"/proc/{facts['MainPID']}/status").stdout
+    assert "Uid:\t65534\t65534\t65534\t65534\n" in status
+    assert "CapBnd:\t0000000000000000\n" in status
+    denied = machine_shop.ended(machine_shop.submit("Honest", "sign", str(machine_shop.path("sign"))))
+    assert (denied["state"], denied["error"]["type"]) == ("failed", "OSError")
+    assert "Read-only file system" in denied["error"]["message"]
+    signed = machine_shop.root / "spool" / "sign"
+    assert machine_shop.ended(machine_shop.submit("Honest", "sign", str(signed)))["state"] == "done"
+    assert signed.stat().st_uid == NOBODY.uid
+
+
+def test_a_killed_worker_of_the_machine_is_started_again_and_its_job_runs_again(machine_shop: Shop) -> None:
+    spool = machine_shop.root / "spool"
+    machine_shop.install()
+    job = machine_shop.submit("Honest", "wait_for", str(machine_shop.path("go")), str(spool / "notes"))
+    wait_for_lines(spool / "notes")
+    machine_shop.manager.kill(machine_shop.unit, "KILL")
+    wait_for_lines(spool / "notes", 2)
+    machine_shop.path("go").touch()
+    ended = machine_shop.ended(job)
+    assert (ended["state"], ended["crashes"], machine_shop.facts()["NRestarts"]) == ("done", 1, "1")
+    assert machine_shop.manager.control("stop", machine_shop.unit).returncode == 0
+    assert machine_shop.facts()["Result"] == "success"
+    assert machine_shop.service("uninstall").returncode == 0
+    assert machine_shop.facts()["LoadState"] == "not-found"
+
+
+def test_without_its_spool_a_service_of_the_machine_is_not_installed(machine_shop: Shop) -> None:
+    (machine_shop.root / "spool").rmdir()
+    done = machine_shop.service("install")
+    assert (done.returncode, done.stdout) == (1, "")
+    hint = "make it, for nobody alone, and install again"
+    assert done.stderr == f"bgjobs: {machine_shop.root / 'spool'} is not there: {hint}\n"
+    assert not machine_shop.is_installed()

@@ -27,6 +27,10 @@ def install(planned: Service, recipe: Recipe, *, as_json: bool) -> int:
     before = _content(recipe)
     commands = recipe.start if before in {None, recipe.content} else (*recipe.stop, *recipe.start)
     answers = _answers(recipe)
+    lacking = [place for place in planned.writes if planned.user and not os.path.isdir(place)]
+    if lacking and answers:
+        hint = f"make it, for {planned.user} alone, and install again"
+        raise BgjobsError(f"{lacking[0]} is not there", hint=hint, code="no-service")
     _put(recipe, recipe.content)
     try:
         _carry_out(commands if answers else ())
@@ -34,10 +38,9 @@ def install(planned: Service, recipe: Recipe, *, as_json: bool) -> int:
         _put_back(recipe, before)
         raise
     _tell(planned, recipe, "installed" if answers else "written", () if answers else commands, as_json=as_json)
-    if planned.user and not os.path.isdir(planned.writes[0]) and not as_json:
-        output.note(f"{planned.writes[0]} is not there: make it, for {planned.user} alone, before the worker starts")
-    if recipe.hint and not as_json:
-        output.note(recipe.hint)
+    hints = [f"{place} is not there: make it, for {planned.user} alone, before the worker starts" for place in lacking]
+    for hint in () if as_json else filter(None, (*hints, recipe.hint)):
+        output.note(hint)
     return 0
 
 
