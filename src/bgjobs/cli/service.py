@@ -28,7 +28,10 @@ SYSTEMS = ("systemd", "launchd", "windows")
 
 
 def service(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="show, install or uninstall.")],
+    action: Annotated[
+        str,
+        typer.Argument(metavar="ACTION", help="show, install or uninstall.", autocompletion=complete.service_actions),
+    ],
     *,
     name: Annotated[
         str | None,
