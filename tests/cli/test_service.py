@@ -6,15 +6,13 @@ import json
 import plistlib
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.cli.commands import Bgjobs, environment, on_terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.cli.commands import Bgjobs, environment, make_project, on_terminal
+from tests.process.people import NOBODY, needs_root, public_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="installs as one does with systemd")
 
@@ -214,6 +212,26 @@ def test_the_files_of_other_systems_can_be_shown(bgjobs: Bgjobs, project: Path, 
     assert (status, seen.count("\r\r"), "</Task>" in seen) == (0, 0, True)
 
 
+@needs_root
+def test_who_may_not_install_a_service_of_the_machine_is_told_who_may(tmp_path: Path) -> None:
+    with public_folder() as folder:
+        root = make_project(Path(folder) / "project")
+        command = [sys.executable, "-m", "bgjobs", "service", "install", "--system", "--user", "nobody"]
+        done = subprocess.run(
+            [*NOBODY.through(), *command],
+            cwd=root,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    path = "/etc/systemd/system/bgjobs-project.service"
+    hint = "a service of the machine is for root to install"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"bgjobs: cannot write {path}: Permission denied: {hint}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -223,6 +241,8 @@ def test_the_files_of_other_systems_can_be_shown(bgjobs: Bgjobs, project: Path, 
         (["show", "--system"], "--system needs --user: name the user whose rights the jobs have"),
         (["show", "--user", "shop"], "--user is for --system"),
         (["show", "--name", "../x"], "bad --name '../x'"),
+        (["show", "--name", ""], "bad --name ''"),
+        (["install", "--system", "--user", "no-body"], "bad --user 'no-body': no such user here: make it first"),
         (["show", "--only", "Nobody"], "bad --only 'Nobody'"),
         (["show", "--grace", "soon"], "bad --grace 'soon'"),
     ],

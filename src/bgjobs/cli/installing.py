@@ -74,14 +74,17 @@ def _content(recipe: Recipe) -> bytes | None:
 def _put(recipe: Recipe, content: bytes) -> None:
     """Write the file, in one step: half of one would look like somebody else's."""
     path = Path(recipe.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.fresh")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(content)
         system.replace(str(fresh), str(path))
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    except PermissionError as error:
+        hint = "a service of the machine is for root to install"
+        raise BgjobsError(f"cannot write {path}: {error.strerror}", hint=hint, code="no-service") from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink()  # if it did not get to its place
 
 
 def _put_back(recipe: Recipe, before: bytes | None) -> None:

@@ -88,6 +88,8 @@ def service(
         case "show":
             return _show(kind, planned, _recipe(kind, planned), as_json=as_json)
         case "install":
+            if user and not system.knows_user(user):
+                raise UsageError(f"bad --user {user[:80]!a}: no such user here", hint="make it first", code="bad-value")
             return installing.install(planned, _recipe(kind, planned), as_json=as_json)
         case _:
             return installing.uninstall(planned, _recipe(kind, planned), as_json=as_json)

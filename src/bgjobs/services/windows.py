@@ -38,7 +38,7 @@ def recipe(service: Service, directory: str, account: str) -> Recipe:
         mark=_escaped(subprocess.list2cmdline(("--config", service.config, "--spool"))).encode("utf-16-le"),
         start=(create, ("schtasks", "/Run", "/TN", service.name)),
         # The scheduler knows no stop in good order: it would kill the worker.
-        stop=((*service.command, "--stop"), ("schtasks", "/Delete", "/TN", service.name, "/F")),
+        stop=(service.stop, ("schtasks", "/Delete", "/TN", service.name, "/F")),
     )
 
 
