@@ -135,6 +135,16 @@ def test_without_systemd_the_commands_are_printed(bgjobs: Bgjobs, tmp_path: Path
     assert not unit(tmp_path).exists()
 
 
+def test_without_systemd_a_change_is_a_stop_and_a_start(bgjobs: Bgjobs, absent: dict[str, str]) -> None:
+    bgjobs("service", "install", env=absent)
+    changed = json.loads(bgjobs("service", "install", "-c", "2", "--json", env=absent).stdout)
+    assert changed["commands"] == [
+        ["systemctl", "--user", "disable", "--now", "bgjobs-project.service"],
+        ["systemctl", "--user", "daemon-reload"],
+        ["systemctl", "--user", "enable", "--now", "bgjobs-project.service"],
+    ]
+
+
 def test_what_systemd_refuses_is_said_in_one_line_and_not_installed(
     bgjobs: Bgjobs, tmp_path: Path, systemd: Systemd
 ) -> None:

@@ -174,6 +174,22 @@ def test_launchd_starts_it_again_when_it_dies_but_not_when_it_was_stopped() -> N
     assert plistlib.loads(launchd.plist(replace(SHOP, user="shop"), "/logs"))["UserName"] == "shop"
 
 
+def test_launchd_is_told_nothing_that_apple_does_not_document() -> None:
+    found = plistlib.loads(launchd.plist(replace(SHOP, user="shop"), "/logs"))
+    documented = {  # launchd.plist(5), and the type that it gives for each
+        "Label": str,
+        "UserName": str,
+        "ProgramArguments": list,
+        "RunAtLoad": bool,
+        "KeepAlive": dict,
+        "ThrottleInterval": int,
+        "ExitTimeOut": int,
+        "Umask": int,
+        "StandardErrorPath": str,
+    }
+    assert {name: type(value) for name, value in found.items()} == documented
+
+
 # ------------------------------------------------------------------------------------------------------------ Windows
 
 
