@@ -38,7 +38,8 @@ def weaknesses(path: str, *, names_matter: bool = False) -> Iterator[Weakness]:
     """
     if not system.CHECKS_WRITERS:
         return
-    place = os.path.join(os.getcwd(), path)  # not `abspath`: behind a link, `..` is not the directory before it
+    # Not `abspath`: behind a link, `..` is not the directory before it. And our own may be gone.
+    place = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     for step, state in _way(place):
         found = weakness(step, state, sticky_is_closed=True)
         if found is not None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bgjobs as package
+from bgjobs import system
 from bgjobs.cli.app import COMMANDS
-from tests.cli.commands import Bgjobs, Finished, environment, error
+from tests.cli.commands import Bgjobs, Finished, environment, error, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,10 +101,21 @@ def test_the_shell_completes_commands_names_and_ids(finished: Finished) -> None:
     assert completed(finished, "submit", "W") == ["Work"]
     assert completed(finished, "submit", "Work", "ad") == ["add"]
     assert completed(finished, "run", "Other", "") == ["handle"]
+    assert completed(finished, "service", "") == ["show", "install", "uninstall"]
     assert set(completed(finished, "status", "")) == {job.id for job in finished.jobs.values()}
     assert set(completed(finished, "cancel", "")) == {finished.jobs[name].id for name in ("queued", "scheduled")}
     assert finished.jobs["queued"].id not in completed(finished, "retry", "")
     assert completed(finished, "list", "--state", "fa") == ["failed"]
+
+
+def test_the_shell_completes_the_names_of_workers(finished: Finished) -> None:
+    command = [sys.executable, "-m", "bgjobs", "worker", "-q"]
+    with subprocess.Popen(command, cwd=finished.root, env=environment(finished.root.parent)) as worker:
+        try:
+            wait_until(lambda: [view.info.pid for view in finished.queue.workers() if view.alive] == [worker.pid])
+            assert completed(finished, "worker", "--stop", "") == [f"{system.host()}:{worker.pid}"]
+        finally:
+            worker.kill()
 
 
 @pytest.mark.parametrize(

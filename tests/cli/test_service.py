@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import plistlib
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.cli.commands import Bgjobs, environment, on_terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.cli.commands import Bgjobs, environment, make_project, on_terminal
+from tests.process.people import NOBODY, needs_root, public_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="installs as one does with systemd")
 
@@ -98,9 +97,9 @@ def test_a_changed_service_is_started_anew(bgjobs: Bgjobs, systemd: Systemd) -> 
     systemd.calls()
     bgjobs("service", "install", "-c", "2", env=systemd.env)
     assert systemd.calls() == [
+        "disable --now bgjobs-project.service",
         "daemon-reload",
         "enable --now bgjobs-project.service",
-        "restart bgjobs-project.service",
     ]
 
 
@@ -136,13 +135,47 @@ def test_without_systemd_the_commands_are_printed(bgjobs: Bgjobs, tmp_path: Path
     assert not unit(tmp_path).exists()
 
 
-def test_what_systemd_refuses_is_said_in_one_line(bgjobs: Bgjobs, systemd: Systemd) -> None:
+def test_without_systemd_a_change_is_a_stop_and_a_start(bgjobs: Bgjobs, absent: dict[str, str]) -> None:
+    bgjobs("service", "install", env=absent)
+    changed = json.loads(bgjobs("service", "install", "-c", "2", "--json", env=absent).stdout)
+    assert changed["commands"] == [
+        ["systemctl", "--user", "disable", "--now", "bgjobs-project.service"],
+        ["systemctl", "--user", "daemon-reload"],
+        ["systemctl", "--user", "enable", "--now", "bgjobs-project.service"],
+    ]
+
+
+def test_what_systemd_refuses_is_said_in_one_line_and_not_installed(
+    bgjobs: Bgjobs, tmp_path: Path, systemd: Systemd
+) -> None:
     systemd.answer(refused="enable")
     done = bgjobs("service", "install", env=systemd.env)
     assert done.returncode == 1
     assert done.stderr == (
-        "bgjobs: systemctl --user enable --now bgjobs-project.service failed: Failed to do it: no: run it by hand\n"
+        "bgjobs: systemctl --user enable --now bgjobs-project.service failed: Failed to do it: no: see its journal\n"
     )
+    assert list(unit(tmp_path).parent.iterdir()) == []
+    assert systemd.calls()[-2:] == ["disable --now bgjobs-project.service", "daemon-reload"]
+
+
+def test_a_change_that_systemd_refuses_is_taken_back(bgjobs: Bgjobs, tmp_path: Path, systemd: Systemd) -> None:
+    bgjobs("service", "install", env=systemd.env)
+    before = unit(tmp_path).read_bytes()
+    systemd.answer(refused="enable")
+    assert bgjobs("service", "install", "-c", "2", env=systemd.env).returncode == 1
+    assert unit(tmp_path).read_bytes() == before
+    assert systemd.calls()[-1] == "enable --now bgjobs-project.service"  # once more, of what was there before
+
+
+def test_a_full_disk_leaves_nothing_that_looks_like_a_service_of_somebody_else(
+    project: Path, tmp_path: Path, systemd: Systemd
+) -> None:
+    full = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "bgjobs", "service", "install"]
+    env = environment(tmp_path) | systemd.env
+    done = subprocess.run(full, cwd=project, env=env, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bgjobs: cannot go on: File too large")
+    assert list(unit(tmp_path).parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("action", ["install", "uninstall"])
@@ -189,6 +222,26 @@ def test_the_files_of_other_systems_can_be_shown(bgjobs: Bgjobs, project: Path, 
     assert (status, seen.count("\r\r"), "</Task>" in seen) == (0, 0, True)
 
 
+@needs_root
+def test_who_may_not_install_a_service_of_the_machine_is_told_who_may(tmp_path: Path) -> None:
+    with public_folder() as folder:
+        root = make_project(Path(folder) / "project")
+        command = [sys.executable, "-m", "bgjobs", "service", "install", "--system", "--user", "nobody"]
+        done = subprocess.run(
+            [*NOBODY.through(), *command],
+            cwd=root,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    path = "/etc/systemd/system/bgjobs-project.service"
+    hint = "a service of the machine is for root to install"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"bgjobs: cannot write {path}: Permission denied: {hint}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -198,6 +251,8 @@ def test_the_files_of_other_systems_can_be_shown(bgjobs: Bgjobs, project: Path, 
         (["show", "--system"], "--system needs --user: name the user whose rights the jobs have"),
         (["show", "--user", "shop"], "--user is for --system"),
         (["show", "--name", "../x"], "bad --name '../x'"),
+        (["show", "--name", ""], "bad --name ''"),
+        (["install", "--system", "--user", "no-body"], "bad --user 'no-body': no such user here: make it first"),
         (["show", "--only", "Nobody"], "bad --only 'Nobody'"),
         (["show", "--grace", "soon"], "bad --grace 'soon'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import system
+from bgjobs import disk, system
 from bgjobs.backend import Filter
 from bgjobs.errors import SpoolError
 from bgjobs.events import ERROR_LOG
+from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import liveness, locks
+from bgjobs.spool import liveness, locks, workplace
 from tests.contract.spooling import path_of, submitted
 from tests.contract.stores import (
     POLICY,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from bgjobs.backend import Session
     from bgjobs.job import Job
+    from bgjobs.spool.layout import Layout
     from bgjobs.spool.spool_queue import SpoolQueue
 
 AT_ONCE = timedelta(hours=-3)  # kept no longer than until three hours ahead: also what has just ended is pruned
@@ -317,3 +320,78 @@ def test_three_recoverers_at_once_charge_each_loss_once(
     assert len(each_once(found)) == 15
     assert sum(got(spool, job.id).crashes for job in jobs) == 15
     assert store.holders() == {job.id: [State.QUEUED] for job in jobs}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file keeps its directory there: that is the race")
+def test_word_that_comes_to_a_leaving_worker_behind_its_back_keeps_nothing_of_its_place(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = workers.join()
+    place = Path(spool.paths.worker(session.id))
+    real = workplace.dissolve
+
+    def dissolve(paths: Layout, wid: str) -> bool:
+        dissolved = real(paths, wid)
+        (place / f"stop-{new_id()}").touch()
+        return dissolved
+
+    monkeypatch.setattr(workplace, "dissolve", dissolve)
+    workers.leave(session)
+    assert not place.exists()
+
+
+def test_a_file_that_somebody_has_open_for_a_moment_keeps_nothing_of_a_place(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = workers.join()
+    refusals = iter([OSError(errno.ENOTEMPTY, "Directory not empty")] * 3)  # what older Windows says then
+    real = disk.rmdir
+
+    def rmdir(path: str, *, folder: int | None = None) -> None:
+        if path == spool.paths.worker(session.id):
+            for refusal in refusals:
+                raise refusal
+        real(path, folder=folder)
+
+    monkeypatch.setattr(disk, "rmdir", rmdir)
+    workers.leave(session)
+    assert not Path(spool.paths.worker(session.id)).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a link")
+def test_a_worker_whose_lock_cannot_be_tried_is_not_taken_for_dead(spool: SpoolQueue, workers: Sessions) -> None:
+    session = workers.join()
+    lock = Path(spool.paths.worker(session.id, "alive.lock"))
+    lock.rename(lock.with_name("moved"))
+    lock.symlink_to(lock.name)  # a link is never followed
+    with pytest.raises(SpoolError, match=r"cannot try .*alive\.lock: Too many levels of symbolic links"):
+        spool.workers()
+    with pytest.raises(SpoolError, match="Too many levels"):
+        spool.stop(session.id)
+    lock.unlink()
+    lock.with_name("moved").rename(lock)
+    assert spool.stop(session.id)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
+def test_the_job_of_a_runner_whose_lock_cannot_be_tried_is_not_run_beside_it(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    job = submitted(spool)
+    (wid,) = workers.dead(claim=1)["id"]
+    Path(spool.paths.worker(wid, "r0.lock")).touch()
+    session = workers.join()
+    real = disk.open_append
+
+    def open_append(path: str) -> int:
+        if path.endswith("r0.lock"):
+            raise OSError(number, os.strerror(number), path)
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "open_append", open_append)
+        with suppress(OSError):  # which the worker says, and tries again
+            recover(session)
+        assert got(spool, job.id).state is State.RUNNING
+    recover(session)
+    assert got(spool, job.id).state is State.QUEUED

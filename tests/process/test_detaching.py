@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -217,6 +218,105 @@ def test_it_speaks_to_no_supervisor_of_whoever_started_it_and_passes_no_mark_on(
     assert "_BGJOBS_DETACHED" not in family[1].environ()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux")
+def test_a_worker_whose_name_could_not_be_told_does_not_stay(project: Project) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bgjobs", "worker", "--detach", "-c", "1"],
+            cwd=project.root,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "bgjobs: cannot go on: No space left on device\n")
+    wait_until(lambda: not workers(project))
+
+
+@posix_only
+def test_what_it_says_beside_its_name_need_not_be_read(project: Project, command: Command) -> None:
+    shell = f'exec "{sys.executable}" -m bgjobs worker --detach -c 1 2>&-'
+    done = subprocess.run(["sh", "-c", shell], cwd=project.root, env=environment(), capture_output=True, check=False)
+    assert (done.returncode, list(workers(project))) == (0, [done.stdout.decode().strip()])
+    assert command("--stop").returncode == 0
+
+
+@posix_only
+def test_whoever_waits_for_the_output_of_the_command_does_not_wait_for_the_worker(
+    project: Project, command: Command
+) -> None:
+    shell = f'"{sys.executable}" -m bgjobs worker --detach -c 1 | cat; exec 9>"$0"; echo over'
+    done = subprocess.run(
+        ["sh", "-c", f'exec 9>"$0"; {shell}', str(project.root / "held")],
+        cwd=project.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    [(name, pid)] = workers(project).items()
+    assert done.stdout == f"{name}\nover\n"
+    assert str(project.root / "held") not in [file.path for file in psutil.Process(pid).open_files()]
+    assert command("--stop").returncode == 0
+
+
+def test_one_that_cannot_write_its_log_says_so_and_leaves_nothing(project: Project, command: Command) -> None:
+    command("--once")
+    shutil.rmtree(project.spool / "logs", ignore_errors=True)
+    (project.spool / "logs").touch()
+    done = command("--detach")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert str(project.spool / "logs") in done.stderr
+    assert project.traces() == []
+
+
+@posix_only
+def test_it_can_be_started_from_a_directory_that_is_gone(project: Project, tmp_path: Path, command: Command) -> None:
+    shell = f'mkdir gone; cd gone; rmdir ../gone; exec "{sys.executable}" -m bgjobs worker --detach -c 1 --config "$0"'
+    done = subprocess.run(
+        ["sh", "-c", shell, str(project.config)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, list(workers(project))) == (0, [done.stdout.strip()]), done.stderr
+    assert command("--stop").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="job objects are of Windows")
+def test_one_that_cannot_leave_the_job_object_of_its_starter_warns(project: Project, command: Command) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_JOB, sys.executable],
+        cwd=project.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "when that ends, so does the worker" in done.stderr
+    wait_until(lambda: not workers(project))  # it does: with the process whose job object it was
+
+
+# Starts a worker from within a job object that nobody may leave, and lets that go.
+IN_A_JOB = """
+import subprocess, sys
+from bgjobs.system.windows_jobs import JobObject
+job = JobObject()
+process = subprocess.Popen([sys.argv[1], "-m", "bgjobs", "worker", "--detach", "-c", "1"], creationflags=4)
+job.take_in(process.pid)
+sys.exit(process.wait())
+"""
+
+
 # -------------------------------------------------------------------------------------------------------------- stop
 
 
@@ -237,6 +337,19 @@ def test_one_worker_can_be_named(project: Project, command: Command, way: str) -
     done = command("--stop", words[way], "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"stopped": [one["name"]]})
     assert list(workers(project)) == [other["name"]]
+
+
+def test_a_name_that_two_workers_have_stops_neither(project: Project, command: Command) -> None:
+    one, other = detached(command), detached(command)
+    info = project.spool / "workers" / other["id"] / "info"
+    # As in two containers of one host name, each of which counts its processes from 1.
+    info.write_text(info.read_text("utf-8").replace(f'"pid":{other["pid"]}', f'"pid":{one["pid"]}'), "utf-8")
+    done = command("--stop", one["name"])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"bgjobs: 2 workers go by '{one['name']}': name it by its id")
+    assert not gone(one["pid"], other["pid"])
+    assert command("--stop", other["id"]).stdout == "stopped 1 worker\n"
+    wait_until(lambda: gone(other["pid"]))
 
 
 def test_a_running_job_may_finish_within_the_grace_of_the_worker(
@@ -288,7 +401,9 @@ def test_workers_on_other_machines_are_left_alone(project: Project, command: Com
     said = detached(command)
     info = project.spool / "workers" / said["id"] / "info"
     info.write_text(info.read_text("utf-8").replace(f'"{system.host()}"', '"elsewhere"'), "utf-8")
-    assert command("--stop").stdout == "stopped 0 workers\n"
+    done = command("--stop")
+    assert (done.returncode, done.stdout) == (0, "stopped 0 workers\n")
+    assert done.stderr == "bgjobs: 1 on other machines: stop them there, or by name, see `bgjobs status`\n"
     assert not gone(said["pid"])
     assert command("--stop", f"elsewhere:{said['pid']}").stdout == "stopped 1 worker\n"
 

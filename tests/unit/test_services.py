@@ -31,6 +31,7 @@ SHOP = Service(
         *("/srv/shop/.venv/bin/python", "-P", "-m", "bgjobs", "worker", "--config", "/srv/shop/allowed_jobs.toml"),
         *("--spool", "/var/spool/bgjobs", "--grace", "30s"),
     ),
+    stop=("/srv/shop/.venv/bin/python", "-P", "-m", "bgjobs", "worker", "--stop"),
     config="/srv/shop/allowed_jobs.toml",
     reads=("/srv/shop/.venv", "/srv/shop"),
     writes=("/var/spool/bgjobs",),
@@ -173,6 +174,22 @@ def test_launchd_starts_it_again_when_it_dies_but_not_when_it_was_stopped() -> N
     assert plistlib.loads(launchd.plist(replace(SHOP, user="shop"), "/logs"))["UserName"] == "shop"
 
 
+def test_launchd_is_told_nothing_that_apple_does_not_document() -> None:
+    found = plistlib.loads(launchd.plist(replace(SHOP, user="shop"), "/logs"))
+    documented = {  # launchd.plist(5), and the type that it gives for each
+        "Label": str,
+        "UserName": str,
+        "ProgramArguments": list,
+        "RunAtLoad": bool,
+        "KeepAlive": dict,
+        "ThrottleInterval": int,
+        "ExitTimeOut": int,
+        "Umask": int,
+        "StandardErrorPath": str,
+    }
+    assert {name: type(value) for name, value in found.items()} == documented
+
+
 # ------------------------------------------------------------------------------------------------------------ Windows
 
 
@@ -221,6 +238,28 @@ def test_the_task_runs_at_logon_without_a_limit_and_again_after_a_failure() -> N
         "PT1M",
     )
     assert text(root, "Settings/DisallowStartIfOnBatteries") == "false"
+
+
+def test_the_task_is_one_that_the_schema_of_tasks_allows() -> None:
+    root = parsed(SHOP)
+    # The parts of a task, its settings and what restarts it may come in any order, each once; a trigger may not.
+    known = {
+        "RestartOnFailure", "MultipleInstancesPolicy", "DisallowStartIfOnBatteries", "StopIfGoingOnBatteries",
+        "StartWhenAvailable", "RunOnlyIfNetworkAvailable", "WakeToRun", "Enabled", "Hidden", "ExecutionTimeLimit",
+        "Priority",
+    }  # fmt: skip
+    settings_found = [part.tag.removeprefix(TASK) for part in root.findall(f"{TASK}Settings/*")]
+    assert sorted(settings_found) == sorted(known)
+    assert [part.tag.removeprefix(TASK) for part in root.findall(f"{TASK}Triggers/*/*")] == ["Enabled", "UserId"]
+    assert 1 <= int(text(root, "Settings/RestartOnFailure/Count") or "") <= 255  # a byte
+    assert 0 <= int(text(root, "Settings/Priority") or "") <= 10
+    [actions], [principal] = root.findall(f"{TASK}Actions"), root.findall(f"{TASK}Principals/{TASK}Principal")
+    assert actions.get("Context") == principal.get("id") == "Author"
+
+
+def test_a_task_is_ended_in_good_order_before_it_goes() -> None:
+    recipe = windows.recipe(SHOP, "C:\\data", "WEB1\\ann")
+    assert recipe.stop == (SHOP.stop, ("schtasks", "/Delete", "/TN", "bgjobs-shop", "/F"))
 
 
 def test_the_task_of_the_machine_runs_from_boot_on_as_the_user_that_was_named() -> None:
@@ -278,11 +317,21 @@ def test_every_path_is_absolute_and_there_is_time_for_the_job_that_takes_longest
     )
     assert service.stop_s == 30 + 120 + 10
     assert service.writes == (str(tmp_path / "spool"), str(tmp_path / "logs"))
+    assert service.stop == (*service.command, "--stop")
+    assert planned(tmp_path, options=("-c", "2", "--grace", "1m")).stop == service.stop  # which takes none of these
     assert all(Path(place).is_absolute() for place in (*service.reads, *service.writes))
 
 
 @pytest.mark.parametrize(
-    "given_", [{"name": "../x"}, {"name": "Shop"}, {"name": "-x"}, {"user": "a b"}, {"user": "x\nExecStart=/bin/sh"}]
+    "given_",
+    [
+        {"name": ""},
+        {"name": "../x"},
+        {"name": "Shop"},
+        {"name": "-x"},
+        {"user": "a b"},
+        {"user": "x\nExecStart=/bin/sh"},
+    ],
 )
 def test_a_name_that_could_be_something_else_is_refused(tmp_path: Path, given_: dict[str, str]) -> None:
     with pytest.raises(UsageError):

@@ -57,6 +57,25 @@ def ended_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     return _ids(context, incomplete, ENDED - {State.CORRUPT})
 
 
+def worker_names(context: typer.Context) -> list[tuple[str, str]]:
+    """Return the workers that are at work."""
+    queue = _queue(context)
+    try:
+        found = queue.workers() if queue else []
+    except (BgjobsError, OSError):
+        return []
+    return [(worker.info.name, f"{worker.info.concurrency} at a time") for worker in found if worker.alive]
+
+
+def service_actions() -> list[tuple[str, str]]:
+    """Return what can be done with a service."""
+    return [
+        ("show", "print what install would write"),
+        ("install", "write it, and start the worker"),
+        ("uninstall", "stop the worker, and remove it"),
+    ]
+
+
 def _ids(context: typer.Context, incomplete: str, chosen: frozenset[State]) -> list[tuple[str, str]]:
     queue = _queue(context)
     if queue is None:

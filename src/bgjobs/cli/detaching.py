@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import system
@@ -32,18 +33,18 @@ def start(queue: Queue, words: list[str], *, as_json: bool) -> int:
     """
     environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_IT} | {MARK: "1"}
     command = [sys.executable, *COMMAND, *words, *(["--json"] if as_json else [])]
-    process = system.start_detached(command, env=environment, cwd=queue.settings.root)
+    process, tie = system.start_detached(command, env=environment, cwd=queue.settings.root)
     try:
         for line in _lines(process):
             arrived = _arrival(line)
             if arrived is not None:
-                process.returncode = 0  # it goes on without us: nobody waits for it
                 _show(arrived, as_json=as_json)
-                return 0
+                process.returncode = 0  # it goes on without us: nobody waits for it
+                return _comment(arrived, tie, as_json=as_json)
             sys.stderr.write(output.harmless(line.decode("utf-8", "backslashreplace")))
         status = process.wait()
     except BaseException:
-        process.kill()  # Ctrl-C: whoever asked for it does not want it any more
+        process.kill()  # Ctrl-C, or its name could not be told: nobody wants a worker that he does not know of
         process.wait()
         raise
     if status > 0:
@@ -68,9 +69,18 @@ def _arrival(line: bytes) -> dict[str, Any] | None:
 def _show(worker: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.json(worker)
-        return
-    output.data(worker["name"])
-    output.note(f"what it says goes to {worker['log']}")
+    else:
+        output.data(worker["name"])
+    sys.stdout.flush()
+
+
+def _comment(worker: dict[str, Any], tie: str, *, as_json: bool) -> int:
+    with suppress(OSError):  # nobody reads it: the worker is at work all the same
+        if not as_json:
+            output.note(f"what it says goes to {worker['log']}")
+        if tie:
+            output.note(tie)
+    return 0
 
 
 def is_wanted() -> bool:

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bgjobs import settings, system
 from bgjobs.allowlist import Allowlist
-from bgjobs.cli import complete, moments, options, output
+from bgjobs.cli import complete, installing, moments, options, output
 from bgjobs.cli.worker import GRACE
-from bgjobs.errors import BgjobsError, UsageError
+from bgjobs.errors import UsageError
 from bgjobs.job import parse_priority
 from bgjobs.services import launchd, systemd, windows
 from bgjobs.services.service import Recipe, Service, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.allowlist import Target
+    from bgjobs.settings import Settings
 
 ACTIONS = ("show", "install", "uninstall")
 SYSTEMS = ("systemd", "launchd", "windows")
 
 
 def service(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="show, install or uninstall.")],
+    action: Annotated[
+        str,
+        typer.Argument(metavar="ACTION", help="show, install or uninstall.", autocompletion=complete.service_actions),
+    ],
     *,
     name: Annotated[
         str | None,
@@ -67,29 +71,28 @@ def service(
     # Not strict: it is the worker that must trust these files, and it may be another user's.
     configured = settings.load(config=config, spool=spool, strict=False)
     targets = list(Allowlist(configured))
-    passed_on = [*(["-c", str(concurrency)] if concurrency else []), "--grace", grace]
-    for each in only or []:
-        if each not in {target.class_name for target in targets}:
-            raise UsageError(f"bad --only {each[:80]!r}: not in {configured.config}", code="bad-class")
-        passed_on += ["--only", each]
-    if min_priority is not None:
-        passed_on += ["--min-priority", str(parse_priority(min_priority))]
     planned = plan(
         configured,
         targets,
         name=name,
         user=user or "",
         grace=moments.parse_length(grace, "--grace"),
-        options=tuple(passed_on),
+        options=(
+            *(("-c", str(concurrency)) if concurrency else ()),
+            *("--grace", grace),
+            *_selection(configured, targets, only or [], min_priority),
+        ),
     )
     kind = kind or system.SERVICES
     match action:
         case "show":
             return _show(kind, planned, _recipe(kind, planned), as_json=as_json)
         case "install":
-            return _install(planned, _recipe(kind, planned), as_json=as_json)
+            if user and not system.knows_user(user):
+                raise UsageError(f"bad --user {user[:80]!a}: no such user here", hint="make it first", code="bad-value")
+            return installing.install(planned, _recipe(kind, planned), as_json=as_json)
         case _:
-            return _uninstall(planned, _recipe(kind, planned), as_json=as_json)
+            return installing.uninstall(planned, _recipe(kind, planned), as_json=as_json)
 
 
 def _check(action: str, kind: str | None, *, whole: bool, user: str | None) -> None:
@@ -106,6 +109,16 @@ def _check(action: str, kind: str | None, *, whole: bool, user: str | None) -> N
         raise UsageError("--user is for --system", hint=hint, code="usage")
 
 
+def _selection(configured: Settings, targets: list[Target], only: list[str], min_priority: str | None) -> Iterator[str]:
+    """Return the options that say which jobs the worker takes. Raises UsageError."""
+    for name in only:
+        if name not in {target.class_name for target in targets}:
+            raise UsageError(f"bad --only {name[:80]!r}: not in {configured.config}", code="bad-class")
+        yield from ("--only", name)
+    if min_priority is not None:
+        yield from ("--min-priority", str(parse_priority(min_priority)))
+
+
 def _recipe(kind: str, planned: Service) -> Recipe:
     match kind:
         case "systemd":
@@ -117,9 +130,6 @@ def _recipe(kind: str, planned: Service) -> Recipe:
             base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~")
             domain = os.environ.get("USERDOMAIN", "")
             return windows.recipe(planned, f"{base}\\bgjobs", f"{domain}\\{system.user()}" if domain else system.user())
-
-
-# Show
 
 
 def _show(kind: str, planned: Service, recipe: Recipe, *, as_json: bool) -> int:
@@ -136,95 +146,3 @@ def _show(kind: str, planned: Service, recipe: Recipe, *, as_json: bool) -> int:
         output.writer(sys.stdout)(recipe.content)  # as it is: somebody writes it into a file
     output.note(f"install would write this to {recipe.path}")
     return 0
-
-
-# Install
-
-
-def _install(planned: Service, recipe: Recipe, *, as_json: bool) -> int:
-    path = Path(recipe.path)
-    before = _content(path)
-    if before is not None and recipe.mark not in before:
-        raise _taken(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(recipe.content)
-    done = _can_run(recipe)
-    commands = list(recipe.start)
-    if done and before not in {None, recipe.content}:
-        commands.append((*recipe.start[-1][:-3], "restart", recipe.start[-1][-1]))
-    _carry_out(commands, done=done)
-    _tell(planned, recipe, "installed" if done else "written", commands, done=done, as_json=as_json)
-    if planned.user and not os.path.isdir(planned.writes[0]) and not as_json:
-        output.note(f"{planned.writes[0]} is not there: make it, for {planned.user} alone, before the worker starts")
-    if recipe.hint and not as_json:
-        output.note(recipe.hint)
-    return 0
-
-
-def _uninstall(planned: Service, recipe: Recipe, *, as_json: bool) -> int:
-    path = Path(recipe.path)
-    before = _content(path)
-    if before is None:
-        raise BgjobsError(f"no service at {path}", hint="name it with --name", code="no-service")
-    if recipe.mark not in before:
-        raise _taken(path)
-    done = _can_run(recipe)
-    if done:
-        _carry_out(recipe.stop, done=True)
-    path.unlink()
-    _carry_out(recipe.forget, done=done)
-    _tell(planned, recipe, "removed", [*recipe.stop, *recipe.forget], done=done, as_json=as_json)
-    return 0
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def _taken(path: Path) -> BgjobsError:
-    return BgjobsError(f"{path} is of another project or program", hint="choose a --name", code="exists")
-
-
-def _can_run(recipe: Recipe) -> bool:
-    """Tell whether the commands can be carried out here: systemd answers."""
-    control = recipe.start[0][:-1]  # `systemctl`, perhaps with `--user`
-    if recipe.start[0][0] != "systemctl" or shutil.which("systemctl") is None:
-        return False
-    asked = subprocess.run(
-        [*control, "show", "--property=Version"], stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    return asked.returncode == 0
-
-
-def _carry_out(commands: Sequence[Sequence[str]], *, done: bool) -> None:
-    for command in commands if done else ():
-        ran = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-        )
-        if ran.returncode:
-            reason = (ran.stderr.strip().splitlines() or [f"status {ran.returncode}"])[0]
-            raise BgjobsError(f"{shlex.join(command)} failed: {reason}", hint="run it by hand", code="no-service")
-
-
-def _tell(
-    planned: Service, recipe: Recipe, what: str, commands: Sequence[Sequence[str]], *, done: bool, as_json: bool
-) -> None:
-    if as_json:
-        left = [] if done else [list(command) for command in commands]
-        output.json({"name": planned.name, "path": recipe.path, "result": what, "commands": left})
-        return
-    output.data(f"{what} {recipe.path}")
-    if not done:
-        output.note("now run:")
-        for command in commands:
-            output.data(f"  {_shown(command)}")
-
-
-def _shown(command: Sequence[str]) -> str:
-    """Return a command as one would type it."""
-    if command[0] == "schtasks" or system.SERVICES == "windows":
-        return subprocess.list2cmdline(command)
-    return " ".join(word if word.startswith("gui/$(id -u)") else shlex.quote(word) for word in command)

@@ -31,10 +31,13 @@ def stop(
     asked = [worker for worker in chosen if backend.stop(worker.id)]
     _wait(backend, {worker.id for worker in asked}, grace, patience)
     stopped = [worker.info.name for worker in asked]
+    elsewhere = 0 if names else len(there) - len(chosen)
     if as_json:
         output.json({"stopped": stopped})
     else:
         output.data(f"stopped {len(stopped)} worker{'s'[: len(stopped) != 1]}")
+    if elsewhere and not as_json:
+        output.note(f"{elsewhere} on other machines: stop them there, or by name, see `bgjobs status`")
     return 0
 
 
@@ -45,7 +48,10 @@ def _named(there: list[WorkerView], names: list[str]) -> list[WorkerView]:
         ours = [worker for worker in there if _goes_by(worker, name)]
         if not ours:
             raise BgjobsError(f"no worker {name[:80]!a} is at work here", hint="see `bgjobs status`", code="no-worker")
-        found |= {worker.id: worker for worker in ours}
+        if len(ours) > 1:  # in containers of one host name, where each has a pid 7
+            hint = "name it by its id, see `bgjobs status --json`"
+            raise BgjobsError(f"{len(ours)} workers go by {name[:80]!a}", hint=hint, code="no-worker")
+        found[ours[0].id] = ours[0]
     return list(found.values())
 
 

@@ -15,6 +15,7 @@ from bgjobs.worker.options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
 GRACE = "30s"
 
@@ -22,7 +23,12 @@ GRACE = "30s"
 def worker(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORKER]...", help="With --stop: only these, by name, pid or id.", show_default=False),
+        typer.Argument(
+            metavar="[WORKER]...",
+            help="With --stop: only these, by name, pid or id.",
+            show_default=False,
+            autocompletion=complete.worker_names,
+        ),
     ] = None,
     *,
     concurrency: Annotated[
@@ -85,12 +91,14 @@ def worker(
     }
     _check(running, names or [], detach=detach, stop=stop)
     queue = Queue.open(config=config, spool=spool)
+    if stop:
+        return _stop(queue, names or [], grace=grace, max_time=max_time, as_json=as_json)
     given = WorkerOptions(
         concurrency=concurrency or system.cores(),
         drain=drain,
         once=once,
         max_jobs=max_jobs,
-        max_time=None if max_time is None else moments.parse_length(max_time, "--max-time"),
+        max_time=_length(max_time, "--max-time"),
         grace=moments.parse_length(grace or GRACE, "--grace"),
         recycle=recycle,
         only=_known(queue, only or []),
@@ -98,17 +106,21 @@ def worker(
         reload=reload,
         quiet=quiet,
     )
-    if stop:
-        from bgjobs.cli import stopping  # noqa: PLC0415 - a worker does without
+    return _detach(queue, running, as_json=as_json) if detach else _run(queue, given, log=log)
 
-        patience = given.grace if grace else None
-        return stopping.stop(queue.backend, names or [], grace=patience, patience=given.max_time, as_json=as_json)
-    if detach:
-        from bgjobs.cli import detaching  # noqa: PLC0415 - a worker does without
 
-        place = {"--config": queue.settings.config, "--spool": queue.settings.spool}
-        return detaching.start(queue, _words(running | place), as_json=as_json)
-    return _run(queue, given, log=log)
+def _stop(queue: Queue, names: list[str], *, grace: str | None, max_time: str | None, as_json: bool) -> int:
+    from bgjobs.cli import stopping  # noqa: PLC0415 - a worker does without
+
+    until, patience = _length(grace, "--grace"), _length(max_time, "--max-time")
+    return stopping.stop(queue.backend, names, grace=until, patience=patience, as_json=as_json)
+
+
+def _detach(queue: Queue, running: Mapping[str, Any], *, as_json: bool) -> int:
+    from bgjobs.cli import detaching  # noqa: PLC0415 - a worker does without
+
+    place = {"--config": queue.settings.config, "--spool": queue.settings.spool}
+    return detaching.start(queue, _words({**running, **place}), as_json=as_json)
 
 
 def _run(queue: Queue, given: WorkerOptions, *, log: bool) -> int:
@@ -134,6 +146,10 @@ def _check(running: Mapping[str, Any], names: list[str], *, detach: bool, stop: 
     for name, value in running.items():
         if stop and name not in {"--grace", "--max-time", "--quiet"} and value and value != usual.get(name):
             raise UsageError(f"{name} is not for --stop", hint=hint, code="usage")
+
+
+def _length(text: str | None, option: str) -> timedelta | None:
+    return None if text is None else moments.parse_length(text, option)
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:

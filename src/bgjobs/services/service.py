@@ -27,12 +27,14 @@ SPARE_S = 10  # for putting back what did not end, and leaving
 class Service(Struct, frozen=True, kw_only=True):
     """A worker that a system keeps running. All paths are absolute.
 
-    `user` is whose rights it has if it is one of the whole system, and empty for one of the person who installs it.
+    `command` runs it, `stop` ends it in good order where the system itself cannot. `user` is whose rights it has if it
+    is one of the whole system, and empty for one of the person who installs it.
     `reads` are the places that it reads, `writes` those that it writes. `stop_s` is how long it may take to stop.
     """
 
     name: str
     command: tuple[str, ...]
+    stop: tuple[str, ...]
     config: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
@@ -43,8 +45,8 @@ class Service(Struct, frozen=True, kw_only=True):
 class Recipe(Struct, frozen=True, kw_only=True):
     """How one system is told of a service: a file, and commands.
 
-    `start` comes when the file is there, `stop` before it goes and `forget` after. `mark` is what no file of another
-    project has in it.
+    `start` comes when the file is there, `stop` before it goes and `forget` after. Where `question` succeeds they can
+    be carried out. `mark` is what no file of another project has in it.
     """
 
     path: str
@@ -53,6 +55,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     start: tuple[tuple[str, ...], ...]
     stop: tuple[tuple[str, ...], ...]
     forget: tuple[tuple[str, ...], ...] = ()
+    question: tuple[str, ...] = ()
     hint: str = ""
 
 
@@ -66,13 +69,14 @@ def plan(
     options: tuple[str, ...] = (),
 ) -> Service:
     """Return the service of a project. Raises UsageError for what cannot be written down."""
-    name = name or default_name(configured.root)
+    name = default_name(configured.root) if name is None else name
     if not NAME.fullmatch(name):
         raise UsageError(f"bad --name {name[:80]!a}", hint="small letters, digits and -, at most 48", code="bad-value")
     if user and not USER.fullmatch(user):
         raise UsageError(f"bad --user {user[:80]!a}", hint="name a user of this machine", code="bad-value")
     place = ("--config", configured.config, "--spool", configured.spool)
-    command = (os.path.abspath(sys.executable), "-P", "-m", "bgjobs", "worker", *place, *options)
+    worker = (os.path.abspath(sys.executable), "-P", "-m", "bgjobs", "worker", *place)
+    command = (*worker, *options)
     python = (command[0], sys.prefix, sys.base_prefix, os.path.dirname(os.path.abspath(bgjobs.__file__)))
     inside = configured.log_dir == configured.spool or configured.log_dir.startswith(configured.spool + os.sep)
     for word in (*command, configured.log_dir):
@@ -82,6 +86,7 @@ def plan(
     return Service(
         name=name,
         command=command,
+        stop=(*worker, "--stop"),
         config=configured.config,
         reads=(*python, configured.root, configured.cwd, *configured.import_paths),
         writes=(configured.spool,) if inside else (configured.spool, configured.log_dir),

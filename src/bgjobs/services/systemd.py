@@ -62,6 +62,7 @@ def recipe(service: Service, environ: dict[str, str]) -> Recipe:
         start=((*control, "daemon-reload"), (*control, "enable", "--now", unit)),
         stop=((*control, "disable", "--now", unit),),
         forget=((*control, "daemon-reload"),),
+        question=(*control, "show", "--property=Version"),
         hint=hint,
     )
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from bgjobs.services.service import Recipe, Service
 
 NAMESPACE = "http://schemas.microsoft.com/windows/2004/02/mit/task"
-RESTARTS, PAUSE = "999", "PT1M"
+RESTARTS, PAUSE = "255", "PT1M"  # the most and the shortest that the schema of a task takes
 SETTINGS = {
     "MultipleInstancesPolicy": "IgnoreNew",
     "DisallowStartIfOnBatteries": "false",
@@ -38,7 +38,7 @@ def recipe(service: Service, directory: str, account: str) -> Recipe:
         mark=_escaped(subprocess.list2cmdline(("--config", service.config, "--spool"))).encode("utf-16-le"),
         start=(create, ("schtasks", "/Run", "/TN", service.name)),
         # The scheduler knows no stop in good order: it would kill the worker.
-        stop=((*service.command, "--stop"), ("schtasks", "/Delete", "/TN", service.name, "/F")),
+        stop=(service.stop, ("schtasks", "/Delete", "/TN", service.name, "/F")),
     )
 
 

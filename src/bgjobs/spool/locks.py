@@ -128,10 +128,10 @@ class Probe:
 
 
 def is_held(path: str) -> bool:
-    """Tell whether some process holds the life lock at this path."""
+    """Tell whether some process holds the life lock at this path. Raises OSError when that cannot be found out."""
     try:
         probe = Probe(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         return not probe.take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class Orphans:
         directory = self._paths.worker(wid)
         held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
         # One that was killed and hangs in a system call dies when that ends. To try again takes seconds each time.
-        if wid in self._hanging and any(locks.is_held(path) for path in held):
+        if wid in self._hanging and any(map(_is_held, held)):
             return False
         for name in files.names(directory):
             if name.startswith("r") and name.endswith(".pid"):
@@ -48,7 +49,7 @@ class Orphans:
                 if note is not None and note.boot == system.boot_id():
                     system.kill_orphan(note.pid, note.birth, self._paths.root)
         deadline = time.monotonic() + LEFTOVER_PATIENCE_S
-        while any(locks.is_held(path) for path in held):
+        while any(map(_is_held, held)):
             if time.monotonic() > deadline:
                 self._tell_once(wid)
                 return False
@@ -64,6 +65,16 @@ class Orphans:
             self._hanging.add(wid)
             reason = "a runner of this dead worker cannot be killed; its jobs wait until it is gone"
             self._log.left_alone(f"workers/{wid}", reason, clock.now())
+
+
+def _is_held(lock: str) -> bool:
+    """Tell whether a runner holds the lock. Raises OSError: one that cannot be tried may be held."""
+    try:
+        return locks.is_held(lock)
+    except OSError as error:
+        if error.errno in {*files.LINKS, errno.EISDIR}:
+            return False  # no runner made this
+        raise
 
 
 def _read_note(path: str) -> RunnerNote | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from bgjobs import disk, system
 from bgjobs.backend import WorkerInfo, WorkerView
-from bgjobs.errors import SessionLostError
+from bgjobs.errors import SessionLostError, SpoolError
 from bgjobs.ids import ID, new_id
 from bgjobs.job import EPOCH, LATEST_MS, moment
 from bgjobs.spool import cutting, files, layout, locks, moves, notes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
 
+PAUSES_S = (0.01, 0.05, 0.2, 0.5, 0.0)  # what stays even so is removed by a worker that comes across it much later
 COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -195,12 +197,19 @@ def dissolve(paths: Layout, wid: str) -> bool:
 
 def remove_place(paths: Layout, wid: str) -> None:
     """Remove the last of a worker's place, whose lock is free again."""
-    files.remove(paths.worker(wid, "alive.lock"))
-    files.remove_directory(paths.worker(wid))
+    place = paths.worker(wid)
+    for pause in PAUSES_S:
+        # Whoever asks a leaving worker to stop may leave word behind its back. And older Windows keeps a removed file,
+        # and so its directory, while somebody has it open: another worker that has just looked who lives.
+        for name in files.names(place):
+            files.remove(paths.worker(wid, name))
+        if files.remove_directory(place):
+            return
+        time.sleep(pause)
 
 
 def views(paths: Layout) -> list[WorkerView]:
-    """Return all workers that left a trace, dead ones included."""
+    """Return all workers that left a trace, dead ones included. Raises SpoolError."""
     found = []
     for wid in sorted(files.names(paths.workers)):
         try:
@@ -209,12 +218,20 @@ def views(paths: Layout) -> list[WorkerView]:
             continue
         if about is None or not EPOCH <= about.worker.started_at <= moment(LATEST_MS):
             continue
-        alive = locks.is_held(paths.worker(wid, "alive.lock"))
+        alive = _lives(paths.worker(wid, "alive.lock"))
         dropped = (files.read_note(paths.worker(wid, "dropped")) or "").strip()
         count = int(dropped) if COUNT.fullmatch(dropped) else 0
         responsive = alive and not _stands_still(about)
         found.append(WorkerView(id=wid, info=about.worker, alive=alive, responsive=responsive, dropped=count))
     return found
+
+
+def _lives(lock: str) -> bool:
+    try:
+        return locks.is_held(lock)
+    except OSError as error:  # one that is taken for dead would be passed over by whoever stops them all
+        hint = "check its permissions, and those of the directories above"
+        raise SpoolError(f"cannot try {lock}: {error.strerror}", hint=hint) from error
 
 
 def _stands_still(about: About) -> bool:

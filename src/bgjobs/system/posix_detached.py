@@ -11,12 +11,12 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 from bgjobs.system.posix import open_create_append  # noqa: E402 - on this system only
 
 
-def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> subprocess.Popen[bytes]:
-    """Start `command` in a session of its own, so that no terminal can end it.
+def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start `command` in a session of its own, so that no terminal can end it. Return it, and what ties it to us: "".
 
     It reads nothing; what it says on both streams comes out of one pipe, until it sends them elsewhere. Raises OSError.
     """
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         env=env,
         cwd=cwd,
@@ -25,6 +25,7 @@ def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> subp
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    return process, ""
 
 
 def send_errors_to(path: str) -> None:

@@ -85,7 +85,7 @@ class Worker:
         selection = Selection(classes=options.only or None, min_priority=options.min_priority)
         self._session = queue.backend.join(self._info, selection)
         if arrived is not None:
-            arrived(self._session.id, self._info)
+            self._arrive(arrived)
         self._poller = system.Poller()
         self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
@@ -98,6 +98,13 @@ class Worker:
         )
         self._ending = Ending(queue, options, self._pool, self._holdings, self._claiming, say=self._say)
         self._tick_at = 0.0
+
+    def _arrive(self, arrived: Callable[[str, WorkerInfo], None]) -> None:
+        try:
+            arrived(self._session.id, self._info)
+        except OSError:
+            self._session.leave()
+            raise
 
     def asked_to_stop(self) -> None:
         """Stop soon. Called by the signal handler, perhaps more than once."""
