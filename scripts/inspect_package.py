@@ -1,6 +1,6 @@
 """Hold what was built against the checkout: is all in it, and nothing else?
 
-    inspect_package.py DIST      (the folder of one sdist and one wheel; run from the checkout)
+inspect_package.py DIST      (the folder of one sdist and one wheel; run from the checkout)
 """
 
 from __future__ import annotations
