@@ -36,12 +36,12 @@ find_python() {
 }
 
 builder=
-build() { # the wheel, with the first Python there is
+build() { # the wheel, with the first Python that is here
     for version in $versions; do
         builder=$(find_python "$version") && break
     done
-    [ -n "$builder" ] &&
-        "$builder" -m venv "$scratch/build" >"$log" 2>&1 &&
+    [ -n "$builder" ] || return 0 # all of them come from elsewhere, or none does
+    "$builder" -m venv "$scratch/build" >"$log" 2>&1 &&
         "$scratch/build/bin/python" -m pip wheel --no-deps --wheel-dir "$scratch/dist" . >"$log" 2>&1 </dev/null
 }
 
