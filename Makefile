@@ -31,7 +31,7 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package crash soak powercut fuzz windows fix bench clean
+.PHONY: help demo test check format lint types imports cover package pythons crash soak powercut fuzz windows fix bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -68,8 +68,11 @@ cover: $(WITH)dev ## the tests, with coverage
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-package: $(WITH)dev ## build sdist and wheel, and try the wheel in a fresh environment
+package: $(WITH)dev ## build sdist and wheel, look what is in them, and use both in fresh environments
 	sh scripts/try-package.sh $(BIN)/python </dev/null
+
+pythons: $(READY) ## install the wheel with each Python from 3.11 on that is here, and run the demo and tests with it
+	@sh scripts/try-pythons.sh $(ARGS) </dev/null
 
 crash: $(WITH)test ## kill whoever writes to the spool at each step, let each step fail, and go on to the end
 	$(BIN)/python -m pytest tests/crash -q -n $(JOBS) --dist worksteal $(ARGS) </dev/null

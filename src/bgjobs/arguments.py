@@ -91,8 +91,10 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
     if sys.version_info >= (3, 14):  # where asking for annotations runs them, and so may fail
         from annotationlib import Format  # noqa: PLC0415 - only there from 3.14 on
 
-        return inspect.signature(function, annotation_format=Format.FORWARDREF)
-    return inspect.signature(function)
+        signature = inspect.signature(function, annotation_format=Format.FORWARDREF)
+    else:
+        signature = inspect.signature(function)
+    return signature
 
 
 # ------------------------------------------------------------------------------------------------------- one call
