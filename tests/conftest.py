@@ -21,10 +21,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bgjobs"))
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
-    """Keep the `BGJOBS_*` variables of whoever runs the tests away from the settings that are tested."""
+    """Keep the variables of whoever runs the tests away from what is tested."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith("BGJOBS_"):
+            if name.startswith("BGJOBS_") or name == "PYTHONUNBUFFERED":  # what that hides, people would see
                 patch.delenv(name)
         yield
 

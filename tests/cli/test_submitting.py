@@ -232,6 +232,21 @@ def test_an_id_that_cannot_be_printed_is_no_success(bgjobs: Bgjobs, project: Pat
     assert "No space left" in result.stderr
 
 
+@posix
+@pytest.mark.parametrize(
+    ("words", "status"), [(["submit", "Work", "echo", "x"], 0), (["cancel", "0" * 26], 4), (["nix"], 2)]
+)
+def test_the_exit_status_tells_what_standard_error_cannot_take(
+    project: Path, tmp_path: Path, words: list[str], status: int
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        argv = [sys.executable, "-m", "bgjobs", *words]
+        result = subprocess.run(
+            argv, cwd=project, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=full, check=False
+        )
+    assert result.returncode == status
+
+
 def test_submit_loads_only_what_it_needs(bgjobs: Bgjobs, project: Path, tmp_path: Path) -> None:
     bgjobs("submit", "Work", "echo", "x")  # the first one sets up the spool, which takes more
     program = (

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,13 +139,19 @@ def test_jobs_that_a_killed_worker_had_not_begun_come_back_uncharged(project: Pr
     assert outcomes(project.queue.get(jobs[60].id)) == ["crashed", "succeeded"]
 
 
+def _has_begun(project: Project, job: Job, times: int) -> bool:
+    return [record["status"] for record in project.log(job)].count("RUNNING") == times
+
+
 def test_a_job_that_is_lost_too_often_fails(project: Project, tmp_path: Path) -> None:
     project.allow("[jobs.Honest]\n", "[jobs.Honest]\nmax_crashes = 2\n")
     notes = tmp_path / "notes"
     job = project.queue.submit("Honest", "wait_for", [str(tmp_path / "never"), str(notes)], retries=5)
     for count in (1, 2):
         worker = project.start()
-        wait_for_lines(notes, count)  # a default binds the loop variable
+        wait_for_lines(notes, count)
+        # The runner has begun a moment before its worker writes so into the log.
+        wait_until(partial(_has_begun, project, job, count))
         worker.kill()
     project.drain()
     lost = project.queue.get(job.id)

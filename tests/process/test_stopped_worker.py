@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -104,7 +105,7 @@ def test_a_runner_that_was_stopped_is_killed_when_its_time_is_over(project: Proj
     job = project.queue.submit("Stubborn", "sleep", [60, str(notes)], timeout=1)
     wait_for_lines(notes)
     for runner in worker.runners():
-        subprocess.run(["kill", "-STOP", str(runner)], check=True)
+        os.kill(runner, signal.SIGSTOP)
     done = project.queue.ended(job.id, LIMIT)
     assert (done.state, outcomes(done)) == (State.FAILED, ["timed_out"])
     after = project.queue.submit("Honest", "echo", ["next"])

@@ -268,7 +268,8 @@ def test_it_has_no_descriptor_but_pipes_its_lock_and_its_output(shared: Shop) ->
     (inside,) = (shared.spool / "workers").iterdir()
     assert found.pop("0") == os.devnull
     assert (found.pop("1"), found.pop("2")) == (str(inside / "r0.out"),) * 2
-    others = sorted("pipe" if link.startswith("pipe:") else link for link in found.values())
+    links = (link for link in found.values() if "/libffi.so" not in link)  # some builds of ctypes read their own file
+    others = sorted("pipe" if link.startswith("pipe:") else link for link in links)
     # The pipes come from the worker, lead to it, and break when it dies.
     assert others == [str(inside / "r0.lock"), "pipe", "pipe", "pipe"]
 

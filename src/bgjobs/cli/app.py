@@ -55,6 +55,12 @@ def run(words: list[str]) -> int:
     """Run one command line and return its exit status."""
     output.prepare()
     as_json = "--json" in words[: words.index("--") if "--" in words else None]
+    status = _run_and_tell(words, as_json=as_json)
+    output.leave()
+    return status
+
+
+def _run_and_tell(words: list[str], *, as_json: bool) -> int:
     try:
         status = _run_command(words)
         sys.stdout.flush()
@@ -141,7 +147,7 @@ def _usage(error: Any, command: str) -> UsageError:  # noqa: ANN401 - click's er
 def _trouble(error: OSError, *, as_json: bool) -> int:
     if not error.filename:
         # It was no file, so it was a stream. What is left in its buffer must not make noise when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.discard(sys.stdout)
         if error.errno in {errno.EPIPE, errno.EINVAL}:
             return 1  # nobody reads on (`bgjobs list | head`); on Windows that is EINVAL
     where = f" ({error.filename})" if error.filename else ""

@@ -55,7 +55,7 @@ def check(config: options.Config = None, spool: options.Spool = None, as_json: o
             output.data(f"{name}.{method}: {reason}" if method else reason)
     else:
         unchecked = "" if system.CHECKS_WRITERS else "; who may change them is not checked on this system"
-        output.data(f"no problem found: {count} methods may run{unchecked}")
+        output.data(f"no problem found: {count} method{'s'[: count != 1]} may run{unchecked}")
     if unenforced and not as_json:
         output.note(f"not enforced on this system: {', '.join(unenforced)}")
     return 1 if problems else 0

@@ -99,7 +99,7 @@ def _write(stream: TextIO, content: bytes) -> None:
 
 def note(text: str) -> None:
     """Print one line that is not what was asked for, but good to know."""
-    print(f"bgjobs: {sanitized(text)}", file=sys.stderr, flush=True)
+    _say(f"bgjobs: {sanitized(text)}")
 
 
 def error(found: BgjobsError, *, as_json: bool) -> None:
@@ -111,9 +111,29 @@ def error(found: BgjobsError, *, as_json: bool) -> None:
             "message": found.message.encode(errors="backslashreplace").decode(),
             "hint": found.hint.encode(errors="backslashreplace").decode(),
         }
-        print(_ascii(msgspec.json.encode({"error": shown}).decode()), file=sys.stderr, flush=True)
+        _say(_ascii(msgspec.json.encode({"error": shown}).decode()))
     else:
         note(str(found))
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass  # a full disk, a terminal that was closed: the exit status has to tell
+
+
+def leave() -> None:
+    """Forget what standard error did not take: Python would try once more at its end, and exit with 120 then."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Send nowhere what is left in the buffer of a stream, and what follows."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _ascii(text: str) -> str:

@@ -135,7 +135,8 @@ class Watch:
             return False
         before = self._queue.settings
         self._queue.take_over(fresh, allowlist, keyring)
-        self._say(f"took over the changed allowlist: {len(list(allowlist))} methods may run")
+        count = len(list(allowlist))
+        self._say(f"took over the changed allowlist: {count} method{'s'[: count != 1]} may run")
         return _surroundings(before) != _surroundings(fresh)
 
     def _code_changed(self) -> bool:
