@@ -18,6 +18,8 @@ from tests.contract.held_files import DENIED, LOCKED, SHARING
 if TYPE_CHECKING:
     from bgjobs import Queue
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pretends to be Windows")
+
 ROOT = Path(__file__).parents[2]
 # The command in a process in which the steps on the disk are refused as Windows refuses them; pauses take no time.
 PROGRAM = """

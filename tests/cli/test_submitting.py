@@ -119,7 +119,7 @@ REFUSALS = [
     (3, "bad-arguments", ["submit", "Work", "echo", "-k", "txt=x"]),
     (3, "bad-arguments", ["submit", "Work", "echo", "x", "-k", "text=y"]),
     (3, "bad-arguments", ["submit", "Work", "add", "one"]),
-    (3, "bad-arguments", ["submit", "Work", "echo", "--args", '["' + "x" * 100_000 + '"' + ',"y"]']),
+    (3, "bad-arguments", ["submit", "Work", "echo", "--args", '["' + "x" * 20_000 + '"' + ',"y"]']),
     (3, "bad-arguments", ["submit", "Work", "kinds", "--args", "[" * 40 + "]" * 40]),
     (3, "bad-arguments", ["submit", "Work", "kinds", "--args", "[1e999]"]),
     (3, "repeated", ["submit", "Work", "echo", "-k", "text=a", "-k", "text=b"]),

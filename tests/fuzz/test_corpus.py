@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the inputs hold names and words that only POSIX has: any bytes")
 @pytest.mark.parametrize("name", TARGETS)
 def test_whatever_was_kept_is_read_or_refused_and_nothing_worse(name: str, tmp_path: Path) -> None:
     inputs = sorted((CORPUS / name).iterdir())

@@ -279,7 +279,7 @@ class Project:
             if worker.errors.is_file():
                 print(f"worker {worker.pid} said:\n{worker.says()}")  # noqa: T201 - shown if the test failed
         try:
-            wait_until(lambda: not self._processes(), limit=10, pause=0.02)
+            wait_until(lambda: not self._processes(), pause=0.02)
         finally:
             for process in self._processes():
                 process.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, wait_until
+from tests.process.conftest import KILLED, LIMIT, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,4 +43,4 @@ def test_a_coroutine_that_is_cancelled_cleans_up(queue: Queue, tmp_path: Path) -
 
 def test_a_coroutine_that_does_not_let_go_is_killed(queue: Queue) -> None:
     job = queue.ended(queue.submit("Modern", "cling", timeout=0.3).id, LIMIT)
-    assert [(attempt.outcome, attempt.exit) for attempt in job.attempts] == [("timed_out", -9)]
+    assert [(attempt.outcome, attempt.exit) for attempt in job.attempts] == [("timed_out", KILLED)]

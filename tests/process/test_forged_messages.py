@@ -37,7 +37,8 @@ def forge(message):
     for descriptor in range(3, 100):
         try:
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-                os.set_blocking(descriptor, True)
+                if os.name != "nt":
+                    os.set_blocking(descriptor, True)
                 left = data
                 while left:
                     left = left[os.write(descriptor, left) :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -15,6 +14,12 @@ from bgjobs import system
 from bgjobs.ids import new_id
 from bgjobs.spool import record
 from tests.process.conftest import Project, wait_until
+
+if not TYPE_CHECKING and sys.platform == "win32":
+    pytest.skip("locks are held as POSIX holds them", allow_module_level=True)
+assert sys.platform != "win32"
+
+import fcntl  # noqa: E402 - POSIX only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

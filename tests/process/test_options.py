@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, lines, request, wait_for_lines, wait_until
+from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,10 +70,11 @@ def test_not_one_job_more_even_if_urgent_ones_come(project: Project, tmp_path: P
 def test_a_worker_ends_after_its_time_and_lets_the_running_job_finish(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
-    worker = project.start(max_time=2)
+    seconds = 20 if ON_WINE else 2  # longer than it takes to start one
+    worker = project.start(max_time=seconds)
     wait_for_lines(notes)
     # Another worker runs this one when the time of the first is over.
-    later = project.queue.submit("Honest", "echo", delay=2)
+    later = project.queue.submit("Honest", "echo", delay=seconds)
     project.start()
     assert project.queue.wait(later.id, LIMIT).worker != worker.name
     assert worker.runs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -19,6 +18,12 @@ from bgjobs.job import State
 from tests.measuring import unmeasured
 from tests.process.conftest import Project, lines, wait_until
 from tests.process.people import DAEMON, GROUP, NAMELESS, NOBODY, ROOT, STRANGER, Person, needs_root, public_folder
+
+if not TYPE_CHECKING and sys.platform == "win32":
+    pytest.skip("no spool is shared there", allow_module_level=True)
+assert sys.platform != "win32"
+
+import fcntl  # noqa: E402 - POSIX only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

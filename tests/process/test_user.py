@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import grp
 import json
 import os
-import pty
-import pwd
 import shlex
 import shutil
 import signal
@@ -22,6 +19,14 @@ import bgjobs
 from bgjobs import Queue
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, Project, Worker, gone, lines, numbers, wait_for_lines, wait_until
+
+if not TYPE_CHECKING and sys.platform == "win32":
+    pytest.skip("no process becomes another user there", allow_module_level=True)
+assert sys.platform != "win32"
+
+import grp  # noqa: E402 - POSIX only
+import pty  # noqa: E402 - POSIX only
+import pwd  # noqa: E402 - POSIX only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

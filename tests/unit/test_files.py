@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from bgjobs import disk
 from bgjobs.spool import cutting, files, trees
 from bgjobs.spool.files import StrangeFileError
-from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -387,8 +386,7 @@ def test_a_directory_is_removed_only_when_it_is_empty(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_a_directory_holds_no_names(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    if not ON_WINE:  # it says that the name is invalid; Windows says that it is no directory
-        assert files.names(str(tmp_path / "file")) == []
+    assert files.names(str(tmp_path / "file")) == []
     assert files.changed_ns(str(tmp_path / "file" / "below")) is None
 
 

@@ -107,26 +107,27 @@ def rmdir(path: str, *, folder: int | None = None) -> None:  # noqa: ARG001 - as
 
 def open_folder(path: str, *, folder: int | None = None) -> int | None:  # noqa: ARG001 - as on the other systems
     """Return None: a directory cannot be held open to work in it. Raises NotADirectoryError for a link."""
-    _refuse_link(path)
+    _refuse_all_but_directories(path)
     return None
 
 
 def listdir(path: str) -> list[str]:
     """Return the names in a directory. Raises NotADirectoryError for anything else, a link to one included."""
-    _refuse_link(path)
+    _refuse_all_but_directories(path)
     return os.listdir(path)
 
 
 def scandir(path: str, *, folder: int | None = None) -> Iterator[tuple[str, bool]]:  # noqa: ARG001 - as there
     """Go through the names in a directory; tell of each whether it is a directory itself."""
-    _refuse_link(path)
+    _refuse_all_but_directories(path)
     with os.scandir(path) as entries:
         for entry in entries:
             yield entry.name, entry.is_dir(follow_symlinks=False)
 
 
-def _refuse_link(path: str) -> None:
-    if os.lstat(path).st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT:
+def _refuse_all_but_directories(path: str) -> None:
+    attributes = os.lstat(path).st_file_attributes
+    if attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT or not attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
