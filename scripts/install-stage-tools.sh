@@ -5,7 +5,7 @@ set -u
 PATH=$PATH:/usr/sbin:/sbin
 
 packages=
-for need in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs strace:strace unshare:util-linux lowntfs-3g:ntfs-3g; do
+for need in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs strace:strace unshare:util-linux lowntfs-3g:ntfs-3g systemctl:systemd; do
     command -v "${need%%:*}" >/dev/null 2>&1 || packages="$packages ${need#*:}"
 done
 
