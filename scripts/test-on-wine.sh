@@ -45,7 +45,7 @@ on() { # one version; its status is that of pytest
     }
     rm -f "$report"
     timeout --kill-after 30 "$limit" scripts/wine-python.sh run -X utf8 -m pytest -q --color no -p no:cacheprovider \
-        -rfE --junitxml "$report" --timeout 120 "$@" 2>&1 | tr -d '\r' | tee "$log"
+        -rfE --junitxml "$report" --timeout 120 "$@" 2>&1 | sed -u 's/\r$//' | tee "$log"
     status=${PIPESTATUS[0]}
     scripts/wine-python.sh stop >/dev/null 2>&1
     if [ -s "$report" ]; then
