@@ -88,6 +88,8 @@ text = re.sub(r'(?<!@classmethod\n)    def invalidate_caches\(cls\)', '    @clas
 with open(sys.argv[1], 'w', encoding='utf-8', newline='\n') as f:
     f.write(text)
 PY
+    # Wine 8 has no CopyFile2, and aborts a process that calls it.
+    sed -i 's/hasattr(_winapi, "CopyFile2")/False/' "$dir/Lib/shutil.py"
 
     cat >"$tmp/main.c" <<'C'
 #include <stdio.h>
