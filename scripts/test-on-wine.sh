@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Run the tests on Windows CPythons under Wine. Where that cannot be had: say why, and go on.
 #
-#   test-on-wine.sh [PYTEST ARGS...]     default: all that can run there, on each of the versions below
+#   test-on-wine.sh                      all that can run there, on each of the versions below: an hour
+#   test-on-wine.sh few                  what differs most between systems: a quarter of an hour, for CI
+#   test-on-wine.sh PYTEST ARGS...       these
 #
 # Each version ends with the list of tests that were skipped, by reason, and a line with how many passed.
 set -uo pipefail
@@ -9,7 +11,8 @@ cd "$(dirname "$0")/.."
 
 versions=${WINE_PYTHON_VERSION:-3.11 3.13}
 limit=${WINDOWS_LIMIT:-2400} # seconds for one version: Wine is known to hang
-scratch=$(mktemp -d)
+# In memory where that can be: all that the tests write would be brought to the disk, piece by piece.
+scratch=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")
 trap 'rm -rf "$scratch"' EXIT
 
 leave_out() {
@@ -23,11 +26,19 @@ if ! command -v wine >/dev/null || ! command -v x86_64-w64-mingw32-gcc >/dev/nul
     command -v apt-get >/dev/null || leave_out 'wine and mingw are not installed, and there is no apt-get to do that with'
 fi
 
-if [ $# = 0 ]; then
-    set -- tests --ignore tests/crash --numprocesses 3
+case ${1:-all} in
+all)
+    set -- tests --ignore tests/crash
     echo 'Left out: tests/crash (forks, and signals at each step); the stages soak, powercut and fuzz (signals, Linux disks,'
     echo 'atheris), which are no tests of pytest.'
-fi
+    ;;
+few)
+    set -- tests/unit tests/contract/test_{claims,held_files,recovery,stopping}.py tests/cli/test_{encoding,no_console}.py \
+        tests/process/test_{cancel,crash,detaching,stop,system_death,system_waiting,system_windows,timeouts,two_workers}.py
+    echo "These alone: $*"
+    ;;
+esac
+set -- --numprocesses 4 "$@"
 
 on() { # one version; its status is that of pytest
     export WINE_PYTHON_VERSION=$1
@@ -45,7 +56,7 @@ on() { # one version; its status is that of pytest
     }
     rm -f "$report"
     timeout --kill-after 30 "$limit" scripts/wine-python.sh run -X utf8 -m pytest -q --color no -p no:cacheprovider \
-        -rfE --junitxml "$report" --timeout 120 "$@" 2>&1 | sed -u 's/\r$//' | tee "$log"
+        -rfE --junitxml "$report" --timeout 240 --basetemp "$scratch/$WINE_PYTHON_VERSION" "$@" 2>&1 | sed -u 's/\r$//' | tee "$log"
     status=${PIPESTATUS[0]}
     scripts/wine-python.sh stop >/dev/null 2>&1
     if [ -s "$report" ]; then
