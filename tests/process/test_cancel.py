@@ -84,6 +84,15 @@ def test_however_a_method_ends_after_that_the_job_is_cancelled(queue: Queue, tmp
     assert queue.get(job.id).state is State.CANCELLED
 
 
+def test_what_a_method_has_started_does_not_outlive_its_cancellation(queue: Queue, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    job = queue.submit("Willing", "leave_family", [str(pids)])
+    wait_for_lines(pids, 2)
+    queue.cancel(job.id)
+    assert [(attempt.outcome, attempt.exit) for attempt in end(queue, job).attempts] == [("cancelled", None)]
+    wait_until(lambda: gone(*numbers(pids)))
+
+
 def test_a_method_that_ignores_everything_is_killed_with_its_family(queue: Queue, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     job = queue.submit("Stubborn", "ignore_all", [str(pids)], retries=5)

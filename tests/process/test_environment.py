@@ -105,7 +105,6 @@ def test_a_job_has_none_of_the_workers_descriptors_and_what_it_starts_has_none_o
     assert found["inherited"] == [0, 1, 2]
 
 
-lives_on = pytest.mark.skipif(sys.platform == "win32", reason="what a job leaves there lives until its runner ends")
 TRAP = "open({!r}, 'a').close()\nraise ImportError('planted')\n"
 
 
@@ -167,9 +166,7 @@ def test_a_thread_that_a_job_left_behind_is_gone_for_the_next_one(shared: Projec
     assert result(shared, "Honest", "who") != process
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param("leave_child", marks=lives_on), pytest.param("leave_daemon", marks=posix_only)]
-)
+@pytest.mark.parametrize("method", ["leave_child", pytest.param("leave_daemon", marks=posix_only)])
 def test_a_process_that_a_job_left_behind_is_killed(shared: Project, tmp_path: Path, method: str) -> None:
     pids = tmp_path / "pids"
     job = shared.queue.submit("Messy", method, [str(pids)])

@@ -8,7 +8,7 @@ from ctypes import wintypes
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
-_EXTENDED_LIMITS = 9
+_ACCOUNTING, _EXTENDED_LIMITS = 1, 9
 _KILL_ON_JOB_CLOSE = 0x2000
 _PROCESS_TERMINATE = 0x0001
 _PROCESS_SET_QUOTA = 0x0100
@@ -18,6 +18,13 @@ _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
 _kernel.CreateJobObjectW.restype = wintypes.HANDLE
 _kernel.CreateJobObjectW.argtypes = (wintypes.LPVOID, wintypes.LPCWSTR)
 _kernel.SetInformationJobObject.argtypes = (wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD)
+_kernel.QueryInformationJobObject.argtypes = (
+    wintypes.HANDLE,
+    ctypes.c_int,
+    wintypes.LPVOID,
+    wintypes.DWORD,
+    wintypes.LPVOID,
+)
 _kernel.AssignProcessToJobObject.argtypes = (wintypes.HANDLE, wintypes.HANDLE)
 _kernel.TerminateJobObject.argtypes = (wintypes.HANDLE, wintypes.UINT)
 _kernel.OpenProcess.restype = wintypes.HANDLE
@@ -46,6 +53,25 @@ class _Limits(ctypes.Structure):
         ("peak_process_memory", ctypes.c_size_t),
         ("peak_job_memory", ctypes.c_size_t),
     )
+
+
+class _Accounting(ctypes.Structure):
+    """JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, of which only the number of live processes is used."""
+
+    _fields_ = (
+        ("times", ctypes.c_int64 * 4),
+        ("page_faults", wintypes.DWORD),
+        ("processes_ever", wintypes.DWORD),
+        ("processes", wintypes.DWORD),
+        ("terminated", wintypes.DWORD),
+    )
+
+
+def processes_beside_us() -> int | None:
+    """Return how many processes live in the job object that we are in, ourselves too; None if nobody can tell."""
+    found = _Accounting()
+    done = _kernel.QueryInformationJobObject(None, _ACCOUNTING, ctypes.byref(found), ctypes.sizeof(found), None)
+    return int(found.processes) if done else None
 
 
 class JobObject:

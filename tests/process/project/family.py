@@ -1,4 +1,4 @@
-"""On Windows: a process that notes its pid, starts another one that leaves home, that one a third, and stays.
+"""A process that notes its pid, starts another one that leaves home, that one a third, and stays.
 
 family.py NOTES GENERATIONS
 """
@@ -12,17 +12,17 @@ import time
 
 from filelock import FileLock
 
-if sys.platform == "win32":
-    path, generations = sys.argv[1], int(sys.argv[2])
-    if generations:
-        quiet = subprocess.DEVNULL
-        subprocess.Popen(
-            [sys.executable, __file__, path, str(generations - 1)],
-            stdin=quiet,
-            stdout=quiet,
-            stderr=quiet,
-            creationflags=subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP,
-        )
-    with FileLock(f"{path}.lock"), open(path, "a", encoding="utf-8") as file:
-        file.write(f"{os.getpid()}\n")
-    time.sleep(600)
+path, generations = sys.argv[1], int(sys.argv[2])
+if generations:
+    command = [sys.executable, __file__, path, str(generations - 1)]
+    if sys.platform == "win32":
+        flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
+    else:
+        flags = 0
+    quiet = subprocess.DEVNULL
+    subprocess.Popen(
+        command, stdin=quiet, stdout=quiet, stderr=quiet, creationflags=flags, start_new_session=sys.platform != "win32"
+    )
+with FileLock(f"{path}.lock"), open(path, "a", encoding="utf-8") as file:
+    file.write(f"{os.getpid()}\n")
+time.sleep(600)

@@ -58,6 +58,13 @@ class Stubborn:
         finally:
             note(path, "left")
 
+    def leave_family(self, path: str) -> None:
+        """Let the request pass through, and forget who else is at work."""
+        family = [sys.executable, str(Path(__file__).with_name("family.py")), path, "1"]
+        quiet = subprocess.DEVNULL
+        subprocess.Popen(family, stdin=quiet, stdout=quiet, stderr=quiet)
+        time.sleep(60)
+
     def ignore_all(self, path: str) -> None:
         """Ignore every request, here and in a family of which two members have left home."""
         if sys.platform == "win32":
