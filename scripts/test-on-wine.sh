@@ -33,8 +33,7 @@ all)
     echo 'atheris), which are no tests of pytest.'
     ;;
 few)
-    set -- tests/unit tests/contract/test_{claims,held_files,recovery,stopping}.py tests/cli/test_{encoding,no_console}.py \
-        tests/process/test_{cancel,crash,detaching,stop,system_death,system_waiting,system_windows,timeouts,two_workers}.py
+    set -- tests/unit tests/process/test_{cancel,detaching,stop,system_death,system_waiting,system_windows,two_workers}.py
     echo "These alone: $*"
     ;;
 esac
