@@ -14,7 +14,10 @@ def main(report: str) -> int:
         skipped = case.find("skipped")
         if skipped is not None:
             name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name', '').partition('[')[0]}"
-            reasons[skipped.get("message", "")][name] += 1
+            reason = skipped.get("message", "")
+            if reason == "collection skipped":  # of a whole file
+                name, reason = case.get("name", ""), (skipped.text or "").partition("Skipped: ")[2].rstrip("')")
+            reasons[reason][name] += 1
     for reason, tests in sorted(reasons.items(), key=lambda item: -item[1].total()):
         print(f"\n{tests.total():5d} {reason}")
         for name, times in sorted(tests.items()):
