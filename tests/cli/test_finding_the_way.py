@@ -16,6 +16,8 @@ from tests.cli.commands import Bgjobs, Finished, environment, error, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bgjobs import Queue
+
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of POSIX systems")
 
 
@@ -83,9 +85,9 @@ def test_a_bug_is_one_line_and_its_traceback_is_for_those_who_ask(bgjobs: Bgjobs
     assert error(bgjobs("list", "--json", env=env))["code"] == "internal-error"
 
 
-def completed(finished: Finished, *words: str) -> list[str]:
+def completed(bgjobs: Bgjobs, *words: str) -> list[str]:
     """Return what bash would offer after these words."""
-    result = finished.bgjobs(
+    result = bgjobs(
         env={
             "_BGJOBS_COMPLETE": "complete_bash",
             "COMP_WORDS": " ".join(["bgjobs", *words]),
@@ -97,25 +99,20 @@ def completed(finished: Finished, *words: str) -> list[str]:
 
 
 def test_the_shell_completes_commands_names_and_ids(finished: Finished) -> None:
-    assert {"service", "status", "submit"} == set(completed(finished, "s"))
-    assert completed(finished, "submit", "W") == ["Work"]
-    assert completed(finished, "submit", "Work", "ad") == ["add"]
-    assert completed(finished, "run", "Other", "") == ["handle"]
-    assert completed(finished, "service", "") == ["show", "install", "uninstall"]
-    assert set(completed(finished, "status", "")) == {job.id for job in finished.jobs.values()}
-    assert set(completed(finished, "cancel", "")) == {finished.jobs[name].id for name in ("queued", "scheduled")}
-    assert finished.jobs["queued"].id not in completed(finished, "retry", "")
-    assert completed(finished, "list", "--state", "fa") == ["failed"]
+    assert {"service", "status", "submit"} == set(completed(finished.bgjobs, "s"))
+    assert completed(finished.bgjobs, "submit", "W") == ["Work"]
+    assert completed(finished.bgjobs, "submit", "Work", "ad") == ["add"]
+    assert completed(finished.bgjobs, "run", "Other", "") == ["handle"]
+    assert completed(finished.bgjobs, "service", "") == ["show", "install", "uninstall"]
+    assert set(completed(finished.bgjobs, "status", "")) == {job.id for job in finished.jobs.values()}
+    assert set(completed(finished.bgjobs, "cancel", "")) == {finished.jobs[name].id for name in ("queued", "scheduled")}
+    assert finished.jobs["queued"].id not in completed(finished.bgjobs, "retry", "")
+    assert completed(finished.bgjobs, "list", "--state", "fa") == ["failed"]
 
 
-def test_the_shell_completes_the_names_of_workers(finished: Finished) -> None:
-    command = [sys.executable, "-m", "bgjobs", "worker", "-q"]
-    with subprocess.Popen(command, cwd=finished.root, env=environment(finished.root.parent)) as worker:
-        try:
-            wait_until(lambda: [view.info.pid for view in finished.queue.workers() if view.alive] == [worker.pid])
-            assert completed(finished, "worker", "--stop", "") == [f"{system.host()}:{worker.pid}"]
-        finally:
-            worker.kill()
+def test_the_shell_completes_the_names_of_workers(bgjobs: Bgjobs, queue: Queue, worker: subprocess.Popen[str]) -> None:
+    wait_until(lambda: [view.info.pid for view in queue.workers() if view.alive] == [worker.pid])
+    assert completed(bgjobs, "worker", "--stop", "") == [f"{system.host()}:{worker.pid}"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.cli.commands import Bgjobs, environment, make_project, on_terminal
+from tests.measuring import unmeasured
 from tests.process.people import NOBODY, needs_root, public_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="installs as one does with systemd")
@@ -230,7 +231,7 @@ def test_who_may_not_install_a_service_of_the_machine_is_told_who_may(tmp_path: 
         done = subprocess.run(
             [*NOBODY.through(), *command],
             cwd=root,
-            env=environment(tmp_path),
+            env=unmeasured(environment(tmp_path)),
             capture_output=True,
             text=True,
             timeout=90,
