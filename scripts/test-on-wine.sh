@@ -2,7 +2,7 @@
 # Run the tests on Windows CPythons under Wine. Where that cannot be had: say why, and go on.
 #
 #   test-on-wine.sh                      all that can run there, on each of the versions below: an hour
-#   test-on-wine.sh few                  what differs most between systems: a quarter of an hour, for CI
+#   test-on-wine.sh few                  what differs most between systems: a few minutes each, for CI
 #   test-on-wine.sh PYTEST ARGS...       these
 #
 # Each version ends with the list of tests that were skipped, by reason, and a line with how many passed.
@@ -33,7 +33,7 @@ all)
     echo 'atheris), which are no tests of pytest.'
     ;;
 few)
-    set -- tests/unit tests/process/test_{cancel,detaching,stop,system_death,system_waiting,system_windows,two_workers}.py
+    set -- tests/unit tests/process/test_{cancel,stop,system_death,system_waiting,system_windows,two_workers}.py
     echo "These alone: $*"
     ;;
 esac

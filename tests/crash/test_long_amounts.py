@@ -55,7 +55,9 @@ def test_ten_thousand_jobs_that_fail_at_once_are_tried_again_as_often_as_they_ma
     wait_until(lambda: project.queue.counts()[State.FAILED] == count, limit=LIMIT, pause=0.5)
     for job in jobs:
         assert len(project.queue.get(job.id).attempts) == 2
-    statuses = Counter(record["status"] for name in ("", ".1", ".2", ".3", ".4") for record in log(project, name))
+    records = [record for name in ("", ".1", ".2", ".3", ".4") for record in log(project, name)]
+    # On a slow machine some are handed back: claimed ahead by a worker that then had no runner free for them.
+    statuses = Counter(record["status"] for record in records if not record["message"].startswith("handed back"))
     assert statuses == {"QUEUED": count, "RUNNING": 2 * count, "RETRY": count, "FAILED": count}
     assert worker.stop() == 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from functools import cache
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -62,6 +64,7 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
 
     Raises OSError if the command cannot be started.
     """
+    _family()
     job = JobObject()
     try:
         process = subprocess.Popen(
@@ -84,3 +87,15 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
         job.close()
         raise
     return Child(process, job)
+
+
+@cache
+def _family() -> JobObject:
+    """Return a job object with this process and all that it starts: they end with it.
+
+    A runner is suspended until it is in a job object of its own: whoever killed us before that would leave it so.
+    """
+    job = JobObject()
+    with contextlib.suppress(OSError):  # we are in one already that lets us into no other
+        job.take_in_ourselves()
+    return job

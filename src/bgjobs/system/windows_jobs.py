@@ -29,6 +29,7 @@ _kernel.AssignProcessToJobObject.argtypes = (wintypes.HANDLE, wintypes.HANDLE)
 _kernel.TerminateJobObject.argtypes = (wintypes.HANDLE, wintypes.UINT)
 _kernel.OpenProcess.restype = wintypes.HANDLE
 _kernel.OpenProcess.argtypes = (wintypes.DWORD, wintypes.BOOL, wintypes.DWORD)
+_kernel.GetCurrentProcess.restype = wintypes.HANDLE
 _kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
 _resume = ctypes.WinDLL("ntdll").NtResumeProcess
 _resume.argtypes = (wintypes.HANDLE,)
@@ -102,6 +103,10 @@ class JobObject:
                 raise OSError(f"process {pid} cannot be resumed")
         finally:
             _kernel.CloseHandle(process)
+
+    def take_in_ourselves(self) -> None:
+        """Put this process into the job, and with it all that it starts, from the first moment. Raises OSError."""
+        _check(_kernel.AssignProcessToJobObject(self._handle, _kernel.GetCurrentProcess()))
 
     def terminate(self) -> None:
         """Kill every process in the job, and those that they start meanwhile."""
