@@ -207,4 +207,5 @@ def test_the_machine_has_one_name_and_one_boot_whatever_the_environment_calls_it
 
 
 def test_the_clock_is_coarse_and_durations_are_not() -> None:
-    assert time.get_clock_info("perf_counter").resolution < 0.001 < time.get_clock_info("monotonic").resolution
+    assert time.get_clock_info("perf_counter").resolution < 0.001
+    assert sys.version_info >= (3, 13) or time.get_clock_info("monotonic").resolution > 0.001
