@@ -100,7 +100,12 @@ def watch_listings(patch: pytest.MonkeyPatch) -> list[str]:
 
 
 def names(found: Iterator[cursor.Candidate]) -> list[str]:
-    return [candidate.name for candidate in found]
+    """Return the names, each where it comes first.
+
+    On a slow machine a bucket that was made just now is looked at once more on the way, and whatever nobody claimed
+    meanwhile is offered again.
+    """
+    return list(dict.fromkeys(candidate.name for candidate in found))
 
 
 # The order
