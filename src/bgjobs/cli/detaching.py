@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import system
@@ -75,11 +74,10 @@ def _show(worker: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _comment(worker: dict[str, Any], tie: str, *, as_json: bool) -> int:
-    with suppress(OSError):  # nobody reads it: the worker is at work all the same
-        if not as_json:
-            output.note(f"what it says goes to {worker['log']}")
-        if tie:
-            output.note(tie)
+    if not as_json:
+        output.note(f"what it says goes to {worker['log']}")
+    if tie:
+        output.note(tie)
     return 0
 
 
