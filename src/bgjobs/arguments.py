@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Container
 from functools import lru_cache, partial
@@ -41,7 +42,7 @@ def check(
     With `text`, texts must also fit the annotations whose meaning is plain from the source; the runner checks the
     others. Values of the parameters in `secret` appear in no message.
     """
-    call = _Call(signature.name, signature.inspect_signature, secret)
+    call = _Call(signature.name, _taken_apart(signature.inspect_signature), secret)
     call.fitted(args, kwargs, kinds.in_source if text else None)
 
 
@@ -66,43 +67,80 @@ def convert(
     """
     name = getattr(function, "__name__", "the method")
     try:
-        signature = signature_of(function)
+        takes = _taken_by(function)
     except (TypeError, ValueError):
         raise BadArgumentsError(f"{name} does not say what it takes", hint="write it as a plain method") from None
-    call = _Call(name, signature, secret)
+    call = _Call(name, takes, secret)
     return call.fitted(args, kwargs, partial(kinds.when_loaded, function) if text else None)
 
 
 def signature_of(function: Callable[..., object]) -> inspect.Signature:
     """Return what a bound method or function takes. Raises TypeError or ValueError where it does not say."""
+    return _taken_by(function).signature
+
+
+def _taken_by(function: Callable[..., object]) -> _Takes:
     # The bound method is new for each job, the function in it is not: reading a signature takes longer than most jobs.
     if isinstance(function, MethodType):
-        return _signature_when_bound(function.__func__)
-    return _signature(function)
+        return _taken_when_bound(function.__func__)
+    return _taken_by_function(function)
 
 
 @lru_cache(maxsize=256)
-def _signature_when_bound(function: Callable[..., object]) -> inspect.Signature:
-    return _signature(MethodType(function, object()))
+def _taken_when_bound(function: Callable[..., object]) -> _Takes:
+    return _taken_apart(_signature(MethodType(function, object())))
 
 
 @lru_cache(maxsize=256)
+def _taken_by_function(function: Callable[..., object]) -> _Takes:
+    return _taken_apart(_signature(function))
+
+
 def _signature(function: Callable[..., object]) -> inspect.Signature:
     if sys.version_info >= (3, 14):  # where asking for annotations runs them, and so may fail
         from annotationlib import Format  # noqa: PLC0415 - only there from 3.14 on
 
-        signature = inspect.signature(function, annotation_format=Format.FORWARDREF)
-    else:
-        signature = inspect.signature(function)
-    return signature
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
 
 
 # ------------------------------------------------------------------------------------------------------- one call
 
 
+class _Takes(Struct, frozen=True):
+    """What a signature takes, taken apart once: that is the longer part of binding a call to it."""
+
+    signature: inspect.Signature
+    places: tuple[Parameter, ...]  # by position
+    further: tuple[Parameter, ...]  # what takes the arguments after these, if anything does
+    known: dict[str, Parameter]  # by name
+    others: Parameter | None  # what takes all other names
+    needed: tuple[str, ...]
+    fewest: float  # so many arguments by position are enough
+
+
+def _taken_apart(signature: inspect.Signature) -> _Takes:
+    parameters = signature.parameters.values()
+
+    def of(*those: object) -> tuple[Parameter, ...]:
+        return tuple(part for part in parameters if part.kind in those)
+
+    places, by_name = of(Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD), of(Parameter.KEYWORD_ONLY)
+    needed = [part for part in places + by_name if part.default is Parameter.empty]
+    return _Takes(
+        signature=signature,
+        places=places,
+        further=of(Parameter.VAR_POSITIONAL),
+        known={part.name: part for part in of(Parameter.POSITIONAL_OR_KEYWORD) + by_name},
+        others=next(iter(of(Parameter.VAR_KEYWORD)), None),
+        needed=tuple(part.name for part in needed),
+        fewest=math.inf if any(part in by_name for part in needed) else len(needed),
+    )
+
+
 class _Call(Struct, frozen=True):
     name: str
-    signature: inspect.Signature
+    takes: _Takes
     secret: Container[str]
 
     def fitted(
@@ -122,30 +160,24 @@ class _Call(Struct, frozen=True):
 
     def _bound(
         self, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> tuple[list[Parameter], dict[str, Parameter]]:
+    ) -> tuple[Sequence[Parameter], dict[str, Parameter]]:
         """Return the parameter of each argument; refuse what is too much, unknown, repeated or missing."""
-        places = self._parameters(Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        filled = places[: len(args)] + self._parameters(Parameter.VAR_POSITIONAL) * (len(args) - len(places))
+        places, known, others = self.takes.places, self.takes.known, self.takes.others
+        if not kwargs and self.takes.fewest <= len(args) <= len(places):
+            return places[: len(args)], {}
+        filled = places[: len(args)] + self.takes.further * (len(args) - len(places))
         if len(filled) < len(args):
             raise self._error(f"{self.name} takes {_count(len(places))}, {len(args)} were given")
-        named = self._parameters(Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-        known, others = {part.name: part for part in named}, self._parameters(Parameter.VAR_KEYWORD)
         for name in kwargs:
-            if name not in known and not others:
+            if name not in known and others is None:
                 raise self._unknown(name, known)
             if name in known and known[name] in filled:
                 raise self._error(f"{self.name} got {name} twice, by position and by name")
         given = {part.name for part in filled} | (kwargs.keys() & known.keys())
-        self._refuse_missing(places + self._parameters(Parameter.KEYWORD_ONLY), given)
-        return filled, {name: known[name] if name in known else others[0] for name in kwargs}
-
-    def _parameters(self, *kinds: object) -> list[Parameter]:
-        return [part for part in self.signature.parameters.values() if part.kind in kinds]
-
-    def _refuse_missing(self, wanted: Iterable[Parameter], given: Container[str]) -> None:
-        missing = [part.name for part in wanted if part.default is Parameter.empty and part.name not in given]
+        missing = [name for name in self.takes.needed if name not in given]
         if missing:
             raise self._error(f"{self.name} lacks {', '.join(missing)}")
+        return filled, {name: part for name in kwargs if (part := known.get(name, others)) is not None}
 
     def _unknown(self, name: str, known: Iterable[str]) -> BadArgumentsError:
         from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
@@ -175,7 +207,7 @@ class _Call(Struct, frozen=True):
     def _takes(self) -> str:
         """Return the signature as one line; the value of a default may be anything, and is left out."""
         parameters = []
-        for part in self.signature.parameters.values():
+        for part in self.takes.signature.parameters.values():
             shown = part
             if part.annotation is not Parameter.empty:
                 shown = shown.replace(annotation=Default(_annotation_text(part)))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ABSTRACT: Final = 1 << 20  # CPython's flag of a class that still has abstract methods
+GENERATOR: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 # The look-ups of `type` itself: the same ones on the class could be answered by its metaclass.
 _mro_of = type.__dict__["__mro__"].__get__
@@ -104,7 +105,7 @@ def _is_standard(module: object) -> bool:
 def _plain(name: str, found: object) -> FunctionType:
     if type(found) is not FunctionType:
         raise NoSuchTargetError(f"{name} is a {type(found).__name__}, not a plain function", code="not-a-method")
-    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+    if found.__code__.co_flags & GENERATOR:
         raise NoSuchTargetError(
             f"{name} is a generator: it would be called, and never run",
             hint="return a value instead of yielding some",

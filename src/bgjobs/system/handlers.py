@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bgjobs.system import stop_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# What `signal` is made of, without its enumerations: to make one of each answer takes longer than to ask.
+_bare: Any = sys.modules.get("_signal", signal)
 
 OFTEN_CHANGED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGBREAK")
 
@@ -39,15 +42,15 @@ class SignalHandlers:
 
     def __init__(self) -> None:
         numbers = [getattr(signal, name) for name in OFTEN_CHANGED if hasattr(signal, name)]
-        self._before = {number: signal.getsignal(number) for number in numbers}
+        self._before = {number: _bare.getsignal(number) for number in numbers}
         if sys.platform != "win32":
-            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            self._mask = _bare.pthread_sigmask(signal.SIG_BLOCK, [])
 
     def restore(self) -> None:
         """Bring back what was remembered."""
         if sys.platform != "win32":
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            _bare.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._before.items():
-            if signal.getsignal(number) is not handler:
+            if _bare.getsignal(number) is not handler:
                 signal.signal(number, handler)

@@ -71,6 +71,8 @@ class ResourceLimits:
         `intact` is False from then on when they were not as `impose` had left them: a job has changed its own.
         """
         imposed, self._imposed = self._imposed, {}
+        if not imposed and all(resource.getrlimit(kind) == usual for kind, usual in self._usual.items()):
+            return
         for kind, (soft, hard) in self._usual.items():
             found = resource.getrlimit(kind)
             if found != (imposed.get(kind, soft), hard):

@@ -65,6 +65,7 @@ class Capture:
         logging.basicConfig(
             handlers=[self._logging], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        self._streams = (sys.stdout, sys.stderr, sys.stderr)
 
     def begin(self, most: int) -> None:
         """Allow the next attempt so many bytes."""
@@ -81,6 +82,8 @@ class Capture:
     def end(self, keep: str) -> None:
         """Keep what the attempt printed, if anything, at `keep`, and begin afresh."""
         _flush()
+        if not self.lost and self._is_untouched():
+            return
         try:
             size = cutting.cut(self._path, self._most, lost=bool(self.lost))
             if size or self.lost:
@@ -125,11 +128,27 @@ class Capture:
             buffered, encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True
         )
 
+    def _is_untouched(self) -> bool:
+        """Tell whether the attempt has printed nothing and left the streams as they were: that is what most do."""
+        if self._streams != (sys.stdout, sys.stderr, self._logging.stream) or sys.stdout.closed or sys.stderr.closed:
+            return False
+        try:
+            state = disk.stat(self._path)
+        except OSError:
+            return False
+        return state.st_size == 0 and self._is_ours(state)
+
+    def _is_ours(self, state: os.stat_result) -> bool:
+        """Tell whether this is the file that both descriptors lead to."""
+        try:
+            return _identity(disk.fstat(OUT)) == _identity(disk.fstat(ERR)) == _identity(state)
+        except OSError:
+            return False
+
     def _heal(self) -> None:
         """Give the next attempt working streams, whatever this one did to them."""
         try:
-            there = _identity(disk.stat(self._path))
-            same = _identity(disk.fstat(OUT)) == _identity(disk.fstat(ERR)) == there
+            same = self._is_ours(disk.stat(self._path))
         except OSError:
             same = False
         if not same:
@@ -140,6 +159,7 @@ class Capture:
             if not isinstance(raw, _Quota) or stream.closed:
                 setattr(sys, name, self._stream(descriptor))
         self._logging.setStream(sys.stderr)
+        self._streams = (sys.stdout, sys.stderr, sys.stderr)
 
 
 def _flush() -> None:

@@ -23,7 +23,7 @@ class Discretion:
         """Take every argument for a secret, if there is any, until the method is known."""
         self._job = job
         self._hide = secrets.ALL if job.secret else frozenset()
-        self._values = secrets.values(job.args, job.kwargs, self._hide)
+        self._values = secrets.values(job.args, job.kwargs, self._hide) if job.secret else []
         self._secrets: secrets.Secrets | None = None
 
     def learn(self, function: Callable[..., object]) -> None:
@@ -40,6 +40,8 @@ class Discretion:
 
     def learn_converted(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Keep secret as well what became of the secret texts: that is what the method will speak of."""
+        if not self._hide:
+            return
         self._values += secrets.values(args, kwargs, self._hide)
         self._secrets = None
 

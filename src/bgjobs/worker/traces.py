@@ -20,7 +20,8 @@ class Traces:
     def __init__(self) -> None:
         """Remember the state of this process. Called before the first attempt."""
         self._environment = dict(os.environ)
-        self._environment_as_kept = _environment_as_kept()
+        self._marks: dict[str, str] = {}
+        self._marked_environment = _environment_as_kept()
         self._cwd = os.getcwd()
         self._path = list(sys.path)
         self._threads = threading.active_count()
@@ -32,10 +33,18 @@ class Traces:
 
     def mark(self, job: Run) -> None:
         """Tell the attempt by its environment which job it is."""
-        os.environ["BGJOBS_ID"] = job.id
-        os.environ["BGJOBS_ATTEMPT"] = str(job.attempt)
-        os.environ["BGJOBS_CLASS"] = job.class_name
-        os.environ["BGJOBS_METHOD"] = job.method
+        marks = {
+            "BGJOBS_ID": job.id,
+            "BGJOBS_ATTEMPT": str(job.attempt),
+            "BGJOBS_CLASS": job.class_name,
+            "BGJOBS_METHOD": job.method,
+        }
+        # Those of the job before stay until here, and most jobs are like the one before.
+        for name, value in marks.items():
+            if self._marks.get(name) != value:
+                os.environ[name] = value
+        self._marks = marks
+        self._marked_environment = _environment_as_kept()
 
     def wipe(self) -> bool:
         """Wipe off what the attempt left; return whether the runner is as good as new."""
@@ -47,12 +56,12 @@ class Traces:
         return threading.active_count() <= self._threads and not system.children()
 
     def _restore(self) -> None:
-        for name in ("BGJOBS_ID", "BGJOBS_ATTEMPT", "BGJOBS_CLASS", "BGJOBS_METHOD"):
-            os.environ.pop(name, None)
-        if _environment_as_kept() != self._environment_as_kept:
+        if _environment_as_kept() != self._marked_environment:
             os.environ.clear()
             os.environ.update(self._environment)
-        os.chdir(self._cwd)
+            self._marks = {}
+        if _current_directory() != self._cwd:
+            os.chdir(self._cwd)
         os.umask(self._umask)
         if sys.path != self._path:
             sys.path[:] = self._path
@@ -60,6 +69,13 @@ class Traces:
         if setlocale(LC_ALL) != self._locale:
             _bring_back_locale(self._locale)
         self._handlers.restore()
+
+
+def _current_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # the attempt has removed it, or locked itself out
 
 
 def _bring_back_locale(before: str) -> None:
