@@ -130,6 +130,7 @@ class Claim(Struct, frozen=True):
     leftover: bool = False
     full: bool = False
     doubt: JobError | None = None
+    torn: bool = False
 
 
 class Begin(Struct, frozen=True):

@@ -6,15 +6,28 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bgjobs.job import Cancelled, Crashed, Interrupted, Outcome, Raised, Refused, State, Succeeded, TimedOut
+from bgjobs.job import (
+    Cancelled,
+    Crashed,
+    Interrupted,
+    Outcome,
+    Raised,
+    Refused,
+    State,
+    Succeeded,
+    TimedOut,
+    milliseconds,
+    moment,
+)
 from bgjobs.job import show_priority as level
 from bgjobs.logfile import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from bgjobs.job import Job, JobError
 
@@ -162,32 +175,22 @@ def _complain(text: str) -> None:
 
 
 def _job_line(job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = 1000) -> str:
-    attempt = f"{job.charged}/{job.retries + 1}" if number else None
-    return _line(
-        now, (job.class_name, job.method), status, message[:cut], priority=job.priority, job_id=job.id, attempt=attempt
-    )
+    attempt = f", Attempt: {job.charged}/{job.retries + 1}" if number else ""
+    about = f"{_target(job.class_name, job.method)}, Priority: {level(job.priority).upper()}"
+    return f"[{_stamp(now)}] {about}, Status: {status}, Job: {job.id}{attempt}, {_message(message[:cut])}\n"
 
 
-def _line(
-    now: datetime,
-    pair: tuple[str, str],
-    status: str,
-    message: str,
-    *,
-    priority: int | None = None,
-    job_id: str | None = None,
-    attempt: str | None = None,
-) -> str:
-    parts = [
-        f"Class: {_word(pair[0])}",
-        f"Method: {_word(pair[1])}",
-        f"Priority: {level(priority).upper()}" if priority is not None else "",
-        f"Status: {status}",
-        f"Job: {job_id}" if job_id else "",
-        f"Attempt: {attempt}" if attempt else "",
-        f"Message: {sanitized(message[:MOST_MESSAGE])}",
-    ]
-    return f"[{_stamp(now)}] {', '.join(part for part in parts if part)}\n"
+def _line(now: datetime, pair: tuple[str, str], status: str, message: str) -> str:
+    return f"[{_stamp(now)}] {_target(*pair)}, Status: {status}, {_message(message)}\n"
+
+
+def _message(message: str) -> str:
+    return f"Message: {sanitized(message[:MOST_MESSAGE])}"
+
+
+@lru_cache(maxsize=256)
+def _target(class_name: str, method: str) -> str:
+    return f"Class: {_word(class_name)}, Method: {_word(method)}"
 
 
 def _word(name: str) -> str:
@@ -196,7 +199,13 @@ def _word(name: str) -> str:
 
 
 def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")
+    ms = milliseconds(at)
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return moment(seconds * 1000).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def sanitized(text: str) -> str:

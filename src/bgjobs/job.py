@@ -263,7 +263,7 @@ def milliseconds(moment: datetime) -> int:
 
 def moment(ms: int) -> datetime:
     """Return the moment that lies so many milliseconds after 1970 in UTC."""
-    return EPOCH + timedelta(milliseconds=ms)
+    return EPOCH + MILLISECOND * ms
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

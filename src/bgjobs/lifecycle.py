@@ -55,6 +55,8 @@ def with_wishes(policy: Policy, job: Job) -> Policy:
 
     No timeout is longer than `max_timeout`, if there is one: whoever submits a job cannot hold a runner for ever.
     """
+    if job.retries == policy.retries and job.retry_delay is job.timeout is None and not policy.max_timeout:
+        return policy
     timeout = policy.timeout if job.timeout is None else job.timeout
     return replace(
         policy,

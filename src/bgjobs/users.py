@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def other(policy: Policy) -> str:
     """Return the user that an attempt has to become, or nothing when it runs as the user that we are."""
-    return "" if policy.user == system.user() else policy.user
+    return "" if not policy.user or policy.user == system.user() else policy.user
 
 
 def those_of(targets: Iterable[Target], classes: Collection[str]) -> list[Target]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bgjobs import clock, disk, system
 from bgjobs.backend import Begin
 from bgjobs.errors import SpoolError
-from bgjobs.ids import id_ms, new_id
-from bgjobs.job import milliseconds, moment
+from bgjobs.ids import new_id
+from bgjobs.job import milliseconds
 from bgjobs.spool import files, layout, moves, prune, record
 from bgjobs.spool.incoming import Importer
 from bgjobs.spool.recovery import Recovery
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from bgjobs.job import Job, Progress
     from bgjobs.lifecycle import Policy
     from bgjobs.spool.spool_queue import SpoolQueue
+
+
+MOST_START_LINES = 1000
 
 
 class SpoolSession:
@@ -47,6 +50,7 @@ class SpoolSession:
         self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
         self._wished: set[str] = set()
         self.bell = system.Doorbell(self._paths.doorbell)
+        self._start_lines: dict[tuple[int, int, int, str], tuple[str, str]] = {}
 
     # Claiming
 
@@ -62,18 +66,21 @@ class SpoolSession:
 
     def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin:
         """Return the `start` line that the runner appends right before it runs the job."""
+        asked = len(claim.job.attempts) + 1, slot, pid, birth
+        if asked not in self._start_lines:
+            if len(self._start_lines) > MOST_START_LINES:
+                self._start_lines.clear()
+            self._start_lines[asked] = self._start_line(*asked)
+        head, tail = self._start_lines[asked]
+        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail)
+
+    def _start_line(self, number: int, slot: int, pid: int, birth: str) -> tuple[str, str]:
+        """Return a `start` line, up to its moment and from there on."""
         start = record.Start(
-            at=0,
-            wid=self.id,
-            number=len(claim.job.attempts) + 1,
-            worker=self._info.name,
-            slot=slot,
-            pid=pid,
-            birth=birth,
-            boot=self._boot,
+            at=0, wid=self.id, number=number, worker=self._info.name, slot=slot, pid=pid, birth=birth, boot=self._boot
         )
         head, at, tail = record.encoded(start).decode().partition('"at":0')
-        return Begin(claim.place, head + at[:-1], tail)
+        return head + at[:-1], tail
 
     def has_begun(self, claim: Claim) -> bool:
         """Tell whether the runner got as far as writing the `start` line of this attempt."""
@@ -86,8 +93,8 @@ class SpoolSession:
 
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
-        hour = layout.hour(moment(id_ms(claim.job.id)))
-        return self._paths.output(hour, claim.job.id, len(claim.job.attempts) + 1)
+        job = claim.job
+        return self._paths.output(layout.hour_of(job.id), job.id, len(job.attempts) + 1)
 
     def runner_lock(self, slot: int) -> str:
         """Return the lock that the runner in this slot holds for life."""
@@ -121,6 +128,7 @@ class SpoolSession:
             self._recovery.finish(claim, job)
             return
         self._mover.finish(claim.place, claim.job, job)
+        self._taker.forget(claim.place)
         self._place.forget_progress(job.id)
         if not job.state.ended:
             self._after_return(job.id)
@@ -131,11 +139,13 @@ class SpoolSession:
     def put_aside(self, claim: Claim, reason: str) -> None:
         """Put a claimed file that cannot be a job of its own into `corrupt/`."""
         self._taker.quarantine(claim.place, reason)
+        self._taker.forget(claim.place)
 
     def give_back(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged."""
         job = claim.job
         self._mover.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, at_once=True)
+        self._taker.forget(claim.place)
         self._after_return(job.id)
 
     def _after_return(self, job_id: str) -> None:

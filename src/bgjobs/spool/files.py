@@ -72,17 +72,17 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[disk.write(descriptor, view) :]
 
 
-def append(path: str, line: bytes, *, sync: bool = False) -> None:
+def append(path: str, line: bytes, *, sync: bool = False, whole: bool = False) -> None:
     """Append one line, in one write, to a file of ours. A torn line before it is closed off first.
 
-    With `sync` it is on the disk then, or SyncFailedError is raised.
+    `whole` says that there is none. With `sync` it is on the disk then, or SyncFailedError is raised.
     """
     descriptor = disk.open_append(path)
     try:
         state = disk.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "not a plain file", path)
-        if state.st_size and end(descriptor, 1) != b"\n":
+        if not whole and state.st_size and end(descriptor, 1) != b"\n":
             line = b"\n" + line
         write_all(descriptor, line)
         if sync:

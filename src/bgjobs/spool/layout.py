@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from bgjobs.ids import ID, ID_PATTERN
+from bgjobs.ids import ID, ID_PATTERN, id_ms
 from bgjobs.job import State, milliseconds, moment
 
 PRIORITY_NAMES = ("0", "1", "2-low", "3", "4", "5-normal", "6", "7", "8-high", "9")
@@ -96,6 +96,11 @@ def minute(ms: int) -> str:
 def hour(at: datetime) -> str:
     """Return the UTC hour as YYYYMMDDHH."""
     return _hour_name(milliseconds(at) // HOUR_MS)
+
+
+def hour_of(job_id: str) -> str:
+    """Return the UTC hour in which the id was made, that of the submission."""
+    return _hour_name(id_ms(job_id) // HOUR_MS)
 
 
 @lru_cache(maxsize=64)

@@ -175,7 +175,7 @@ def _remove_outputs(paths: Layout, ids: Iterable[str]) -> Iterator[None]:
     """Delete what these jobs printed. Outputs lie by the hour in which a job was submitted."""
     hours: dict[str, set[str]] = {}
     for job_id in ids:
-        hours.setdefault(layout.hour(moment(id_ms(job_id))), set()).add(job_id)
+        hours.setdefault(layout.hour_of(job_id), set()).add(job_id)
         yield
     for hour, gone in hours.items():
         directory = os.path.join(paths.outputs, hour)

@@ -68,7 +68,7 @@ class Reader:
 
     def output(self, job: Job, attempt: int) -> Path | None:
         """Return the file with what an attempt printed, or None when it printed nothing."""
-        kept = Path(self._paths.output(layout.hour(moment(id_ms(job.id))), job.id, attempt))
+        kept = Path(self._paths.output(layout.hour_of(job.id), job.id, attempt))
         if kept.exists():
             return kept
         place = lookup.locate(self._paths, job.id, clock.now_ms())

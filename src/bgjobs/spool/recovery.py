@@ -202,7 +202,7 @@ class Recovery:
         return files.read_note(self._paths.worker(wid, f"cancel-{job_id}"))
 
     def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
-        hour = layout.hour(moment(id_ms(job.id)))
+        hour = layout.hour_of(job.id)
         moves.keep_output(self._paths.worker(wid, f"r{start.slot}.out"), self._paths.output(hour, job.id, start.number))
 
     def _tell_once(self, path: str, error: OSError) -> None:

@@ -45,6 +45,7 @@ class Taker:
         self._new_cursor = partial(Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost)
         self._cursor = self._new_cursor()
         self._taken: list[str] = []  # claimed, but not looked into yet
+        self._held: set[str] = set()  # the paths of all that we have claimed
         self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
 
@@ -95,7 +96,8 @@ class Taker:
         if self._selection.classes is not None and not self._selected(source, candidate.name):
             return False
         target = f"{self._claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
-        if files.exists(target):
+        # Nobody else puts anything there, so what is there we know without asking the disk.
+        if target in self._held and files.exists(target):
             # A copy of a job that we have: moved there, it would take the place of the record of a running job.
             self.quarantine(source, DUPLICATE if self._spool.keyring is None else REPLAYED)
             return False
@@ -109,8 +111,9 @@ class Taker:
                 raise
             self._leave_alone(os.path.dirname(source), error)
             return False  # what lies elsewhere may be ours to move
-        if target in self._taken:
+        if target in self._held and target in self._taken:
             return False  # somebody removed the one that we just took, and this is a copy from another bucket
+        self._held.add(target)
         self._taken.append(target)
         return True
 
@@ -142,6 +145,7 @@ class Taker:
             try:
                 claim = self._opened(path)
             except FileNotFoundError:
+                self.forget(path)
                 continue  # it is not ours any more
             except OSError as error:
                 self._taken.append(path)
@@ -150,9 +154,15 @@ class Taker:
                 else:
                     trouble = error
                 continue
-            if claim is not None:
+            if claim is None:
+                self.forget(path)
+            else:
                 claims.append(claim)
         return claims, trouble
+
+    def forget(self, path: str) -> None:
+        """Take note that what we had claimed is not in our hands any more."""
+        self._held.discard(path)
 
     def _opened(self, path: str) -> Claim | None:
         """Read a file that we claimed. What is not a job file goes to `corrupt/`."""
@@ -179,7 +189,7 @@ class Taker:
             self._finish_move(path, job_id, data)
             return None
         doubt = None if keyring is None else _doubt(keyring, data)
-        return Claim(job, path, full=len(data) > record.FULL_BYTES, doubt=doubt)
+        return Claim(job, path, full=len(data) > record.FULL_BYTES, doubt=doubt, torn=not data.endswith(b"\n"))
 
     # What is no job to run
 

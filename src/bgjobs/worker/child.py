@@ -209,7 +209,7 @@ class Runner:
             return Unbegun(job.id, "earlier jobs left too little memory in its process", clean=False)
         line = f"{job.begin.head}{clock.now_ms()}{job.begin.tail}"
         try:
-            files.append(job.begin.path, line.encode())
+            files.append(job.begin.path, line.encode(), whole=True)
         except FileNotFoundError:
             return Unbegun(job.id, "its file is gone", gone=True)
         except OSError as error:

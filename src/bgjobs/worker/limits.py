@@ -14,11 +14,14 @@ from bgjobs.worker.messages import LOST_CONTACT, Limits, Told
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy
 
+NONE = Limits()
 _OUT_OF_MEMORY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGTRAP")  # how C code ends that did not get what it asked for
 
 
 def of(policy: Policy) -> Limits:
     """Return the limits of an attempt under this policy."""
+    if not (policy.max_memory or policy.max_cpu or policy.max_files or policy.max_file_size):
+        return NONE
     return Limits(
         memory=policy.max_memory,
         cpu=policy.max_cpu.total_seconds(),

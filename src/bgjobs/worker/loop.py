@@ -141,7 +141,7 @@ class Worker:
 
     def _assign(self) -> None:
         """Give claimed jobs to runners that have room, in order."""
-        depth = self._pace.depth()
+        rooms = self._pool.rooms(self._pace.depth())
         alone = 0
         for claim in list(self._holdings.waiting):
             if self._ending.has_begun:
@@ -150,12 +150,14 @@ class Worker:
                 runner = self._pool.unused()
                 alone += runner is None
                 if runner is None and self._pool.make_unused(alone):
+                    rooms = self._pool.rooms(self._pace.depth())
                     continue  # soon; those behind it need not wait for that
             else:
-                runner = self._pool.roomiest(depth)
+                runner = rooms.roomiest()
             if runner is None:
                 break
             self._holdings.waiting.remove(claim)
+            rooms.take(runner)
             self._start(runner, claim)
         self._pool.flush()
 

@@ -9,7 +9,7 @@ import time
 
 WINDOW_S = 0.05
 MOST_CLAIMED = 256
-MOST_SENT = 16
+MOST_SENT = 64
 SHORT_S = 0.005
 SENT_S = 0.02  # about so much work may lie in a runner's hands
 MEMORY = 0.2

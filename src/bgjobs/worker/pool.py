@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 MOST_FAILED_STARTS = 5
 
 
+class Rooms:
+    """How many more jobs each runner can take."""
+
+    def __init__(self, rooms: dict[Runner, int]) -> None:
+        """Begin with these."""
+        self._rooms = rooms
+
+    def roomiest(self) -> Runner | None:
+        """Return the runner that can take the most jobs, or None when there is no room."""
+        best = max(self._rooms, key=self._rooms.__getitem__, default=None)
+        return best if best is not None and self._rooms[best] > 0 else None
+
+    def take(self, runner: Runner) -> None:
+        """One job more is on its way to it."""
+        self._rooms[runner] = self._rooms.get(runner, 0) - 1
+
+
 class Pool:
     """Starts runners, hears them, and buries them."""
 
@@ -50,10 +67,9 @@ class Pool:
         """Return how many more jobs the runners can take, if each may hold so many."""
         return sum(max(0, runner.room(depth)) for runner in self._runners.values())
 
-    def roomiest(self, depth: int) -> Runner | None:
-        """Return the runner that can take the most jobs, or None when there is no room."""
-        best = max(self._runners.values(), key=lambda runner: runner.room(depth), default=None)
-        return best if best is not None and best.room(depth) > 0 else None
+    def rooms(self, depth: int) -> Rooms:
+        """Return how many more jobs each runner can take, if each may hold so many, to share out many at once."""
+        return Rooms({runner: runner.room(depth) for runner in self._runners.values()})
 
     def unused(self) -> Runner | None:
         """Return a runner that has not had a job yet, or None."""
