@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
-from bgjobs.job import Job, JobError, Progress, State
+from bgjobs.job import Job, JobError, Progress, State, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -136,12 +136,21 @@ class Claim(Struct, frozen=True):
 class Begin(Struct, frozen=True):
     """What the runner must do before it calls user code, or else not run the job.
 
-    Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`.
+    Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`. With `wid`, append a success
+    too, as the end in the name of that worker: then it outlives both, whatever happens before the worker hears of it.
     """
 
     path: str
     head: str
     tail: str
+    wid: str = ""
+
+
+class Recorded(Struct, frozen=True):
+    """The success that a runner wrote down, and when, in ms since 1970 (UTC)."""
+
+    at: int
+    outcome: Succeeded
 
 
 class Bell(Protocol):
@@ -175,6 +184,9 @@ class Session(Protocol):
     def has_begun(self, claim: Claim) -> bool:
         """Tell whether the runner got as far as beginning the attempt."""
 
+    def recorded(self, claim: Claim) -> Recorded | None:
+        """Return the success of the attempt if the runner got as far as writing that down."""
+
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
 
@@ -196,8 +208,11 @@ class Session(Protocol):
     def runner_started(self, slot: int, pid: int, birth: str) -> None:
         """Note which process the runner in this slot is."""
 
-    def finish(self, claim: Claim, job: Job) -> None:
-        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+    def finish(self, claim: Claim, job: Job, *, recorded: bool = False) -> None:
+        """Store what became of a claimed job, which its runner has perhaps `recorded` already.
+
+        Raises ClaimLostError when it is no longer ours.
+        """
 
     def put_aside(self, claim: Claim, reason: str) -> None:
         """Put a claimed file that cannot be a job of its own where a person looks for it."""

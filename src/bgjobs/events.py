@@ -176,7 +176,7 @@ def _complain(text: str) -> None:
 
 def _job_line(job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = 1000) -> str:
     attempt = f", Attempt: {job.charged}/{job.retries + 1}" if number else ""
-    about = f"{_target(job.class_name, job.method)}, Priority: {level(job.priority).upper()}"
+    about = _about(job.class_name, job.method, job.priority)
     return f"[{_stamp(now)}] {about}, Status: {status}, Job: {job.id}{attempt}, {_message(message[:cut])}\n"
 
 
@@ -189,6 +189,10 @@ def _message(message: str) -> str:
 
 
 @lru_cache(maxsize=256)
+def _about(class_name: str, method: str, priority: int) -> str:
+    return f"{_target(class_name, method)}, Priority: {level(priority).upper()}"
+
+
 def _target(class_name: str, method: str) -> str:
     return f"Class: {_word(class_name)}, Method: {_word(method)}"
 

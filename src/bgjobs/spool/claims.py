@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk, system
-from bgjobs.backend import Begin
+from bgjobs.backend import Begin, Recorded
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.job import milliseconds
+from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.spool import files, layout, moves, prune, record
 from bgjobs.spool.incoming import Importer
 from bgjobs.spool.recovery import Recovery
@@ -72,7 +72,9 @@ class SpoolSession:
                 self._start_lines.clear()
             self._start_lines[asked] = self._start_line(*asked)
         head, tail = self._start_lines[asked]
-        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail)
+        # Who has to sync the end of a job writes it: that is the worker.
+        wid = "" if self._spool.settings.finish_fsync else self.id
+        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail, wid)
 
     def _start_line(self, number: int, slot: int, pid: int, birth: str) -> tuple[str, str]:
         """Return a `start` line, up to its moment and from there on."""
@@ -90,6 +92,16 @@ class SpoolSession:
             return True  # nobody knows: the safe side is to count the attempt
         starts = sum(isinstance(event, record.Start) for event in recorded)
         return starts > len(claim.job.attempts)
+
+    def recorded(self, claim: Claim) -> Recorded | None:
+        """Return the success of the attempt if the runner got as far as writing that down."""
+        try:
+            last = next(reversed(record.events(files.read(claim.place, record.MOST_BYTES))), None)
+        except (OSError, files.StrangeFileError):
+            return None
+        if not isinstance(last, record.End) or last.wid != self.id or last.state is not State.DONE:
+            return None
+        return Recorded(last.at, Succeeded(note="its process died right after that"))
 
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
@@ -122,12 +134,15 @@ class SpoolSession:
 
     # Finishing
 
-    def finish(self, claim: Claim, job: Job) -> None:
-        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+    def finish(self, claim: Claim, job: Job, *, recorded: bool = False) -> None:
+        """Store what became of a claimed job, which its runner has perhaps `recorded` already.
+
+        Raises ClaimLostError when it is no longer ours.
+        """
         if claim.leftover:
             self._recovery.finish(claim, job)
             return
-        self._mover.finish(claim.place, claim.job, job)
+        self._mover.finish(claim.place, claim.job, job, told=recorded)
         self._taker.forget(claim.place)
         self._place.forget_progress(job.id)
         if not job.state.ended:

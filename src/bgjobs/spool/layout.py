@@ -182,10 +182,14 @@ class Layout:
         """Return the directory above the hours of an ended state."""
         return os.path.join(self.root, ENDED_DIRECTORIES[state])
 
+    def ended_hour(self, state: State, hour_name: str) -> str:
+        """Return the directory of the jobs that ended so in this hour."""
+        # Not os.path.join, which would take as long as all the rest: this runs once for each job.
+        return f"{self.root}{os.sep}{ENDED_DIRECTORIES[state]}{os.sep}{hour_name}"
+
     def ended_path(self, state: State, hour_name: str, job_id: str) -> str:
         """Return the path of an ended job."""
-        # Not os.path.join, which would take as long as all the rest: this runs once for each job.
-        return f"{self.root}{os.sep}{ENDED_DIRECTORIES[state]}{os.sep}{hour_name}{os.sep}{job_id}.json"
+        return f"{self.ended_hour(state, hour_name)}{os.sep}{job_id}.json"
 
     def output(self, hour_name: str, job_id: str, number: int) -> str:
         """Return the path of what an attempt printed. The hour is that of the job's submit moment."""

@@ -48,9 +48,14 @@ class Mover:
         self._told: set[str] = set()
         self._unsure: set[str] = set()
 
-    def finish(self, path: str, before: Job, job: Job) -> str:
-        """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path."""
+    def finish(self, path: str, before: Job, job: Job, *, told: bool = False) -> str:
+        """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path.
+
+        With `told` its file says so already.
+        """
         event = ending_of(before, job, self._wid)
+        if told:
+            self._told.add(path)
         # Written once: what cannot be moved is tried again and again, and the file must not grow by that.
         if path not in self._told:
             self._tell(path, event, job)
@@ -93,16 +98,16 @@ class Mover:
 
     def to_ended(self, path: str, job_id: str, state: State, at: datetime) -> str:
         """Move a claimed job to where the jobs lie that ended so."""
-        hour = layout.hour(at)
-        target = self._paths.ended_path(state, hour, job_id)
-        self._make(os.path.dirname(target))
+        directory = self._paths.ended_hour(state, layout.hour(at))
+        target = f"{directory}{os.sep}{job_id}.json"
+        self._make(directory)
         if files.exists(target):
             # Somebody copied a job file: this one ended already, under the same id.
             return quarantine(self._paths, path, "duplicate: a job of this id has ended already")
         try:
             files.move(path, target)
         except FileNotFoundError:
-            self._known.discard(os.path.dirname(target))
+            self._known.discard(directory)
             if files.exists(path):
                 raise
             raise ClaimLostError(f"job {job_id} is no longer ours") from None

@@ -18,6 +18,7 @@ from bgjobs.job import (
     JobError,
     Progress,
     State,
+    Succeeded,
     milliseconds,
     moment,
 )
@@ -121,6 +122,12 @@ def line_1(job: Job) -> bytes:
 def encoded(line: Line1 | AnyEvent) -> bytes:
     """Return one line with its line end."""
     return _encoder.encode(line) + b"\n"
+
+
+def end_of_success(at: int, wid: str, outcome: Succeeded, progress: Progress | None) -> bytes:
+    """Return the line that says that the method has returned."""
+    end = End(at=at, wid=wid, state=State.DONE, outcome="succeeded", progress=progress, result=outcome.result)
+    return encoded(end)
 
 
 def cut_error(error: JobError | None) -> JobError | None:

@@ -18,7 +18,7 @@ from bgjobs.current import CurrentJob, JobCancelled, JobTimeout, set_current
 from bgjobs.errors import BadArgumentsError, NoSuchTargetError
 from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.resolve import resolve
-from bgjobs.spool import files
+from bgjobs.spool import files, record
 from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
 from bgjobs.worker.discretion import Discretion
@@ -62,6 +62,7 @@ class Runner:
         self._capture: Capture | None = None
         self._discretion: Discretion
         self._last_progress = 0.0
+        self._progress: Progress | None = None
         self._limits = system.ResourceLimits()
         self._used = False
         self._user = ""
@@ -194,8 +195,25 @@ class Runner:
             else:
                 self._capture.end(job.keep_output)
         took = time.perf_counter() - start
-        self._say(Ended(job.id, began, took, outcome, stopped=self._stopped == job.id, clean=clean))
+        stopped = self._stopped == job.id
+        recorded = None if stopped else self._record(job, outcome)
+        self._say(Ended(job.id, began, took, outcome, stopped=stopped, clean=clean, recorded_ms=recorded))
         return clean
+
+    def _record(self, job: Run, outcome: Told) -> int | None:
+        """Write down a success at once; return the moment, or None when that is for the worker to do.
+
+        What has ended must not run again, whoever dies before the worker has read that it has.
+        """
+        begin = job.begin
+        if begin is None or not begin.wid or job.user or not isinstance(outcome, Succeeded):
+            return None
+        at = clock.now_ms()
+        try:
+            files.append(begin.path, record.end_of_success(at, begin.wid, outcome, self._progress), whole=True)
+        except OSError:
+            return None  # the worker tries it again, and knows what to do about a disk that is full
+        return at
 
     def _begin(self, job: Run) -> Unbegun | None:
         """Write down that the job begins, or return why it cannot."""
@@ -219,7 +237,7 @@ class Runner:
         return None
 
     def _attempt(self, job: Run) -> Told:
-        self._stopped = None
+        self._stopped = self._progress = None
         self._discretion = discretion = Discretion(job)
         set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
         try:
@@ -276,7 +294,8 @@ class Runner:
             discretion = self._discretion
             total = None if progress.total is None else discretion.number(progress.total)
             message = discretion.text(progress.message)[:MOST_PROGRESS]
-            self._say(Progressed(self._running, Progress(discretion.number(progress.done), total, message)))
+            self._progress = Progress(discretion.number(progress.done), total, message)
+            self._say(Progressed(self._running, self._progress))
 
     def _say(self, message: messages.FromRunner) -> None:
         with self._write_lock:

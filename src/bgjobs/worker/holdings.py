@@ -115,10 +115,13 @@ class Holdings:
         self.waiting.append(claim)
         self.waiting.sort(key=_rank)
 
-    def store(self, claim: Claim, job: Job) -> bool:
-        """Store what became of a job; return whether it was ours. What cannot be stored now is owed."""
+    def store(self, claim: Claim, job: Job, *, recorded: bool = False) -> bool:
+        """Store what became of a job, which its runner has perhaps `recorded`; return whether it was ours.
+
+        What cannot be stored now is owed.
+        """
         try:
-            self._session.finish(claim, job)
+            self._session.finish(claim, job, recorded=recorded)
         except ClaimLostError as error:
             self._say(str(error))
             self.forget(claim)

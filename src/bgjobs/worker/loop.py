@@ -7,10 +7,12 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bgjobs import __version__, audit, clock, lifecycle, system, users
 from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
-from bgjobs.job import Interrupted
+from bgjobs.job import Interrupted, moment
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.claiming import Claiming
 from bgjobs.worker.ending import Ending
@@ -177,7 +179,10 @@ class Worker:
 
     def _hear(self, runner: object, data: bytes) -> None:
         with self._queue.log.together():
-            for report in self._pool.hear(runner, data):
+            reports = list(self._pool.hear(runner, data))
+            if not any(isinstance(report, Returned) for report in reports):
+                self._assign()  # first of all: the runner need not wait while we do the books of the last jobs
+            for report in reports:
                 self._take_report(report)
 
     def _take_report(self, report: Report) -> None:
@@ -187,11 +192,11 @@ class Worker:
         match report:
             case Began(assignment=held):
                 self._queue.log.started(held.job, clock.now())
+            case Finished(died=True) if (recorded := self._session.recorded(claim)) is not None:
+                self._finish(claim, replace(report, outcome=recorded.outcome, recorded_ms=recorded.at))
             case Finished(died=True) if not self._session.has_begun(claim):
                 self._holdings.return_unbegun(claim, report.assignment, stopping=self._ending.has_begun)
             case Finished():
-                if self._pace.depth() == 1:
-                    self._assign()  # first of all: the runner need not wait while we do the books of the last job
                 self._finish(claim, report)
             case Returned(gone=True, reason=reason):
                 self._say(f"job {claim.job.id} is lost to us: {reason}")
@@ -206,10 +211,11 @@ class Worker:
 
     def _finish(self, claim: Claim, report: Finished) -> None:
         """Decide what becomes of the job, and store it."""
-        now, running, outcome = clock.now(), report.running(), report.outcome
-        policy = report.assignment.policy
+        recorded = report.recorded_ms is not None
+        now = clock.now() if report.recorded_ms is None else moment(report.recorded_ms)
+        running, outcome, policy = report.running(), report.outcome, report.assignment.policy
         job = lifecycle.after(running, outcome, policy, now, random.random())  # noqa: S311 - jitter, not a secret
-        if self._holdings.store(claim, job):
+        if self._holdings.store(claim, job, recorded=recorded):
             self._queue.log.ended(running, job, outcome, now)
         if not isinstance(outcome, Interrupted):
             self._claiming.count_ended()

@@ -100,7 +100,7 @@ class Ended(Struct, frozen=True, tag=True):
     """The attempt ended by itself, after `took` seconds.
 
     `stopped` tells that a Stop had reached it; `clean` that the runner can go on. One that cannot returns what it has
-    not begun.
+    not begun. `recorded_ms` is when the runner wrote down the success, if it did.
     """
 
     id: str
@@ -109,6 +109,7 @@ class Ended(Struct, frozen=True, tag=True):
     outcome: Told
     stopped: bool = False
     clean: bool = True
+    recorded_ms: Annotated[int, Meta(ge=0, le=LATEST_MS)] | None = None
 
 
 class Unbegun(Struct, frozen=True, tag=True):

@@ -75,13 +75,17 @@ class Began(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """The attempt ended. After the death of the runner nobody knows yet whether it had begun at all: `died`."""
+    """The attempt ended. After the death of the runner nobody knows yet whether it had begun at all: `died`.
+
+    `recorded_ms` is when the runner wrote down that it succeeded, if it did.
+    """
 
     assignment: Assignment
     outcome: Outcome
     began_ms: int | None = None
     took: float | None = None
     died: bool = False
+    recorded_ms: int | None = None
 
     def running(self) -> Job:
         """Return the job as it ran: with the moment at which it really began, and its latest progress."""
@@ -239,14 +243,16 @@ class Runner:
         """Tell whether the process has ended, even if a forked child of it still holds its pipe open."""
         return self._child.poll() is not None
 
-    def hear(self, data: bytes) -> Iterator[Report]:
-        """Take what the runner said; go through what that means for the jobs it holds."""
+    def hear(self, data: bytes) -> list[Report]:
+        """Take what the runner said; return what that means for the jobs it holds."""
+        reports: list[Report] = []
         try:
             for line in self._lines.feed(data):
-                yield from self._understood(messages.heard(line))
+                reports += self._understood(messages.heard(line))
         except (msgspec.DecodeError, ValueError, RecursionError):
             # User code wrote into our pipe. Nothing that comes now can be trusted.
             self.kill()
+        return reports
 
     def _understood(self, message: messages.FromRunner) -> Iterator[Report]:
         if isinstance(message, Ready):
@@ -262,7 +268,10 @@ class Runner:
             case Ended():
                 self.spent = self.spent or not message.clean
                 self.held.remove(held)
-                yield Finished(held, outcome_of(message, held), message.began_ms, message.took)
+                outcome = outcome_of(message, held)
+                # One that has become another user could not write there.
+                recorded = message.recorded_ms if isinstance(outcome, Succeeded) and not held.message.user else None
+                yield Finished(held, outcome, message.began_ms, message.took, recorded_ms=recorded)
             case Unbegun():
                 self.held.remove(held)
                 self.spent = self.spent or not message.clean
