@@ -15,7 +15,7 @@ import pytest
 
 from bgjobs import system
 from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner
+from bgjobs.worker.runners import Runner, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ WORKER = """
 import os, sys, time
 from bgjobs import system
 from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner
+from bgjobs.worker.runners import Runner, start_process
 child = system.start_child([sys.executable, "-c", sys.argv[1]], env=dict(os.environ), cwd=None)
 text = b""
 while text.count(b"\\n") < int(sys.argv[2]):
@@ -43,7 +43,7 @@ START = """
 import os, subprocess, sys, time
 from bgjobs import system
 from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner
+from bgjobs.worker.runners import Runner, start_process
 system.die_with_parent()
 assert "BGJOBS_DEATH_FD" not in os.environ
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.DEVNULL)
@@ -57,7 +57,7 @@ LATE = """
 import os, time
 from bgjobs import system
 from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner
+from bgjobs.worker.runners import Runner, start_process
 parent = os.getppid()
 os.write(1, b"%d\\n" % os.getpid())
 while os.getppid() == parent:
@@ -160,7 +160,7 @@ def test_a_process_that_no_worker_started_is_not_touched() -> None:
 def test_a_runner_that_has_not_begun_is_never_stopped_on_its_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(number))
-    runner = Runner(0, Setup(import_paths=(), cwd="/"), ENVIRONMENT)
+    runner = Runner(0, Setup(import_paths=(), cwd="/"), start_process(ENVIRONMENT))
     (child,) = psutil.Process().children()
     runner.retire()
     # Had we been killed right after a SIGSTOP, before it was tied to us, it would have stayed for ever.

@@ -14,7 +14,7 @@ from bgjobs.job import Job, Raised, Succeeded
 from bgjobs.lifecycle import Policy
 from bgjobs.worker import assignments
 from bgjobs.worker.messages import Run
-from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner
+from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,9 @@ STRANGER = "nobody-of-that-name"
 def runner(project: Project) -> Iterator[Runner]:
     """A runner that has not run anything yet."""
     configured = project.queue.settings
-    started = Runner(0, assignments.setup(configured, None, 0), assignments.environment(configured), lifespan=100)
+    started = Runner(
+        0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured)), lifespan=100
+    )
     yield started
     started.retire()
 

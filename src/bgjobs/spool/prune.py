@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import disk
-from bgjobs.ids import id_ms, new_id
-from bgjobs.job import State, milliseconds, moment
+from bgjobs.ids import new_id
+from bgjobs.job import State, milliseconds
 from bgjobs.spool import files, layout, record, trees
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import msgspec
 
 from bgjobs import clock, disk, system
 from bgjobs.backend import Claim
-from bgjobs.ids import ID, id_ms
+from bgjobs.ids import ID
 from bgjobs.job import Attempt, State, milliseconds, moment
 from bgjobs.lifecycle import cancelled
 from bgjobs.spool import files, layout, moves, record

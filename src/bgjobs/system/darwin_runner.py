@@ -12,15 +12,17 @@ assert sys.platform == "darwin"  # noqa: S101 - tells the type checker which nam
 from bgjobs.system.posix_runner import take_death_fd  # noqa: E402 - on this system only
 
 
-def die_with_parent() -> None:
+def die_with_parent() -> bool:
     """Have this process and its group killed when the one that started it with `start_child` dies.
 
     To be called first thing. Does nothing in a process that was started in another way. C code that lets no other
-    Python thread run delays it: the system has no signal for a broken pipe that nobody writes to.
+    Python thread run delays it: the system has no signal for a broken pipe that nobody writes to. Returns False: here
+    no process adopts those whose parents die.
     """
     fd = take_death_fd()
     if fd is not None:
         threading.Thread(target=_kill_group_at_end_of_file, args=(fd, os.getpgrp()), daemon=True).start()
+    return False
 
 
 def ask_for_death_with_parent() -> None:

@@ -17,23 +17,25 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def die_with_parent() -> None:
+def die_with_parent() -> bool:
     """Have this process and its group killed at the moment when the one that started it with `start_child` dies.
 
-    To be called first thing. Does nothing in a process that was started in another way.
+    To be called first thing. Does nothing in a process that was started in another way. Returns whether this process
+    adopts all whose parents die: then `children` sees whatever was started and still lives.
     """
     fd = take_death_fd()
     if fd is None:
-        return
+        return False
     group = os.getpgrp()
     _kill_group_when_pipe_breaks(fd, group)
-    _adopt_orphans()
+    adopts = _adopt_orphans()
     ask_for_death_with_parent()
     # The parent may have died before the kernel was asked to tell.
     watch = select.poll()
     watch.register(fd, 0)
     if watch.poll(0):
         os.killpg(group, signal.SIGKILL)
+    return adopts
 
 
 def _kill_group_when_pipe_breaks(fd: int, group: int) -> None:
@@ -56,11 +58,11 @@ def ask_for_death_with_parent() -> None:
     _ask_kernel(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
+def _adopt_orphans() -> bool:
     # It keeps processes that fork twice visible as children of this one.
-    _ask_kernel(_PR_SET_CHILD_SUBREAPER, 1)
+    return _ask_kernel(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _ask_kernel(option: int, value: int) -> None:
+def _ask_kernel(option: int, value: int) -> bool:
     nothing = ctypes.c_ulong(0)
-    ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), nothing, nothing, nothing)
+    return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), nothing, nothing, nothing) == 0)

@@ -10,8 +10,12 @@ assert sys.platform == "win32"  # noqa: S101 - tells the type checker which name
 from bgjobs.system.windows_jobs import processes_beside_us  # noqa: E402 - on this system only
 
 
-def die_with_parent() -> None:
-    """Do nothing: the job object that `start_child` made kills this process when its maker dies."""
+def die_with_parent() -> bool:
+    """Do nothing: the job object that `start_child` made kills this process when its maker dies.
+
+    Returns False: here no process adopts those whose parents die.
+    """
+    return False
 
 
 class _Family:

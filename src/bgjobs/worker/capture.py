@@ -65,7 +65,7 @@ class Capture:
         logging.basicConfig(
             handlers=[self._logging], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        self._streams = (sys.stdout, sys.stderr, sys.stderr)
+        self._streams: tuple[object, ...] = (sys.stdout, sys.stderr, sys.stderr)
 
     def begin(self, most: int) -> None:
         """Allow the next attempt so many bytes."""

@@ -46,9 +46,10 @@ PROGRESS_EVERY = 0.1
 class Runner:
     """One runner process, from its setup to the end of its input."""
 
-    def __init__(self, source: int, target: int) -> None:
+    def __init__(self, source: int, target: int, *, adopts: bool = False) -> None:
         """Read messages from one descriptor and write answers to the other."""
         self._pid = os.getpid()
+        self._adopts = adopts
         self._source = source
         self._target = target
         self._write_lock = Lock()
@@ -78,7 +79,7 @@ class Runner:
         assert isinstance(setup, Setup)  # noqa: S101 - the worker's first message
         self._settle(setup)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
-        self._say(Ready(pid=os.getpid(), birth=system.birth(os.getpid()) or ""))
+        self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts))
         traces = Traces()
         fit = True
         while True:
@@ -332,14 +333,14 @@ def _call(job: Run, discretion: Discretion) -> Told:
 
 def main() -> None:
     """Be a runner: take over standard input and output as the channel to the worker."""
-    system.die_with_parent()
+    adopts = system.die_with_parent()
     os.umask(0o077)  # whatever a job writes is for the worker's user alone, unless the job says otherwise
     source, target = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(2, 1)
     os.close(null)
-    Runner(source, target).serve()
+    Runner(source, target, adopts=adopts).serve()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
 from bgjobs.worker import assignments, limits
 from bgjobs.worker.messages import Run
-from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner, Why
+from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner, Why, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +169,9 @@ class _Foreground:
             self._poller.forget(self._runner)
             self._runner.retire()
         configured = self._queue.settings
-        self._runner = Runner(0, assignments.setup(configured, None, 0), assignments.environment(configured))
+        self._runner = Runner(
+            0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured))
+        )
         self._poller.watch(self._runner, self._runner.output_fd)
         return self._runner
 

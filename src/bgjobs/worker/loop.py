@@ -143,7 +143,8 @@ class Worker:
 
     def _assign(self) -> None:
         """Give claimed jobs to runners that have room, in order."""
-        rooms = self._pool.rooms(self._pace.depth())
+        depth = self._pace.depth()
+        rooms = self._pool.rooms(depth)
         alone = 0
         for claim in list(self._holdings.waiting):
             if self._ending.has_begun:
@@ -152,7 +153,7 @@ class Worker:
                 runner = self._pool.unused()
                 alone += runner is None
                 if runner is None and self._pool.make_unused(alone):
-                    rooms = self._pool.rooms(self._pace.depth())
+                    rooms = self._pool.rooms(depth)
                     continue  # soon; those behind it need not wait for that
             else:
                 runner = rooms.roomiest()
@@ -162,6 +163,8 @@ class Worker:
             rooms.take(runner)
             self._start(runner, claim)
         self._pool.flush()
+        if depth > 1:
+            self._pool.prepare()  # with jobs as short as that, the start of a process would be felt
 
     def _needs_fresh_process(self, claim: Claim) -> bool:
         target = self._queue.allowlist.find(claim.job.class_name, claim.job.method)

@@ -83,10 +83,14 @@ class Recall(Struct, frozen=True, tag=True):
 
 
 class Ready(Struct, frozen=True, tag=True):
-    """The runner has its lock and waits for jobs."""
+    """The runner has its lock and waits for jobs.
+
+    `adopts` tells that it sees whatever its jobs leave running, however that was started.
+    """
 
     pid: int
     birth: str
+    adopts: bool = False
 
 
 class Progressed(Struct, frozen=True, tag=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs.worker import assignments
 from bgjobs.worker.runners import Began, Finished, Report, Runner, Why
+from bgjobs.worker.spares import Spares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bgjobs.worker.options import WorkerOptions
 
 MOST_FAILED_STARTS = 5
+NEAR_ITS_END = 256  # jobs: about as many short ones as are run while a process starts
 
 
 class Rooms:
@@ -51,6 +53,7 @@ class Pool:
         self._recycle = options.recycle
         self._failed_starts = 0
         self._vacant: set[int] = set()
+        self._spares = Spares(queue)
         self._say = say
         self._closing = False
         self._runners: dict[int, Runner] = {}
@@ -93,6 +96,10 @@ class Pool:
         """Send the runners what was assigned to them."""
         for runner in self._runners.values():
             runner.flush()
+
+    def prepare(self) -> None:
+        """Start in time what is to take the place of runners that will soon have served long enough."""
+        self._spares.keep(sum(runner.lifespan - runner.served < NEAR_ITS_END for runner in self._runners.values()))
 
     def busy(self) -> list[Runner]:
         """Return the runners that have a job."""
@@ -161,6 +168,8 @@ class Pool:
     def look_after(self) -> Iterator[Report]:
         """Notice dead runners whose pipe a child of theirs still holds open, and output that has grown too long."""
         self._fill_vacant()
+        if not self.busy():
+            self._spares.close()  # nothing is urgent any more
         for runner in list(self._runners.values()):
             if runner.is_dead():
                 self._poller.forget(runner)
@@ -170,6 +179,7 @@ class Pool:
 
     def renew(self) -> None:
         """Replace every runner by a fresh one, the busy ones when they are done."""
+        self._spares.close()  # their environment is that of the old settings
         for runner in list(self._runners.values()):
             runner.recall()
             runner.lifespan = 0
@@ -187,19 +197,19 @@ class Pool:
             self._poller.forget(runner)
             runner.retire()
         self._runners.clear()
+        self._spares.close()
 
     def _start(self, slot: int, lifespan: int | None = None) -> None:
-        configured = self._queue.settings
-        environment = assignments.environment(configured)
         self._vacant.discard(slot)
-        setup = assignments.setup(configured, self._session, slot)
+        setup = assignments.setup(self._queue.settings, self._session, slot)
         try:
-            runner = Runner(slot, setup, environment, self._recycle if lifespan is None else lifespan)
+            process = self._spares.take()
         except OSError as error:
             # No process or no descriptor to be had right now: the other runners go on.
             self._say(f"cannot start a runner: {error}")
             self._vacant.add(slot)
             return
+        runner = Runner(slot, setup, process, self._recycle if lifespan is None else lifespan)
         self._runners[slot] = runner
         self._poller.watch(runner, runner.output_fd)
 

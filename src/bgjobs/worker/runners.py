@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bgjobs.lifecycle import Policy
+    from bgjobs.system import Child
 
 # The import path is what the settings say and what is installed: not the current directory (-P), nor PYTHONPATH (-E),
 # even if `pass_env` names it for programs that jobs start. Not -I: bgjobs may be installed for its user alone.
@@ -109,11 +110,16 @@ class Returned(Struct, frozen=True):
 Report = Began | Finished | Returned
 
 
+def start_process(environment: dict[str, str]) -> Child:
+    """Start what can become a runner: until then it waits, and holds nothing. Raises OSError."""
+    return system.start_child([sys.executable, *COMMAND], env=environment, cwd=None)
+
+
 class Runner:
     """A child process that runs one job after another. It never outlives its worker."""
 
-    def __init__(self, slot: int, setup: Setup, environment: dict[str, str], lifespan: int = 1) -> None:
-        """Start the process, which is to serve so many jobs. It says by itself when it is ready."""
+    def __init__(self, slot: int, setup: Setup, child: Child, lifespan: int = 1) -> None:
+        """Make a process that was started for it the runner that serves so many jobs. It says when it is ready."""
         self.slot = slot
         self.lifespan = lifespan
         self.held: deque[Assignment] = deque()
@@ -125,7 +131,7 @@ class Runner:
         self._recalling = False
         self._outbox = b""
         self._lines = messages.Lines()
-        self._child = system.start_child([sys.executable, *COMMAND], env=environment, cwd=None)
+        self._child = child
         self._send(setup)
 
     @property
@@ -310,8 +316,12 @@ class Runner:
 
     def retire(self) -> None:
         """End an idle runner, and whatever its jobs left running."""
+        left_nothing = self.ready is not None and self.ready.adopts and not self.spent and not self.held
         self.spent = True
-        self._end_tree()
+        if left_nothing:
+            self._child.kill()  # it has looked, after each job; to look from here takes as long as many jobs
+        else:
+            self._end_tree()
         self._child.wait(DYING_S)
         self._child.close()
 
