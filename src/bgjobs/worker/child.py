@@ -52,6 +52,7 @@ class Runner:
         self._adopts = adopts
         self._source = source
         self._target = target
+        self._channel = os.fstat(target)
         self._write_lock = Lock()
         self._jobs: deque[Run] = deque()
         self._more = Condition()
@@ -211,6 +212,8 @@ class Runner:
             return None
         at = clock.now_ms()
         try:
+            if not os.path.samestat(os.fstat(self._target), self._channel):
+                return None  # the method closed our descriptors, its own lock among them: its worker decides
             files.append(begin.path, record.end_of_success(at, begin.wid, outcome, self._progress), whole=True)
         except OSError:
             return None  # the worker tries it again, and knows what to do about a disk that is full
