@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from threading import Lock
 
 from bgjobs import clock
+from bgjobs.patterns import Pattern
 
 ID_PATTERN = r"0[0-9a-f][0-9a-hjkmnp-tv-z]{24}"  # of a moment before the year 2527: all that a file name can hold
-ID = re.compile(ID_PATTERN, re.ASCII)
-SUFFIX = re.compile(r"[0-9a-hjkmnp-tv-z]{8,26}", re.ASCII)
+ID = Pattern(ID_PATTERN)
+SUFFIX = Pattern(r"[0-9a-hjkmnp-tv-z]{8,26}")
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_BITS, COUNTER_BITS, RANDOM_BITS = 48, 16, 64
 

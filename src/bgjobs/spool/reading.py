@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import clock
+from bgjobs.backend import Unfinished
 from bgjobs.errors import SpoolError
 from bgjobs.ids import id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
@@ -16,6 +17,7 @@ from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from bgjobs.backend import Filter
     from bgjobs.spool.layout import Layout
@@ -62,6 +64,27 @@ class Reader:
             if job is not None and where.admits(job):
                 seen = place.job_id
                 yield job
+
+    def ids(self, suffix: str) -> list[str]:
+        """Return the ids that end so."""
+        places = lookup.everything(self._paths, frozenset(State), clock.now_ms())
+        return sorted({place.job_id for place in places if place.job_id.endswith(suffix)})
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state."""
+        return lookup.counts(self._paths, clock.now_ms())
+
+    def oldest_queued(self) -> datetime | None:
+        """Return since when the oldest job that may start now has been able to, or None."""
+        places = lookup.pending(self._paths, clock.now_ms())
+        moments = [p.not_before_ms for p in places if p.state is State.QUEUED and p.not_before_ms is not None]
+        return moment(min(moments)) if moments else None
+
+    def unfinished(self, now_ms: int, waits_to_be_taken: Callable[[], bool] | None = None) -> Unfinished:
+        """Return whether there is work. Whether files of other programs wait, one who knows better may say."""
+        arriving = lookup.importable(self._paths) if waits_to_be_taken is None else waits_to_be_taken()
+        incoming = arriving or lookup.being_imported(self._paths)
+        return Unfinished(*lookup.unfinished(self._paths, now_ms), incoming=incoming)
 
     def _moved(self, place: Place) -> Job | None:
         return None if files.exists(place.path) else self.get(place.job_id)
