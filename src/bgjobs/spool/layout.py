@@ -131,6 +131,7 @@ class Layout:
         self.version = os.path.join(root, "VERSION")
         self.doorbell = os.path.join(root, "doorbell")
         self.queued = os.path.join(root, "queued")
+        self.counted = os.path.join(root, "counted")
         self.claim_lock = os.path.join(root, "locks", "claim.lock")
         self.incoming = os.path.join(root, "incoming")
         self.pending = os.path.join(root, "pending")

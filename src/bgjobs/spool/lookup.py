@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from bgjobs.spool.layout import Layout
+    from bgjobs.spool.tally import Tally
 
 LOOKS = 4
 FEW_HOURS = 48  # to look into each takes less than to list all that there are
@@ -37,16 +38,6 @@ class Sight(NamedTuple):
     exists: Callable[[str], bool]
 
 
-def _names(path: str) -> list[str]:
-    """Return the names in a directory, none of one that cannot be read: what lies beside it can still be found."""
-    try:
-        return files.names(path)
-    except OSError as error:
-        if error.errno in files.UNREADABLE:
-            return []
-        raise
-
-
 def _exists(path: str) -> bool:
     try:
         return files.exists(path)
@@ -56,6 +47,7 @@ def _exists(path: str) -> bool:
         raise
 
 
+_names = files.readable_names
 TOLERANT = Sight(_names, _exists)
 STRICT = Sight(files.names, files.exists)
 
@@ -205,35 +197,23 @@ def everything(paths: Layout, states: frozenset[State], now_ms: int) -> Iterator
             yield from ended(paths, state)
 
 
-def counts(paths: Layout, now_ms: int) -> dict[State, int]:
+def counts(paths: Layout, tally: Tally, now_ms: int) -> dict[State, int]:
     """Count the jobs in each state, without opening one."""
     found = dict.fromkeys(State, 0)
-    for priority in range(10):
-        for bucket in _names(paths.priority(priority)):
-            names = _names(paths.bucket(priority, bucket))
-            due = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
-            found[State.QUEUED] += due
-            found[State.SCHEDULED] += len(names) - due
+    for bucket in tally.pending(now_ms):
+        found[State.QUEUED] += bucket.due
+        found[State.SCHEDULED] += bucket.names - bucket.due
     found[State.RUNNING] = sum(
         layout.parse_imported(name) is None
         for holder in _names(paths.claimed)
         for name in _names(paths.claims_of(holder))
     )
     for state in layout.ENDED_DIRECTORIES:
-        directory = paths.ended(state)
-        found[state] = sum(len(_names(os.path.join(directory, hour))) for hour in _names(directory))
+        found[state] = tally.ended(state)
+    tally.keep()
     found[State.WAITING] = sum(len(_names(os.path.join(paths.waiting, parent))) for parent in _names(paths.waiting))
     found[State.CORRUPT] = sum(not name.endswith(".reason") for name in _names(paths.corrupt))
     return found
-
-
-def count_pending(paths: Layout) -> int:
-    """Count the jobs that wait for their turn or their moment. What cannot be looked into counts for nothing."""
-    jobs = 0
-    for priority in range(10):
-        for bucket in _names(paths.priority(priority)):
-            jobs += len(_names(paths.bucket(priority, bucket)))
-    return jobs
 
 
 def pending_ids(paths: Layout, now_ms: int) -> Iterator[tuple[str, bool]]:

@@ -79,10 +79,10 @@ class Quota:
         return found if found is not None and found.is_good(now_ms) else None
 
     def _counted(self) -> Count:
-        from bgjobs.spool import lookup  # noqa: PLC0415 - a submission that need not count does without it
+        from bgjobs.spool import tally  # noqa: PLC0415 - a submission that need not count does without it
 
         start = time.perf_counter()
-        jobs = lookup.count_pending(self._paths)
+        jobs = tally.count_pending(self._paths)
         count = Count(clock.now_ms(), jobs, round(1000 * (time.perf_counter() - start)))
         if count.jobs >= MANY:
             self._note(count)

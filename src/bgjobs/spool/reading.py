@@ -14,6 +14,7 @@ from bgjobs.ids import id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
 from bgjobs.spool import files, layout, lookup, notes, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.spool.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ class Reader:
     def __init__(self, paths: Layout) -> None:
         """Read nothing yet."""
         self._paths = paths
+        self._tally = Tally(paths)
 
     def get(self, job_id: str, check: Callable[[bytes], None] | None = None) -> Job | None:
         """Return the job, or None when there is none; `check` may raise over what its file holds."""
@@ -72,12 +74,12 @@ class Reader:
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
-        return lookup.counts(self._paths, clock.now_ms())
+        return lookup.counts(self._paths, self._tally, clock.now_ms())
 
     def oldest_queued(self) -> datetime | None:
         """Return since when the oldest job that may start now has been able to, or None."""
-        places = lookup.pending(self._paths, clock.now_ms())
-        moments = [p.not_before_ms for p in places if p.state is State.QUEUED and p.not_before_ms is not None]
+        buckets = self._tally.pending(clock.now_ms())
+        moments = [bucket.first_ms for bucket in buckets if bucket.due and bucket.first_ms is not None]
         return moment(min(moments)) if moments else None
 
     def unfinished(self, now_ms: int, waits_to_be_taken: Callable[[], bool] | None = None) -> Unfinished:
