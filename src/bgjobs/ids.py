@@ -47,5 +47,10 @@ def id_ms(job_id: str) -> int:
     return int(job_id[:10].translate(_AS_PYTHON_HAS_IT), 32)
 
 
+def first_id(ms: int) -> str:
+    """Return what sorts before all ids of this millisecond and later ones, and after all earlier ones."""
+    return _encode(ms << COUNTER_BITS + RANDOM_BITS)
+
+
 def _encode(value: int) -> str:
     return "".join(DIGITS[value >> shift & 31] for shift in range(125, -5, -5))

@@ -293,7 +293,7 @@ def changed_ns(path: str) -> int | None:
 
 
 def directory_state(path: str) -> tuple[int, int] | None:
-    """Return what tells a directory and its content from another: inode and time of change in ns; None if it is gone."""
+    """Return by what to see that a directory is the same and has not changed: inode, time in ns; None if it is gone."""
     try:
         state = disk.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -122,6 +122,16 @@ def bucket_start_ms(name: str) -> int | None:
         return None
 
 
+def hour_start_ms(name: str) -> int | None:
+    """Return the first millisecond of an hour, or None for a strange name."""
+    if not HOUR_NAME.fullmatch(name):
+        return None
+    try:
+        return milliseconds(datetime.fromisoformat(f"{name[:4]}-{name[4:6]}-{name[6:8]}T{name[8:]}:00+00:00"))
+    except ValueError:
+        return None
+
+
 class Layout:
     """The paths of one spool."""
 

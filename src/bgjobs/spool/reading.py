@@ -10,9 +10,9 @@ import msgspec
 from bgjobs import clock
 from bgjobs.backend import Unfinished
 from bgjobs.errors import SpoolError
-from bgjobs.ids import id_ms
+from bgjobs.ids import first_id, id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
-from bgjobs.spool import files, layout, lookup, notes, record
+from bgjobs.spool import browsing, files, layout, lookup, notes, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.tally import Tally
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bgjobs.spool.lookup import Place
 
 TRIES = 100
+MOST_WAITED = 10_000  # places of jobs, as they are remembered
+WAITING = {State.QUEUED, State.SCHEDULED}
 
 
 class Reader:
@@ -34,11 +36,12 @@ class Reader:
         """Read nothing yet."""
         self._paths = paths
         self._tally = Tally(paths)
+        self._waited: dict[str, Place] = {}
 
     def get(self, job_id: str, check: Callable[[bytes], None] | None = None) -> Job | None:
         """Return the job, or None when there is none; `check` may raise over what its file holds."""
         for _ in range(TRIES):
-            place = lookup.locate(self._paths, job_id, clock.now_ms())
+            place = self._located(job_id)
             if place is None:
                 return None
             job = self.read(place, check)
@@ -49,13 +52,23 @@ class Reader:
                 raise SpoolError(f"the file of job {job_id} is no valid job file: {reason}", hint=f"see {place.path}")
         raise SpoolError(f"job {job_id} moves faster than it can be read", hint="try again")
 
+    def _located(self, job_id: str) -> Place | None:
+        """Look for the job, at first where it last waited for its moment: who waits for it asks again and again."""
+        now_ms, last = clock.now_ms(), self._waited.pop(job_id, None)
+        place = lookup.still_there(last, now_ms) if last is not None else None
+        place = place or lookup.locate(self._paths, job_id, now_ms)
+        if place is not None and place.state in WAITING:
+            if len(self._waited) >= MOST_WAITED:
+                self._waited.clear()
+            self._waited[job_id] = place
+        return place
+
     def jobs(self, where: Filter) -> Iterator[Job]:
         """Go through the jobs that meet the conditions, newest first."""
-        places = list(lookup.everything(self._paths, where.states, clock.now_ms()))
-        places.sort(key=lambda place: place.job_id, reverse=True)
-        seen: str | None = None
-        for place in places:
-            if place.job_id == seen or not _may_match(place, where):
+        since = browsing.OLDEST if where.since is None else first_id(milliseconds(where.since) - 1)
+        seen: set[str] = set()
+        for place in browsing.newest_first(self._paths, where.states, clock.now_ms(), since):
+            if place.job_id in seen or not _may_match(place, where):
                 continue
             try:
                 job = self.read(place) or self._moved(place)
@@ -64,13 +77,12 @@ class Reader:
                     raise
                 continue  # the worker that meets it names it in the error log
             if job is not None and where.admits(job):
-                seen = place.job_id
+                seen.add(place.job_id)
                 yield job
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
-        places = lookup.everything(self._paths, frozenset(State), clock.now_ms())
-        return sorted({place.job_id for place in places if place.job_id.endswith(suffix)})
+        return browsing.ids_ending(self._paths, suffix)
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""

@@ -1,8 +1,8 @@
 """How many jobs lie in a directory: counted once, and not again before something changes there.
 
-What was counted is left in the file `counted`, for the next process. It is only good for looking at: a count is trusted
+What was counted is left in the file `counted` for the next process. It is good for looking at alone. A count is trusted
 if its directory is the same one and has the same time of change as then, and if that time had been over for two seconds
-before it was counted (else a change right after the count may not show). And not for ever: not every disk notes the time.
+before the count (else a change right after it may not show). And not for ever: not every disk keeps that time.
 """
 
 from __future__ import annotations
