@@ -69,6 +69,7 @@ def submit(queue: Queue, count: int, at: datetime | None = None) -> None:
 
 def finish(queue: Queue, count: int) -> None:
     """Lay down jobs as they lie after they were done, `IN_AN_HOUR` in each of the hours before this one."""
+    _ = queue.backend  # it sets the spool up
     this_hour = clock.now_ms() // HOUR_MS
     for back, start in enumerate(range(0, count, IN_AN_HOUR), 1):
         begin_ms, many = (this_hour - back) * HOUR_MS, min(IN_AN_HOUR, count - start)

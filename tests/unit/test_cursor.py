@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bgjobs import disk
 from bgjobs.ids import new_id
-from bgjobs.spool import cursor, layout
+from bgjobs.spool import buckets, cursor, layout
 from bgjobs.spool.cursor import Cursor
 from bgjobs.spool.layout import MINUTE_MS, Layout
 
@@ -71,7 +71,7 @@ class Pending:
 @pytest.fixture(autouse=True)
 def _no_look_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it look again however long the last look took: on a busy machine even a look at a few names may."""
-    monkeypatch.setattr(cursor, "CHEAP_S", 60.0)
+    monkeypatch.setattr(buckets, "CHEAP_S", 60.0)
 
 
 @pytest.fixture
@@ -377,8 +377,8 @@ def test_a_directory_that_did_not_change_is_not_listed_again(pending: Pending, m
 def test_a_directory_that_takes_long_to_list_is_not_listed_again_while_names_of_it_are_known(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cursor, "CHEAP_S", 0.0)
-    monkeypatch.setattr(cursor, "CHEAP", 1e9)
+    monkeypatch.setattr(buckets, "CHEAP_S", 0.0)
+    monkeypatch.setattr(buckets, "CHEAP", 1e9)
     for n in range(20):
         pending.put(NOW + n, suffix=".01k5q3v9zdf4gahb")
     ours = pending.cursor()

@@ -1,4 +1,4 @@
-"""Find jobs by id or by state, without a lock, while workers move them about."""
+"""Find jobs by id, and count them, without a lock, while workers move them about."""
 
 from __future__ import annotations
 
