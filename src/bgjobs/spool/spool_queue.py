@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bgjobs import disk, signing
 from bgjobs.errors import SpoolError
 from bgjobs.job import Job, State, milliseconds
-from bgjobs.spool import setup
+from bgjobs.spool import files, setup
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.publish import Publisher
 from bgjobs.spool.quota import Quota
@@ -151,6 +151,8 @@ class SpoolQueue:
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
+        if not files.names(self.paths.workers):
+            return []
         from bgjobs.spool import workplace  # noqa: PLC0415 - filelock is slow to import
 
         return workplace.views(self.paths)
