@@ -43,7 +43,7 @@ def check(
     With `text`, texts must also fit the annotations whose meaning is plain from the source; the runner checks the
     others. Values of the parameters in `secret` appear in no message.
     """
-    call = _Call(signature.name, _taken_apart(signature.inspect_signature), secret)
+    call = _Call(signature.name, _taken_by_source(signature), secret)
     call.fitted(args, kwargs, kinds.in_source if text else None)
 
 
@@ -85,6 +85,11 @@ def _taken_by(function: Callable[..., object]) -> _Takes:
     if isinstance(function, MethodType):
         return _taken_when_bound(function.__func__)
     return _taken_by_function(function)
+
+
+@lru_cache(maxsize=256)
+def _taken_by_source(signature: Signature) -> _Takes:
+    return _taken_apart(signature.inspect_signature)
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ from bgjobs import disk
 
 MOST_BYTES = 10 * 1024 * 1024
 KEPT = 5
+LOOK_EVERY_BYTES = 64 * 1024  # written by ourselves
 AGAIN_BYTES = 1024 * 1024  # when a log cannot be moved aside, that is tried again after so much more
 
 
@@ -23,9 +24,11 @@ class LogFile:
         self._used = False
         self._torn = False
         self._rotate_at = 0
+        self._unseen = LOOK_EVERY_BYTES  # those who write one line and end look too
 
     def append(self, data: bytes) -> None:
         """Append whole lines, in one write. Raises OSError; a line that was torn then stays a line of its own."""
+        length = len(data)
         descriptor = self._opened()
         try:
             if self._torn:
@@ -34,10 +37,16 @@ class LogFile:
             while data:
                 data = data[disk.write(descriptor, data) :]
             self._torn = False
-            size = disk.fstat(descriptor).st_size
+            self._unseen += length
+            size = disk.fstat(descriptor).st_size if self._unseen >= LOOK_EVERY_BYTES else None
         finally:
             disk.close(descriptor)
         self._used = True
+        if size is not None:
+            self._unseen = 0
+            self._bound(size)
+
+    def _bound(self, size: int) -> None:
         if size < MOST_BYTES:
             self._rotate_at = MOST_BYTES
         elif size >= self._rotate_at and not rotate(self.path):

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from bgjobs.signatures import Signature, Unreadable
     from bgjobs.signing import Keyring
 
-    Signatures = dict[tuple[str, str], Signature | Unreadable]
-
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
+KNOWN_S = 1.0  # a source that is changed is looked at again after that; the runner takes it as it is then in any case
 ENDED_AS_JOBS = (State.DONE, State.FAILED, State.CANCELLED)
 
 
@@ -49,6 +48,8 @@ class Queue:
         self.settings = configured
         self.allowlist = Allowlist(configured)
         self._backend: SpoolQueue | None = None
+        self._known: dict[tuple[str, str], Signature | Unreadable] = {}
+        self._known_since = -KNOWN_S
         self.log = Log(configured.log_dir, beside=os.path.join(configured.spool, "VERSION"))
 
     @classmethod
@@ -68,6 +69,7 @@ class Queue:
 
     def take_over(self, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:
         """Go on with changed settings and the keys that they name, but with the same spool and logs."""
+        self._known_since = -KNOWN_S
         self.settings = msgspec.structs.replace(configured, spool=self.settings.spool, log_dir=self.settings.log_dir)
         self.allowlist = allowlist
         self.backend.take_over(self.settings, keyring)
@@ -125,17 +127,13 @@ class Queue:
 
     def prepare_many(self, requests: Iterable[Request]) -> list[Job]:
         """Check requests and return the jobs that they would be, as `prepare` does. The first refusal ends it."""
-        known: Signatures = {}
-        return [self.prepare(request, known) for request in requests]
+        return [self.prepare(request) for request in requests]
 
-    def prepare(self, request: Request, known: Signatures | None = None) -> Job:
-        """Check a request and return the job that it would be, without storing it. A refusal is logged.
-
-        `known` keeps signatures between the requests of one call, so that each is read once.
-        """
+    def prepare(self, request: Request) -> Job:
+        """Check a request and return the job that it would be, without storing it. A refusal is logged."""
         try:
             target = self.allowlist.target(request.class_name, request.method)
-            text = self._check_arguments(target, request, {} if known is None else known)
+            text = self._check_arguments(target, request)
         except RefusedError as error:
             self.log.refused_at_submit(request.class_name, request.method, error.code, str(error), clock.now())
             raise
@@ -145,14 +143,21 @@ class Queue:
         """Return what the source says an approved method takes, without importing it."""
         return signatures.read(target.module, target.owner, target.method, self.settings.import_paths)
 
-    def _check_arguments(self, target: Target, request: Request, known: Signatures) -> bool:
+    def _check_arguments(self, target: Target, request: Request) -> bool:
         """Refuse arguments that cannot fit; return whether some of them are text to be converted."""
         check_size(target, request)
-        pair = target.class_name, target.method
-        signature = known.get(pair) or known.setdefault(pair, self.signature(target))
+        signature = self._signature_of_late(target)
         if isinstance(signature, signatures.Signature):
             check(signature, request.args, request.kwargs, text=request.text, secret=target.secret)
         return request.text and needs_conversion(signature)
+
+    def _signature_of_late(self, target: Target) -> Signature | Unreadable:
+        """Return what the source said a moment ago: to find the file again takes longer than all the rest."""
+        now = time.monotonic()
+        if now - self._known_since > KNOWN_S:
+            self._known, self._known_since = {}, now
+        pair = target.class_name, target.method
+        return self._known.get(pair) or self._known.setdefault(pair, self.signature(target))
 
     # Looking
 

@@ -84,6 +84,8 @@ def new_job(target: Target, request: Request, *, text: bool) -> Job:
 
 
 def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
+    if request.at is None and request.delay is None and not delay:
+        return now
     if request.at is not None:
         if request.delay is not None:
             raise UsageError("both a delay and a moment", hint="give one of them", code="bad-delay")

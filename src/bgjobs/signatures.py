@@ -53,7 +53,7 @@ class Default(Struct, frozen=True):
         return self.text
 
 
-class Signature(Struct, frozen=True):
+class Signature(Struct, frozen=True, eq=False):
     """What a method takes, without `self` or `cls`. Annotations are `Annotation`s, defaults are `Default`s."""
 
     name: str

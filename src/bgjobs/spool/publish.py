@@ -40,10 +40,16 @@ class Publisher:
         Raises OSError.
         """
         self._keys = keys
+        if len(jobs) == 1:
+            self._publish_one(jobs[0].priority, _bucket(jobs[0]), jobs[0])
+        else:
+            self._publish_groups(jobs)
+        disk.ring(self._paths.doorbell)
+
+    def _publish_groups(self, jobs: Sequence[Job]) -> None:
         groups: dict[tuple[int, str], list[Job]] = defaultdict(list)
         for job in jobs:
-            at_once = job.not_before <= job.submitted_at
-            groups[job.priority, layout.bucket(milliseconds(job.not_before), at_once=at_once)].append(job)
+            groups[job.priority, _bucket(job)].append(job)
         for (priority, bucket), members in groups.items():
             for start in range(0, len(members), MOST_IN_GROUP):
                 group = members[start : start + MOST_IN_GROUP]
@@ -51,20 +57,20 @@ class Publisher:
                     self._publish_one(priority, bucket, group[0])
                 else:
                     self._publish_group(priority, bucket, group)
-        disk.ring(self._paths.doorbell)
 
     def _line_1(self, job: Job) -> bytes:
         line = record.line_1(job)
         return line if self._keys is None else self._keys.sign(signing.JOB, line[:-1]) + b"\n"
 
     def _publish_one(self, priority: int, bucket: str, job: Job) -> None:
-        name = layout.pending_name(milliseconds(job.not_before), job.id)
-        fresh, data = self._paths.fresh(milliseconds(job.not_before), job.id), self._line_1(job)
+        name, data = layout.pending_name(milliseconds(job.not_before), job.id), self._line_1(job)
         directory = self._paths.bucket(priority, bucket)
+        # Not os.path.join, which would take as long as much of the rest.
+        fresh, target = f"{self._paths.tmp}{os.sep}{name}", f"{directory}{os.sep}{name}"
         while True:
             self._make_bucket(priority, directory)
             try:
-                self._write(fresh, data, os.path.join(directory, name), directory)
+                self._write(fresh, data, target, directory)
             except FileNotFoundError:
                 # A worker removed the drained bucket between our look and our move: make it again.
                 if not files.exists(self._paths.tmp):
@@ -127,11 +133,15 @@ class Publisher:
     def _fill(self, directory: str, group: Sequence[Job]) -> None:
         for job in group:
             name = layout.pending_name(milliseconds(job.not_before), job.id)
-            files.create(os.path.join(directory, name), self._line_1(job), sync=False)
+            files.create(f"{directory}{os.sep}{name}", self._line_1(job), sync=False)
         if self._durable and not disk.sync_filesystem(directory):
             for name in files.names(directory):
                 files.sync(os.path.join(directory, name))
             files.sync_directory(directory)
+
+
+def _bucket(job: Job) -> str:
+    return layout.bucket(milliseconds(job.not_before), at_once=job.not_before <= job.submitted_at)
 
 
 def _withdraw(fresh: str, target: str) -> None:
