@@ -33,15 +33,17 @@ class Worker:
                 start_new_session=True,
             )
 
-    def stop(self) -> None:
-        """Ask it to end, and kill what is left of it and its children."""
-        try:
-            family = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            family = []
+    def pids(self) -> list[int]:
+        """Return its id and those of its children and theirs, as far as they run now."""
+        running = self._process.poll() is None
+        return [self._process.pid, *(process.pid for process in self._children())] if running else []
+
+    def stop(self, patience_s: float = PATIENCE_S) -> None:
+        """Ask it to end, and after so long kill what is left of it and its children."""
+        family = self._children()
         try:
             self._process.terminate()
-            self._process.wait(PATIENCE_S)
+            self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             pass  # it is killed below
         finally:
@@ -51,3 +53,9 @@ class Worker:
             for process in alive:
                 process.kill()
             psutil.wait_procs(alive, timeout=PATIENCE_S)
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
