@@ -28,8 +28,8 @@ def is_here() -> bool:
 class Celery(OnRedis):
     """Its prefork worker. It stores each result, as bgjobs does."""
 
-    drained_at_most = 1000
-    patience_s = 1.0  # on files it takes seven seconds to end
+    drained_at_most = 300
+    patience_s = 0.5  # on files it takes seven seconds to end
     _app: Any = None
     _socket = ""
 

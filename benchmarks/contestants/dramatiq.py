@@ -30,8 +30,8 @@ class Dramatiq(OnRedis):
 
     name = "Dramatiq, Redis"
     options = f"dramatiq {' '.join(WORKER)}, results stored in Redis; all else by default; {REDIS}"
-    drained_at_most = 1000
-    patience_s = 1.0
+    drained_at_most = 500
+    patience_s = 0.5
     _broker: Any = None
 
     def versions(self) -> dict[str, str]:

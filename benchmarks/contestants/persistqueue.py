@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import os
 import sqlite3
@@ -83,6 +82,8 @@ class PersistQueue(QueueOnly):
 
     @contextmanager
     def _claiming(self) -> Iterator[None]:
+        import fcntl  # noqa: PLC0415 - Windows has none, and only needs to import this file
+
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             yield

@@ -26,13 +26,13 @@ class Rq(OnRedis):
     """Its pool of workers, which fork for each job, or do not. Results are kept for 500 s."""
 
     bulk = True
-    patience_s = 1.0
+    patience_s = 0.5
     _queue: Any = None
     _redis: Any = None
 
     def __init__(self, *, fork: bool) -> None:
         """With `fork`, as it is by default; else with its SimpleWorker, which runs jobs in the worker itself."""
-        self.drained_at_most = 150 if fork else 500
+        self.drained_at_most = 100 if fork else 300
         self.name = f"RQ, {'fork per job' if fork else 'SimpleWorker'}"
         self._pool = ["worker-pool", "--num-workers", str(PROCESSES)]
         self._pool += [] if fork else ["--worker-class", "rq.worker.SimpleWorker"]

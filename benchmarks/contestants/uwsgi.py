@@ -45,7 +45,7 @@ class Uwsgi(Commanded):
         f"uwsgi --master --spooler-processes {PROCESSES} --spooler-chdir; all else by default; submitted by writing "
         "its file and waking its spoolers from Python; no result is kept; the spoolers have nice 19"
     )
-    patience_s = 1.0
+    patience_s = 0.5
     _spoolers: tuple[int, ...] = ()
 
     def versions(self) -> dict[str, str]:
