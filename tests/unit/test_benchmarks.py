@@ -30,6 +30,7 @@ NOT_ON_WINDOWS = pytest.mark.skipif(
 
 
 @NOT_ON_WINDOWS
+@pytest.mark.timeout(300)  # with all peers it takes most of a minute, where nothing else runs
 def test_the_benchmarks_measure_every_contestant_and_leave_nothing_behind(tmp_path: Path) -> None:
     samples, directory = tmp_path / "samples.json", tmp_path / "here"
     directory.mkdir()
@@ -38,7 +39,7 @@ def test_the_benchmarks_measure_every_contestant_and_leave_nothing_behind(tmp_pa
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
-        timeout=115,
+        timeout=280,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -65,13 +66,20 @@ def test_a_contestant_runs_each_of_many_jobs_once_in_processes_that_it_names(
         effects.wait_for(8)
         running = contestant.pids()
         assert len(running) > 1
-        assert all(psutil.pid_exists(pid) for pid in running)
+        assert all(_runs(pid) for pid in running)
         contestant.stop_worker()
         assert fault(effects.read(), range(8)) == ""
     finally:
         contestant.tear_down()
     assert contestant.pids() == []
-    assert not any(psutil.pid_exists(pid) for pid in running)
+    assert not any(_runs(pid) for pid in running)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _installed() -> set[str]:
