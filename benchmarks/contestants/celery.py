@@ -17,7 +17,7 @@ from benchmarks.work import note
 SOCKET = "BENCHMARK_CELERY_SOCKET"
 APP = ("-A", "benchmarks.contestants.celery_app")
 POOL = ("worker", "--pool", "prefork", "--concurrency", str(PROCESSES))
-FILES = "filesystem transport and file system result backend, temporary files in the measured directory"
+FILES = "files as transport and result backend, temporary files in the measured directory, all else by default"
 
 
 def is_here() -> bool:
@@ -36,8 +36,8 @@ class Celery(OnRedis):
     def __init__(self, *, redis: bool) -> None:
         """Choose the transport, and with it where results are kept: Redis, or else files."""
         self.name = f"Celery, {'Redis' if redis else 'files'}"
-        where = f"Redis as transport and result backend; all else by default; {REDIS}" if redis else FILES
-        self.options = f"celery {' '.join(POOL)}; {where}{'' if redis else '; all else by default'}"
+        where = f"Redis as transport and result backend, all else by default; {REDIS}" if redis else FILES
+        self.options = f"celery {' '.join(POOL)}; {where}; drains {self.drained_at_most} jobs"
         self._redis = redis
 
     def versions(self) -> dict[str, str]:

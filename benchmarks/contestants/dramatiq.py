@@ -29,8 +29,11 @@ class Dramatiq(OnRedis):
     """Its worker with a process for each job that runs at a time. It stores each result, as bgjobs does."""
 
     name = "Dramatiq, Redis"
-    options = f"dramatiq {' '.join(WORKER)}, results stored in Redis; all else by default; {REDIS}"
     drained_at_most = 500
+    options = (
+        f"dramatiq {' '.join(WORKER)}, results stored in Redis; all else by default; {REDIS}; "
+        f"drains {drained_at_most} jobs"
+    )
     patience_s = 0.5
     _broker: Any = None
 

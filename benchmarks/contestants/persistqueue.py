@@ -34,11 +34,12 @@ class PersistQueue(QueueOnly):
     """
 
     name = "persist-queue, SQLite (queue only)"
+    drained_at_most = 1000
     options = (
         "SQLiteAckQueue, auto_resume False, a lock of ours around each claim (two processes would run a job twice); "
-        f"all else by default: journal_mode wal, synchronous as SQLite; {LOOP}; jobs are marked as done and kept"
+        f"all else by default: journal_mode wal, synchronous as SQLite; {LOOP}; jobs are marked as done and kept; "
+        f"drains {drained_at_most} jobs"
     )
-    drained_at_most = 1000
     _queue: Any = None
 
     def __init__(self) -> None:

@@ -36,7 +36,9 @@ class Rq(OnRedis):
         self.name = f"RQ, {'fork per job' if fork else 'SimpleWorker'}"
         self._pool = ["worker-pool", "--num-workers", str(PROCESSES)]
         self._pool += [] if fork else ["--worker-class", "rq.worker.SimpleWorker"]
-        self.options = f"rq {' '.join(self._pool)}; all else by default, results kept; {REDIS}"
+        self.options = (
+            f"rq {' '.join(self._pool)}; all else by default, results kept; {REDIS}; drains {self.drained_at_most} jobs"
+        )
 
     def versions(self) -> dict[str, str]:
         """Return that of RQ too."""
