@@ -88,6 +88,7 @@ fix: $(WITH)dev ## repair what can be repaired: lint, then format
 	$(BIN)/ruff format .
 
 bench: $(WITH)bench ## measure bgjobs and its peers
+	@sh scripts/install-uwsgi.sh $(BIN)/python </dev/null
 	$(BIN)/python -m benchmarks $(ARGS) </dev/null
 
 powercut: $(WITH)test ## cut the power under a busy queue, 200 times, on ext4 and xfs (as root)

@@ -11,6 +11,7 @@ from benchmarks.contestants.huey import Huey
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.latency import Latency
 from benchmarks.measures.submit import Submit
+from benchmarks.peers import peers
 
 if TYPE_CHECKING:
     from benchmarks.contestants import Contestant
@@ -23,14 +24,13 @@ def lineup() -> list[tuple[Measure, list[Contestant]]]:
     """Return the measures, each with those who take part, in the order in which they do."""
     floor, synced_floor = PythonFloor(durable=False), PythonFloor(durable=True)
     full, left_to_system = Bgjobs("full"), Bgjobs("os")
-    peers: list[Contestant] = []
+    others = peers()
     eager: list[Contestant] = []
     if huey.is_here():
-        peers = [Huey("sqlite"), Huey("files")]
-        eager = [Huey("sqlite"), Huey("sqlite", polling=("-d", "0.001", "-m", "0.001"), label="polling every ms")]
+        eager = [Huey("sqlite", polling=("-d", "0.001", "-m", "0.001"), label="polling every ms")]
     return [
-        (Submit(), [synced_floor, floor, full, left_to_system, *peers]),
+        (Submit(), [synced_floor, floor, full, left_to_system, *others]),
         # Durability is a matter of submitting alone, and with this one the queue is filled sooner.
-        (Drain(), [floor, left_to_system, *peers]),
-        (Latency(), [full, *eager]),
+        (Drain(), [floor, left_to_system, *others]),
+        (Latency(), [full, *others, *eager]),
     ]

@@ -7,11 +7,14 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from benchmarks.contestants import PROCESSES, SYNCED, UNSYNCED, Contestant
-from benchmarks.processes import ROOT, Worker
+from benchmarks.contestants import PROCESSES, SYNCED, UNSYNCED
+from benchmarks.contestants.commanded import Commanded
+from benchmarks.processes import ROOT
+from bgjobs import Request
 from bgjobs.queue import Queue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 ALLOWLIST = """
@@ -25,10 +28,11 @@ methods = ["note"]
 """
 
 
-class Bgjobs(Contestant):
+class Bgjobs(Commanded):
     """A spool beside an allowlist, and `bgjobs worker`."""
 
     end_is = UNSYNCED
+    bulk = True
 
     def __init__(self, durability: str) -> None:
         """Choose the durability `full` or `os`."""
@@ -36,7 +40,6 @@ class Bgjobs(Contestant):
         self.submit_is = SYNCED if durability == "full" else UNSYNCED
         self.options = f"durability = {durability}; bgjobs worker --concurrency {PROCESSES}; all else by default"
         self._durability = durability
-        self._worker: Worker | None = None
 
     def versions(self) -> dict[str, str]:
         """Return those of bgjobs and of the packages on the way of a job."""
@@ -54,13 +57,10 @@ class Bgjobs(Contestant):
         """Submit one job."""
         self._queue.submit("Work", "note", [number])
 
+    def submit_many(self, numbers: Sequence[int]) -> None:
+        """Submit all in one call."""
+        self._queue.submit_many(Request(class_name="Work", method="note", args=[number]) for number in numbers)
+
     def start_worker(self) -> None:
         """Start the command that anyone would start."""
-        command = [sys.executable, "-m", "bgjobs", "worker", "--concurrency", str(PROCESSES)]
-        self._worker = Worker(command, self._directory)
-
-    def stop_worker(self) -> None:
-        """End it."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
+        self.start([sys.executable, "-m", "bgjobs", "worker", "--concurrency", str(PROCESSES)], self._directory)

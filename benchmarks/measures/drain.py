@@ -24,13 +24,14 @@ class Drain(Measure):
     def take(self, contestant: Contestant, directory: Path, sizes: Sizes) -> Taken:
         """Count from the moment at which all processes are at work: no start is in it."""
         effects = Effects(directory)
-        for number in range(sizes.drained):
+        count = min(sizes.drained, contestant.drained_at_most)
+        for number in range(count):
             contestant.submit(number)
         contestant.start_worker()
-        effects.wait_for(sizes.drained)
+        effects.wait_for(count)
         contestant.stop_worker()  # what it runs a second time shows by now
         found = effects.read()
-        wrong = fault(found, range(sizes.drained))
+        wrong = fault(found, range(count))
         if wrong:
             return Taken(fault=wrong)
         counted = _at_full_strength(sorted(found, key=lambda effect: effect.started_ns))
