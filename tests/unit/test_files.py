@@ -108,7 +108,7 @@ def test_a_file_that_could_not_be_synced_leaves_nothing_behind_and_is_not_synced
 
 
 def test_a_published_file_lies_where_it_belongs_and_nowhere_else(tmp_path: Path) -> None:
-    files.create_and_publish(str(tmp_path / "fresh"), b"data\n", str(tmp_path / "job"))
+    files.create_and_publish(str(tmp_path / "fresh"), b"data\n", str(tmp_path / "job"), moved=lambda: None)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"job": b"data\n"}
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_could_not_be_published_lies_nowhere(tmp_path: Path, name: s
     with pytest.MonkeyPatch.context() as patch:
         calls = fail(patch, name, BROKEN)
         with pytest.raises(OSError, match="Input/output"):
-            files.create_and_publish(str(tmp_path / "fresh"), b"data", str(tmp_path / "job"))
+            files.create_and_publish(str(tmp_path / "fresh"), b"data", str(tmp_path / "job"), moved=lambda: None)
     assert len(calls) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_a_job_claimed_before_its_sync_failed_is_no_trouble_for_the_submitter(tm
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(disk, "sync_file", claimed)
         with pytest.raises(OSError, match="Input/output"):
-            files.create_and_publish(str(tmp_path / "fresh"), b"data", str(tmp_path / "job"))
+            files.create_and_publish(str(tmp_path / "fresh"), b"data", str(tmp_path / "job"), moved=lambda: None)
     assert [path.name for path in tmp_path.iterdir()] == ["claimed"]
 
 

@@ -43,8 +43,8 @@ def create(path: str, data: bytes, *, sync: bool) -> None:
         raise
 
 
-def create_and_publish(path: str, data: bytes, target: str) -> None:
-    """Make a file, move it to where it is visible, then sync it once.
+def create_and_publish(path: str, data: bytes, target: str, *, moved: Callable[[], None]) -> None:
+    """Make a file, move it to where it is visible, say so by `moved`, then sync it once.
 
     Only where syncing a moved file also makes its new name durable (`system.one_fsync_is_safe`).
     """
@@ -55,6 +55,7 @@ def create_and_publish(path: str, data: bytes, target: str) -> None:
             write_all(descriptor, data)
             disk.move(path, target)
             place = target
+            moved()
             disk.sync_file(descriptor)
         finally:
             disk.close(descriptor)

@@ -44,6 +44,9 @@ class Publisher:
             self._publish_one(jobs[0].priority, _bucket(jobs[0]), jobs[0])
         else:
             self._publish_groups(jobs)
+
+    def _ring(self) -> None:
+        """Tell the workers. A job can run as soon as it is visible: they need not wait until it is synced as well."""
         disk.ring(self._paths.doorbell)
 
     def _publish_groups(self, jobs: Sequence[Job]) -> None:
@@ -81,13 +84,14 @@ class Publisher:
 
     def _write(self, fresh: str, data: bytes, target: str, directory: str) -> None:
         if self._one_sync:
-            files.create_and_publish(fresh, data, target)
+            files.create_and_publish(fresh, data, target, moved=self._ring)
             return
         files.create(fresh, data, sync=self._durable)
         place = fresh
         try:
             files.move(fresh, target)
             place = target
+            self._ring()
             if self._durable:
                 files.sync_directory(directory)
                 self._sync_name(directory)
@@ -124,6 +128,7 @@ class Publisher:
         try:
             self._fill(fresh, group)
             files.move(fresh, target)
+            self._ring()
             if self._durable:
                 files.sync_directory(self._paths.priority(priority))
         except OSError:

@@ -121,10 +121,7 @@ class Worker:
             while not self._ending.is_over():
                 self._report()
                 with self._queue.log.together():
-                    self._tick()
-                    if not self._ending.has_begun:
-                        self._claiming.go_on()
-                    self._assign()
+                    self._go_round()
                 for runner, data in self._hearing.wait(self._patience()):
                     self._hear(runner, data)
                 self._claiming.rang = self._hearing.rang() or self._claiming.rang
@@ -139,7 +136,25 @@ class Worker:
         # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
         return 1 if self._ending.is_broken() or len(self._holdings) else 0
 
+    def _go_round(self) -> None:
+        rang = self._claiming.rang
+        now = time.monotonic()
+        self._pool.keep_deadlines(now)
+        is_time = now >= self._tick_at
+        if is_time:
+            self._look_around(now)
+        self._begin()
+        if rang and not is_time:
+            # Perhaps it was a wish. A new job is what it mostly is, and that waits for nobody else.
+            self._look_around(now)
+            self._begin()
+
     # Run
+
+    def _begin(self) -> None:
+        if not self._ending.has_begun:
+            self._claiming.go_on()
+        self._assign()
 
     def _assign(self) -> None:
         """Give claimed jobs to runners that have room, in order."""
@@ -237,12 +252,8 @@ class Worker:
         busy, runners = len(self._pool.busy()), self._options.concurrency
         return f"{busy} of {runners} runners busy, jobs ended: {self._claiming.ended}"
 
-    def _tick(self) -> None:
-        """Do what has to be done now and then: keep deadlines, look after the others, notice changes."""
-        now = time.monotonic()
-        self._pool.keep_deadlines(now)
-        if now < self._tick_at and not self._claiming.rang:
-            return
+    def _look_around(self, now: float) -> None:
+        """Do what has to be done now and then: obey wishes, look after the others, notice changes."""
         self._tick_at = now + TICK_S
         try:
             for report in self._pool.look_after():
