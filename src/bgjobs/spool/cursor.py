@@ -209,10 +209,20 @@ class Cursor:
         Each is named once, until its directory changes.
         """
         shelves = [shelf for shelf in self._shelves if shelf.priority > above]
+        if self._boost_ms:
+            yield from self._by_rank(shelves, now_ms)
+            return
+        for shelf in shelves:  # they stand in order of priority
+            shelf.refresh(now_ms)
+            while (name := shelf.best(now_ms)) is not None:
+                yield Candidate(shelf.priority, shelf.take().name, name)
+
+    def _by_rank(self, shelves: list[Shelf], now_ms: int) -> Iterator[Candidate]:
+        """Go through the jobs with ageing: the head of each priority competes with the others."""
         for shelf in shelves:
             shelf.refresh(now_ms)
-        while (best := self._best(shelves, now_ms)) is not None:
-            shelf, name = best
+        while heads := [(shelf, name) for shelf in shelves if (name := shelf.best(now_ms)) is not None]:
+            shelf, name = max(heads, key=lambda found: self._rank(found[0].priority, found[1], now_ms))
             yield Candidate(shelf.priority, shelf.take().name, name)
 
     def strange(self) -> list[str]:
@@ -235,13 +245,6 @@ class Cursor:
         """Return when the next delayed job may start, as far as is known."""
         moments = [shelf.next_ms(now_ms) for shelf in self._shelves]
         return min((ms for ms in moments if ms is not None), default=None)
-
-    def _best(self, shelves: list[Shelf], now_ms: int) -> tuple[Shelf, str] | None:
-        heads = ((shelf, shelf.best(now_ms)) for shelf in shelves)
-        present = ((shelf, name) for shelf, name in heads if name is not None)
-        if not self._boost_ms:
-            return next(present, None)  # the shelves stand in order of priority
-        return max(present, key=lambda found: self._rank(found[0].priority, found[1], now_ms), default=None)
 
     def _rank(self, priority: int, name: str, now_ms: int) -> tuple[int, int]:
         """Rank with ageing: a level per `age_boost` of waiting, then the older one."""
