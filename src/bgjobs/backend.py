@@ -208,8 +208,11 @@ class Session(Protocol):
     def runner_started(self, slot: int, pid: int, birth: str) -> None:
         """Note which process the runner in this slot is."""
 
-    def finish(self, claim: Claim, job: Job, *, recorded: bool = False) -> None:
-        """Store what became of a claimed job, which its runner has perhaps `recorded` already.
+    def finish(self, claim: Claim, job: Job) -> None:
+        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+
+    def settle(self, claim: Claim, at: int) -> None:
+        """Do what is left to do for a job whose runner has recorded, at that moment in ms, that it is done.
 
         Raises ClaimLostError when it is no longer ours.
         """

@@ -134,22 +134,35 @@ class SpoolSession:
 
     # Finishing
 
-    def finish(self, claim: Claim, job: Job, *, recorded: bool = False) -> None:
-        """Store what became of a claimed job, which its runner has perhaps `recorded` already.
-
-        Raises ClaimLostError when it is no longer ours.
-        """
+    def finish(self, claim: Claim, job: Job) -> None:
+        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
         if claim.leftover:
             self._recovery.finish(claim, job)
             return
-        self._mover.finish(claim.place, claim.job, job, told=recorded)
-        self._taker.forget(claim.place)
-        self._place.forget_progress(job.id)
-        if not job.state.ended:
+        self._mover.finish(claim.place, claim.job, job)
+        self._let_go(claim)
+        if job.state.ended:
+            self._drop_wish(job.id)
+        else:
             self._after_return(job.id)
-        elif job.id in self._wished:
-            self._wished.discard(job.id)
-            self._place.discard_wish(job.id)
+
+    def settle(self, claim: Claim, at: int) -> None:
+        """Move on a job of which its runner has recorded, at that moment in ms, that it is done.
+
+        Raises ClaimLostError when it is no longer ours.
+        """
+        self._mover.to_ended(claim.place, claim.job.id, State.DONE, at)
+        self._let_go(claim)
+        self._drop_wish(claim.job.id)
+
+    def _let_go(self, claim: Claim) -> None:
+        self._taker.forget(claim.place)
+        self._place.forget_progress(claim.job.id)
+
+    def _drop_wish(self, job_id: str) -> None:
+        if job_id in self._wished:
+            self._wished.discard(job_id)
+            self._place.discard_wish(job_id)
 
     def put_aside(self, claim: Claim, reason: str) -> None:
         """Put a claimed file that cannot be a job of its own into `corrupt/`."""

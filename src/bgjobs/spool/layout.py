@@ -98,6 +98,11 @@ def hour(at: datetime) -> str:
     return _hour_name(milliseconds(at) // HOUR_MS)
 
 
+def hour_at(ms: int) -> str:
+    """Return the UTC hour of this millisecond since 1970."""
+    return _hour_name(ms // HOUR_MS)
+
+
 def hour_of(job_id: str) -> str:
     """Return the UTC hour in which the id was made, that of the submission."""
     return _hour_name(id_ms(job_id) // HOUR_MS)

@@ -18,12 +18,10 @@ from bgjobs import disk
 from bgjobs.errors import ClaimLostError
 from bgjobs.events import sanitized
 from bgjobs.ids import new_id
-from bgjobs.job import ENDED, State, milliseconds, moment
+from bgjobs.job import ENDED, State, milliseconds
 from bgjobs.spool import files, layout, record
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
 
@@ -48,20 +46,15 @@ class Mover:
         self._told: set[str] = set()
         self._unsure: set[str] = set()
 
-    def finish(self, path: str, before: Job, job: Job, *, told: bool = False) -> str:
-        """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path.
-
-        With `told` its file says so already.
-        """
+    def finish(self, path: str, before: Job, job: Job) -> str:
+        """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path."""
         event = ending_of(before, job, self._wid)
-        if told:
-            self._told.add(path)
         # Written once: what cannot be moved is tried again and again, and the file must not grow by that.
         if path not in self._told:
             self._tell(path, event, job)
         try:
             if isinstance(event, record.End):
-                target = self.to_ended(path, job.id, event.state, moment(event.at))
+                target = self.to_ended(path, job.id, event.state, event.at)
             else:
                 ms, at_once = milliseconds(job.not_before), job.state is State.QUEUED
                 target = self.to_pending(path, job.priority, ms, job.id, at_once=at_once)
@@ -96,9 +89,9 @@ class Mover:
         """Tell whether the file ends with this line, of which we only know that writing it failed somewhere."""
         return files.read(path, record.MOST_BYTES).endswith((line, line[:-1]))
 
-    def to_ended(self, path: str, job_id: str, state: State, at: datetime) -> str:
-        """Move a claimed job to where the jobs lie that ended so."""
-        directory = self._paths.ended_hour(state, layout.hour(at))
+    def to_ended(self, path: str, job_id: str, state: State, at_ms: int) -> str:
+        """Move a claimed job to where the jobs lie that ended so, at that moment."""
+        directory = self._paths.ended_hour(state, layout.hour_at(at_ms))
         target = f"{directory}{os.sep}{job_id}.json"
         self._make(directory)
         if files.exists(target):

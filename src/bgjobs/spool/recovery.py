@@ -15,7 +15,7 @@ import msgspec
 from bgjobs import clock, disk, system
 from bgjobs.backend import Claim
 from bgjobs.ids import ID
-from bgjobs.job import Attempt, State, milliseconds, moment
+from bgjobs.job import Attempt, State, milliseconds
 from bgjobs.lifecycle import cancelled
 from bgjobs.spool import files, layout, moves, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
@@ -159,7 +159,7 @@ class Recovery:
         is_moved = last is not None and milliseconds(job.not_before) >= last.at
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
-                self._mover(wid).to_ended(path, job.id, state, moment(at))
+                self._mover(wid).to_ended(path, job.id, state, at)
             case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours and not is_moved:
                 self._return(wid, path, job, ms, at_once=ms <= milliseconds(now))
             case _ if blocked:

@@ -209,7 +209,7 @@ class Taker:
         for event in reversed(record.events(data)):
             if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
                 with suppress(ClaimLostError):
-                    self._mover.to_ended(path, job_id, event.state, moment(event.at))
+                    self._mover.to_ended(path, job_id, event.state, event.at)
                 return
         self.quarantine(path, "it has ended in an unknown state")
 

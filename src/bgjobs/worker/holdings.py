@@ -33,6 +33,7 @@ class Holdings:
         self._say = say
         self._claims: dict[str, Claim] = {}
         self._owed: list[tuple[Claim, Job]] = []
+        self._to_settle: list[tuple[Claim, int]] = []
         self._to_return: list[tuple[Claim, str]] = []
         self._since: dict[str, float] = {}
         self.disk_failed = False
@@ -115,13 +116,25 @@ class Holdings:
         self.waiting.append(claim)
         self.waiting.sort(key=_rank)
 
-    def store(self, claim: Claim, job: Job, *, recorded: bool = False) -> bool:
-        """Store what became of a job, which its runner has perhaps `recorded`; return whether it was ours.
-
-        What cannot be stored now is owed.
-        """
+    def settle(self, claim: Claim, at_ms: int) -> bool:
+        """Put away a job whose runner has recorded that it is done; return whether it was ours."""
         try:
-            self._session.finish(claim, job, recorded=recorded)
+            self._session.settle(claim, at_ms)
+        except ClaimLostError as error:
+            self._say(str(error))
+            self.forget(claim)
+            return False
+        except OSError as error:
+            self._say(f"cannot put away job {claim.job.id}: {error}")
+            self._to_settle.append((claim, at_ms))
+            return True
+        self.forget(claim)
+        return True
+
+    def store(self, claim: Claim, job: Job) -> bool:
+        """Store what became of a job; return whether it was ours. What cannot be stored now is owed."""
+        try:
+            self._session.finish(claim, job)
         except ClaimLostError as error:
             self._say(str(error))
             self.forget(claim)
@@ -145,6 +158,9 @@ class Holdings:
         owed, self._owed = self._owed, []
         for claim, job in owed:
             self.store(claim, job)
+        to_settle, self._to_settle = self._to_settle, []
+        for claim, at_ms in to_settle:
+            self.settle(claim, at_ms)
         to_return, self._to_return = self._to_return, []
         for claim, reason in to_return:
             self.give_back(claim, reason)

@@ -210,9 +210,11 @@ class Worker:
         match report:
             case Began(assignment=held):
                 self._queue.log.started(held.job, clock.now())
-            case Finished(died=True) if (recorded := self._session.recorded(claim)) is not None:
+            case Finished(died=False):
+                self._finish(claim, report)
+            case Finished() if (recorded := self._session.recorded(claim)) is not None:
                 self._finish(claim, replace(report, outcome=recorded.outcome, recorded_ms=recorded.at))
-            case Finished(died=True) if not self._session.has_begun(claim):
+            case Finished() if not self._session.has_begun(claim):
                 self._holdings.return_unbegun(claim, report.assignment, stopping=self._ending.has_begun)
             case Finished():
                 self._finish(claim, report)
@@ -228,17 +230,24 @@ class Worker:
     # Finish
 
     def _finish(self, claim: Claim, report: Finished) -> None:
-        """Decide what becomes of the job, and store it."""
-        recorded = report.recorded_ms is not None
-        now = clock.now() if report.recorded_ms is None else moment(report.recorded_ms)
-        running, outcome, policy = report.running(), report.outcome, report.assignment.policy
-        job = lifecycle.after(running, outcome, policy, now, random.random())  # noqa: S311 - jitter, not a secret
-        if self._holdings.store(claim, job, recorded=recorded):
-            self._queue.log.ended(running, job, outcome, now)
-        if not isinstance(outcome, Interrupted):
+        """See to it that what became of the job is stored."""
+        if report.recorded_ms is None:
+            self._decide(claim, report)
+        elif self._holdings.settle(claim, report.recorded_ms):
+            job = report.assignment.job
+            self._queue.log.ended(job, job, report.outcome, moment(report.recorded_ms))
+        if not isinstance(report.outcome, Interrupted):
             self._claiming.count_ended()
         if report.took is not None:
             self._pace.count(report.took + (START_S if report.assignment.message.user else 0.0))
+
+    def _decide(self, claim: Claim, report: Finished) -> None:
+        """Decide what becomes of the job, and store it."""
+        now, running, outcome = clock.now(), report.running(), report.outcome
+        policy = report.assignment.policy
+        job = lifecycle.after(running, outcome, policy, now, random.random())  # noqa: S311 - jitter, not a secret
+        if self._holdings.store(claim, job):
+            self._queue.log.ended(running, job, outcome, now)
 
     # Beside that
 

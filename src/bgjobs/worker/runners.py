@@ -19,8 +19,6 @@ from bgjobs.worker import limits, messages
 from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bgjobs.lifecycle import Policy
     from bgjobs.system import Child
 
@@ -199,7 +197,7 @@ class Runner:
 
     def stop(self, job_id: str, why: Why, by: str = "") -> None:
         """Ask a method to stop; kill its whole process tree if it does not."""
-        held = next((held for held in self.held if held.job.id == job_id), None)
+        held = self._holding(job_id)
         if held is None or held.why is not None:
             return
         held.why, held.asked_by = why, by
@@ -254,17 +252,18 @@ class Runner:
         reports: list[Report] = []
         try:
             for line in self._lines.feed(data):
-                reports += self._understood(messages.heard(line))
+                self._understand(messages.heard(line), reports)
         except (msgspec.DecodeError, ValueError, RecursionError):
             # User code wrote into our pipe. Nothing that comes now can be trusted.
             self.kill()
         return reports
 
-    def _understood(self, message: messages.FromRunner) -> Iterator[Report]:
+    def _understand(self, message: messages.FromRunner, reports: list[Report]) -> None:
+        """Do what a message asks for, and add what it means for the jobs to the reports."""
         if isinstance(message, Ready):
             self.ready = self.ready or message  # once: a job must not point at another process as its runner
             return
-        held = next((held for held in self.held if held.job.id == message.id), None)
+        held = self._holding(message.id)
         if held is None:
             return  # of an earlier job: too late to matter
         match message:
@@ -277,16 +276,22 @@ class Runner:
                 outcome = outcome_of(message, held)
                 # One that has become another user could not write there.
                 recorded = message.recorded_ms if isinstance(outcome, Succeeded) and not held.message.user else None
-                yield Finished(held, outcome, message.began_ms, message.took, recorded_ms=recorded)
+                reports.append(Finished(held, outcome, message.began_ms, message.took, recorded_ms=recorded))
             case Unbegun():
                 self.held.remove(held)
                 self.spent = self.spent or not message.clean
                 if held.why is Why.TIMED_OUT:
                     self.kill()  # it had all the time that it needed: whatever it does, it does not run jobs any more
-                yield Returned(held, message.reason, message.gone, message.trouble)
+                reports.append(Returned(held, message.reason, message.gone, message.trouble))
         began = self._turn()
         if began is not None:
-            yield began
+            reports.append(began)
+
+    def _holding(self, job_id: str) -> Assignment | None:
+        head = self.head
+        if head is not None and head.job.id == job_id:
+            return head
+        return next((held for held in self.held if held.job.id == job_id), None)
 
     def _turn(self) -> Began | None:
         """Begin the clock of a job that has just become the first."""
