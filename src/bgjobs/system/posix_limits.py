@@ -34,6 +34,7 @@ class ResourceLimits:
         """Remember the limits of a fresh runner, which never writes a core file: it would hold what jobs hold."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self._usual = {kind: resource.getrlimit(kind) for kind in _WATCHED}
+        self._usual_values = list(self._usual.values())
         self._imposed: dict[int, int] = {}
         self._fresh: int | None = None
         self.intact = True
@@ -71,7 +72,7 @@ class ResourceLimits:
         `intact` is False from then on when they were not as `impose` had left them: a job has changed its own.
         """
         imposed, self._imposed = self._imposed, {}
-        if not imposed and all(resource.getrlimit(kind) == usual for kind, usual in self._usual.items()):
+        if not imposed and [*map(resource.getrlimit, _WATCHED)] == self._usual_values:
             return
         for kind, (soft, hard) in self._usual.items():
             found = resource.getrlimit(kind)
