@@ -125,7 +125,7 @@ class Holdings:
             self.forget(claim)
             return False
         except OSError as error:
-            self._say(f"cannot put away job {claim.job.id}: {error}")
+            self._say(f"cannot store how job {claim.job.id} ended: {error}")
             self._to_settle.append((claim, at_ms))
             return True
         self.forget(claim)
