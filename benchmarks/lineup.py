@@ -8,29 +8,70 @@ from benchmarks.contestants import huey
 from benchmarks.contestants.bgjobs import Bgjobs
 from benchmarks.contestants.floors import PythonFloor
 from benchmarks.contestants.huey import Huey
+from benchmarks.great_spool import GreatSpool
+from benchmarks.measures.backlog import Backlog
+from benchmarks.measures.bulk import Bulk
+from benchmarks.measures.churn import Churn
+from benchmarks.measures.commands import Commands
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.latency import Latency
-from benchmarks.measures.submit import Submit
+from benchmarks.measures.quiet import Quiet
+from benchmarks.measures.recovery import Recovery
+from benchmarks.measures.scale import Scale
+from benchmarks.measures.submit import Submit, SubmitInMemory
+from benchmarks.measures.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from benchmarks.contestants import Contestant
     from benchmarks.measures import Measure
+    from benchmarks.sizes import Sizes
 
-REFERENCE = "Huey, SQLite"  # the ratios are against it
+NAMES = (
+    *("submit", "submit-memory", "bulk", "drain", "latency", "quiet", "commands", "workers", "recovery"),
+    *("churn", "backlog", "scale"),
+)
 
 
-def lineup() -> list[tuple[Measure, list[Contestant]]]:
-    """Return the measures, each with those who take part, in the order in which they do."""
-    floor, synced_floor = PythonFloor(durable=False), PythonFloor(durable=True)
-    full, left_to_system = Bgjobs("full"), Bgjobs("os")
-    peers: list[Contestant] = []
-    eager: list[Contestant] = []
-    if huey.is_here():
-        peers = [Huey("sqlite"), Huey("files")]
-        eager = [Huey("sqlite"), Huey("sqlite", polling=("-d", "0.001", "-m", "0.001"), label="polling every ms")]
-    return [
-        (Submit(), [synced_floor, floor, full, left_to_system, *peers]),
+def lineup(
+    sizes: Sizes, only: Collection[str] = NAMES, *, one_fsync: bool, memory: bool
+) -> list[tuple[Measure, list[Contestant]]]:
+    """Return the measures, each with those who take part, in the order in which they do.
+
+    `one_fsync` says that one is enough on this file system, `memory` that there is one in memory.
+    """
+    floors: list[Contestant] = [PythonFloor(2), *([PythonFloor(1)] if one_fsync else []), PythonFloor(0)]
+    floor, full, left_to_system = floors[-1], Bgjobs("full"), Bgjobs("os")
+    peers = _peers()
+    others = [*peers, *_eager()]
+    many = [contestant for contestant in [full, left_to_system, *peers] if contestant.bulk]
+    great = GreatSpool(
+        done=sizes.scale if "scale" in only else 0, delayed=sizes.delayed, waiting=max(sizes.backlogs, default=0)
+    )
+    entries: list[tuple[Measure, list[Contestant]]] = [
+        (Submit(), [*floors, full, left_to_system, *peers]),
+        (SubmitInMemory(), [floor, left_to_system, *peers] if memory else []),
+        (Bulk(), many),
         # Durability is a matter of submitting alone, and with this one the queue is filled sooner.
         (Drain(), [floor, left_to_system, *peers]),
-        (Latency(), [full, *eager]),
+        (Latency(), [full, left_to_system, *others]),
+        (Quiet(), [full, *others]),
+        (Commands(), [full]),
+        (Workers(), [left_to_system]),
+        (Recovery(), [left_to_system, *(peer for peer in peers if isinstance(peer, Huey))]),
+        (Churn(), [left_to_system]),
+        (Backlog(great), [left_to_system, *peers] if sizes.backlogs else []),
+        (Scale(great), [left_to_system] if sizes.scale else []),
     ]
+    return [(measure, taking_part) for measure, taking_part in entries if measure.name in only and taking_part]
+
+
+def _peers() -> list[Contestant]:
+    return [Huey("sqlite"), Huey("files")] if huey.is_here() else []
+
+
+def _eager() -> list[Contestant]:
+    """Return peers that one has to ask for it."""
+    polling = ("-d", "0.001", "-m", "0.001")
+    return [Huey("sqlite", polling=polling, label="polling every ms")] if huey.is_here() else []

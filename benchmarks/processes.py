@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 LOG = "worker.log"
 PATIENCE_S = 10.0
+SOON_S = 0.005
 
 
 class Worker:
@@ -33,12 +36,26 @@ class Worker:
                 start_new_session=True,
             )
 
+    def pids(self) -> list[int]:
+        """Return the ids of the processes that it consists of now."""
+        return [self._process.pid, *(process.pid for process in self._family())]
+
+    def kill(self) -> None:
+        """Kill it and its children, as a crash of all of them would."""
+        family = self._family()
+        self._process.kill()
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        # They are not our children: whoever collects them may take a while, but a zombie does nothing any more.
+        give_up = time.monotonic() + PATIENCE_S
+        while any(map(_lives, family)) and time.monotonic() < give_up:
+            time.sleep(SOON_S)
+
     def stop(self) -> None:
         """Ask it to end, and kill what is left of it and its children."""
-        try:
-            family = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            family = []
+        family = self._family()
         try:
             self._process.terminate()
             self._process.wait(PATIENCE_S)
@@ -51,3 +68,15 @@ class Worker:
             for process in alive:
                 process.kill()
             psutil.wait_procs(alive, timeout=PATIENCE_S)
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

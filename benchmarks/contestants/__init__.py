@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PROCESSES = 2
@@ -16,13 +17,15 @@ class Contestant(ABC):
     """One job queue in one configuration. It is used again and again, each time in a fresh directory.
 
     `name` is its row in the tables. `submit_is` and `end_is` tell whether a job is on the disk once it was submitted,
-    and what became of it once it has ended. `options` is what was configured, or left at its default.
+    and what became of it once it has ended. `options` is what was configured, or left at its default. `bulk` says that
+    it has one call for many jobs.
     """
 
     name: str
     submit_is: str
     end_is: str
     options: str
+    bulk: bool = False
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -36,6 +39,11 @@ class Contestant(ABC):
     def submit(self, number: int) -> None:
         """Submit the job `benchmarks.work.note` with this number, from this process."""
 
+    def submit_many(self, numbers: Sequence[int]) -> None:
+        """Submit the jobs with these numbers: by one call, or one by one where it has none for many."""
+        for number in numbers:
+            self.submit(number)
+
     @abstractmethod
     def start_worker(self) -> None:
         """Start a worker that runs jobs in two processes, with the directory as the current one."""
@@ -43,6 +51,14 @@ class Contestant(ABC):
     @abstractmethod
     def stop_worker(self) -> None:
         """End the worker, if there is one, with all its processes."""
+
+    def kill_worker(self) -> None:
+        """Kill the worker and all its processes at once, so that none of them can do anything any more."""
+        raise NotImplementedError
+
+    def pids(self) -> list[int]:
+        """Return the ids of all processes that it runs now, a server's included."""
+        return []
 
     def tear_down(self) -> None:
         """End everything and let go of the directory. Called after each use, also when that failed."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.contestants import PROCESSES, SYNCED, UNSYNCED, Contestant
 from benchmarks.processes import ROOT, Worker
 from bgjobs.queue import Queue
+from bgjobs.requests import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from bgjobs.job import Job
+
+CONFIG = "allowed_jobs.toml"
 ALLOWLIST = """
 [bgjobs]
 import_paths = [{root}]
@@ -29,6 +35,7 @@ class Bgjobs(Contestant):
     """A spool beside an allowlist, and `bgjobs worker`."""
 
     end_is = UNSYNCED
+    bulk = True
 
     def __init__(self, durability: str) -> None:
         """Choose the durability `full` or `os`."""
@@ -36,7 +43,7 @@ class Bgjobs(Contestant):
         self.submit_is = SYNCED if durability == "full" else UNSYNCED
         self.options = f"durability = {durability}; bgjobs worker --concurrency {PROCESSES}; all else by default"
         self._durability = durability
-        self._worker: Worker | None = None
+        self.workers: list[Worker] = []
 
     def versions(self) -> dict[str, str]:
         """Return those of bgjobs and of the packages on the way of a job."""
@@ -44,23 +51,55 @@ class Bgjobs(Contestant):
 
     def set_up(self, directory: Path) -> None:
         """Write the allowlist and open the queue."""
-        path = directory / "allowed_jobs.toml"
+        path = directory / CONFIG
         text = ALLOWLIST.format(root=json.dumps(str(ROOT)), durability=self._durability)
         path.write_text(text, encoding="utf-8")
-        self._directory = directory
-        self._queue = Queue.open(config=str(path))
+        self.workers = []
+        self.directory = directory
+        self.queue = Queue.open(config=str(path))
 
     def submit(self, number: int) -> None:
         """Submit one job."""
-        self._queue.submit("Work", "note", [number])
+        self.queue.submit("Work", "note", [number])
+
+    def submit_many(self, numbers: Sequence[int]) -> None:
+        """Submit many jobs by one call."""
+        self.submit_with(numbers)
+
+    def submit_with(self, numbers: Sequence[int], **wishes: Any) -> list[Job]:  # noqa: ANN401 - those of a Request
+        """Submit many jobs with a delay, a priority, or whatever else can be wished for."""
+        return self.queue.submit_many(
+            Request(class_name="Work", method="note", args=[number], **wishes) for number in numbers
+        )
+
+    def waiting(self) -> int:
+        """Return how many jobs lie in the queue, not begun: by counting the files, not by asking bgjobs."""
+        return sum(len(files) for _, _, files in os.walk(self.directory / "spool" / "pending"))
 
     def start_worker(self) -> None:
         """Start the command that anyone would start."""
-        command = [sys.executable, "-m", "bgjobs", "worker", "--concurrency", str(PROCESSES)]
-        self._worker = Worker(command, self._directory)
+        self.add_worker()
+
+    def add_worker(self, concurrency: int = PROCESSES) -> Worker:
+        """Start one more worker, with so many runners."""
+        worker = Worker(self.command("worker", "--concurrency", str(concurrency)), self.directory)
+        self.workers.append(worker)
+        return worker
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of a command of bgjobs."""
+        return [sys.executable, "-m", "bgjobs", *arguments]
+
+    def kill_worker(self) -> None:
+        """Kill all workers."""
+        while self.workers:
+            self.workers.pop().kill()
+
+    def pids(self) -> list[int]:
+        """Return those of the workers and their runners."""
+        return [pid for worker in self.workers for pid in worker.pids()]
 
     def stop_worker(self) -> None:
-        """End it."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
+        """End all workers."""
+        while self.workers:
+            self.workers.pop().stop()

@@ -73,6 +73,16 @@ class Huey(Contestant):
         if worker is not None:
             worker.stop()
 
+    def kill_worker(self) -> None:
+        """Kill the consumer."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.kill()
+
+    def pids(self) -> list[int]:
+        """Return those of the consumer."""
+        return self._worker.pids() if self._worker is not None else []
+
     def tear_down(self) -> None:
         """End the consumer, and close the database."""
         self.stop_worker()
