@@ -28,7 +28,10 @@ class Line:
     def __init__(
         self, contestant: Contestant, directory: Path, waiting: int, *, already: int = 0, beside: int = 0
     ) -> None:
-        """Take a contestant that was set up in this directory, and has `already` so many jobs, and so many `beside` that are not to run."""
+        """Take a contestant that was set up in this directory.
+
+        `already` are its jobs by now, and `beside` those that are not to run.
+        """
         self.contestant = contestant
         self.waiting = waiting
         self.effects = Effects(directory)

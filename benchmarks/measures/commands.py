@@ -37,7 +37,7 @@ class Commands(Measure):
     def run(self, contestants: Sequence[Contestant], directory: Path, sizes: Sizes) -> Iterator[Row]:
         """Start all of them once to warm up, then by the clock."""
         with ExitStack() as stack:
-            commands = _ours(contestants, directory, stack) | _of_rq(stack)
+            commands = {**_ours(contestants, directory, stack), **_of_rq(stack)}
             took: dict[str, list[float]] = {name: [] for name in commands}
             say(f"{self.name}: {len(commands)} commands")
             for _ in range(sizes.starts + 1):
