@@ -10,10 +10,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import results
-from benchmarks.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from benchmarks.results import Results
 
     Draw = Callable[[Any, Results], None]
 

@@ -9,7 +9,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     """How much is measured in each round. What is 0, or has nothing in it, is not measured."""
 
     rounds: int = 3
-    patience_s: float = 5.0  # a peer that took longer for one round of a measure sits out the other rounds of it
+    patience_s: float = 3.0  # a peer that took longer for one round of a measure sits out the other rounds of it
     submitted: int = 300
     bulk_groups: int = 5
     group: int = 1000
@@ -21,10 +21,10 @@ class Sizes(Struct, frozen=True, kw_only=True):
     quiet_rounds: int = 1
     quiet_s: float = 25.0
     idle_s: float = 20.0
-    starts: int = 5
+    starts: int = 4
     crews: tuple[int, ...] = (1, 2, 4, 16)
     crew_rounds: int = 1
-    shared: int = 5000
+    shared: int = 4000
     lost_s: float = 6.0
     churn_s: float = 20.0
     churn_keep_s: float = 5.0

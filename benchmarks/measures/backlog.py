@@ -92,10 +92,11 @@ class Backlog(Measure):
         """Fill all queues, then go through them again and again; so a slow minute is one for all."""
         with ExitStack() as stack:
             lines = dict(self._lines(contestants, directory, sizes, stack))
-            for _ in range(sizes.passes):
+            for number in range(sizes.passes):
                 for name, line in lines.items():
-                    say(f"{self.name}: {name}")
-                    line.measure(sizes.head, sizes.head_s)
+                    if number == 0 or isinstance(line.contestant, Bgjobs):
+                        say(f"{self.name}: {name}")
+                        line.measure(sizes.head, sizes.head_s)
             for name, line in lines.items():
                 yield Row(name=name, durability=line.contestant.end_is, taken=line.taken())
 

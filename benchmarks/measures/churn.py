@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.sizes import Sizes
 
 PERIODS = 10
+LEAD = 1.5  # times the age at which jobs are deleted
 MOST, FEW = 2000, 1000  # jobs that wait: at most so many, then none is submitted until there are only few
 LOOK_AFTER = 50  # jobs
 PAUSE_S = 0.01
@@ -41,9 +42,10 @@ class Churn(OneByOne):
         assert isinstance(contestant, Bgjobs)
         effects, pruner = Effects(directory), Pruner(contestant, sizes.churn_keep_s)
         contestant.start_worker()
-        began = time.monotonic_ns()
+        # The first jobs are run and deleted before it counts.
+        began = time.monotonic_ns() + int(LEAD * sizes.churn_keep_s * 1e9)
         try:
-            calls = _submit_all_the_time(contestant, effects, pruner, sizes)
+            calls = _submit_all_the_time(contestant, effects, pruner, began + int(sizes.churn_s * 1e9))
         finally:
             pruner.stop()
         effects.wait_for(len(calls))
@@ -106,20 +108,17 @@ class Pruner:
         self._running = None
 
 
-def _submit_all_the_time(
-    contestant: Contestant, effects: Effects, pruner: Pruner, sizes: Sizes
-) -> list[tuple[int, int]]:
-    """Submit until the time is over, but never have too many waiting; return begin and end of each call in ns."""
+def _submit_all_the_time(contestant: Contestant, effects: Effects, pruner: Pruner, until: int) -> list[tuple[int, int]]:
+    """Submit until this moment, but never have too many waiting; return begin and end of each call in ns."""
     calls: list[tuple[int, int]] = []
-    until = time.monotonic() + sizes.churn_s
-    while time.monotonic() < until:
+    while time.monotonic_ns() < until:
         for _ in range(LOOK_AFTER):
             before = time.monotonic_ns()
             contestant.submit(len(calls))
             calls.append((before, time.monotonic_ns()))
         pruner.check()
         if len(calls) - effects.count() > MOST:
-            while len(calls) - effects.count() > FEW and time.monotonic() < until:
+            while len(calls) - effects.count() > FEW and time.monotonic_ns() < until:
                 time.sleep(PAUSE_S)
                 pruner.check()
     return calls

@@ -98,8 +98,11 @@ def test_the_table_has_a_row_for_each_target() -> None:
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib: the extra plots")
 def test_the_same_samples_give_the_same_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = [{"waiting": [length], "per_s": [900.0, 1000.0, 950.0]} for length in (1000, 10_000)]
-    rows = [sample("backlog", f"{OURS}, {raw['waiting'][0]:,} waiting", raw=raw) for raw in waits]
+    rates = [900.0, 1000.0, 950.0]
+    rows = [
+        sample("backlog", f"{OURS}, {length:,} waiting", raw={"waiting": [length], "per_s": rates})
+        for length in (1000, 10_000)
+    ]
     samples = tmp_path / "samples.json"
     samples.write_bytes(record(*rows, sample("latency", OURS, raw={"latency_ms": [1.0, 2.0, 3.0]})))
     drawn = []
