@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 MARKS = "osD^vP*X"
+LINES = ("-", "--", ":")  # when there are no colours left
 INCHES = (8.0, 4.6)
 # The same samples give the same file: the names in it come from the salt, and no date is in it.
 STYLE = {
@@ -67,21 +68,21 @@ def _drawn(draw: Draw, found: Results, path: Path) -> None:
 def _backlog(axes: Any, found: Results) -> None:  # noqa: ANN401 - matplotlib has no types here
     """Draw how fast jobs are run against how many wait."""
     rates = _by_contestant(found)
-    for place, (name, points) in enumerate(rates.items()):
+    for name, points in rates.items():
         lengths = sorted(points)
         middle = [median(points[length]) for length in lengths]
         spread = [
             [value - min(points[length]) for value, length in zip(middle, lengths, strict=True)],
             [max(points[length]) - value for value, length in zip(middle, lengths, strict=True)],
         ]
-        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKS[place % len(MARKS)]}
-        axes.errorbar(lengths, middle, yerr=spread, label=name, capsize=3, **look)
+        look, mark = _look(found, name)
+        axes.errorbar(lengths, middle, yerr=spread, label=name, capsize=3, marker=mark, **look)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
     axes.set_xlabel("jobs that wait")
     axes.set_ylabel("jobs run per second, by two processes")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _plain_ticks(axes.xaxis, (1,))
+    _plain_ticks(axes.yaxis, (1, 2, 5))
     axes.set_title("Drain against backlog: median, least and greatest", loc="left")
 
 
@@ -97,16 +98,33 @@ def _by_contestant(found: Results) -> dict[str, dict[float, Sequence[float]]]:
 
 def _latency(axes: Any, found: Results) -> None:  # noqa: ANN401 - matplotlib has no types here
     """Draw which part of the jobs has started within which time."""
-    for place, row in enumerate(_sound(found, "latency")):
+    for row in _sound(found, "latency"):
         every = sorted(found.each("latency", row, "latency_ms"))
         parts = [100 * (at + 1) / len(every) for at in range(len(every))]
-        axes.step([every[0], *every], [0.0, *parts], where="post", label=row, color=COLOURS[place % len(COLOURS)])
+        look, _ = _look(found, row)
+        axes.step([every[0], *every], [0.0, *parts], where="post", label=row, **look)
     axes.set_xscale("log")
     axes.set_ylim(0, 101)
     axes.set_xlabel("ms from the call of submit to the first line of the job")
     axes.set_ylabel("% of the jobs have started")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    _plain_ticks(axes.xaxis, (1, 2, 5))
     axes.set_title("Start latency of an idle worker", loc="left")
+
+
+def _look(found: Results, name: str) -> tuple[dict[str, str], str]:
+    """Return how this contestant is drawn, the same in all plots, and with which mark."""
+    names = [*found.rows("latency"), *_by_contestant(found)]
+    place = list(dict.fromkeys(names)).index(name)
+    line = LINES[place // len(COLOURS) % len(LINES)]
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": line}, MARKS[place % len(MARKS)]
+
+
+def _plain_ticks(axis: Any, steps: Sequence[int]) -> None:  # noqa: ANN401 - matplotlib has no types here
+    """Label a logarithmic axis at these steps of each power of ten, with plain figures."""
+    ticker: Any = importlib.import_module("matplotlib.ticker")
+    axis.set_major_locator(ticker.LogLocator(subs=steps))
+    axis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def _sound(found: Results, measure: str) -> list[str]:

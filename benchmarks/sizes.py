@@ -35,22 +35,22 @@ class Sizes(Struct, frozen=True, kw_only=True):
     head_s: float = 5.0
     passes: int = 3
     scale: int = 0
+    looks: int = 5
     image_gib: int = 4  # of a file system that is made for it
 
 
 BENCH = Sizes()
 FULL = Sizes(
-    patience_s=15.0,
-    submitted=1000,
+    patience_s=8.0,
+    submitted=500,
     bulk_groups=10,
-    drained=6000,
-    drain_s=10.0,
-    shots=35,
+    drained=5000,
+    shots=25,
     quiet_rounds=2,
-    starts=10,
-    crew_rounds=2,
+    starts=8,
+    crew_rounds=1,
     shared=10_000,
-    lost_s=20.0,
+    lost_s=15.0,
     churn_s=600.0,
     churn_keep_s=30.0,
     backlogs=(1000, 10_000, 100_000, 1_000_000),
@@ -83,5 +83,6 @@ QUICK = Sizes(
     head=60,
     passes=1,
     scale=30,
+    looks=1,
     image_gib=1,
 )

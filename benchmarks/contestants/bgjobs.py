@@ -24,6 +24,7 @@ ALLOWLIST = """
 [bgjobs]
 import_paths = [{root}]
 durability = "{durability}"
+{limit}
 
 [jobs.Work]
 class = "benchmarks.work"
@@ -37,12 +38,13 @@ class Bgjobs(Contestant):
     end_is = UNSYNCED
     bulk = True
 
-    def __init__(self, durability: str) -> None:
-        """Choose the durability `full` or `os`."""
+    def __init__(self, durability: str, *, limited: bool = True) -> None:
+        """Choose the durability `full` or `os`, and whether there is a limit for how many jobs may wait."""
         self.name = f"bgjobs, durability {durability}"
         self.submit_is = SYNCED if durability == "full" else UNSYNCED
         self.options = f"durability = {durability}; bgjobs worker --concurrency {PROCESSES}; all else by default"
         self._durability = durability
+        self._limit = "" if limited else "max_queued = 0"
         self.workers: list[Worker] = []
 
     def versions(self) -> dict[str, str]:
@@ -52,7 +54,7 @@ class Bgjobs(Contestant):
     def set_up(self, directory: Path) -> None:
         """Write the allowlist and open the queue."""
         path = directory / CONFIG
-        text = ALLOWLIST.format(root=json.dumps(str(ROOT)), durability=self._durability)
+        text = ALLOWLIST.format(root=json.dumps(str(ROOT)), durability=self._durability, limit=self._limit)
         path.write_text(text, encoding="utf-8")
         self.workers = []
         self.directory = directory

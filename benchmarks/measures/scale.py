@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from benchmarks.great_spool import GreatSpool
     from benchmarks.sizes import Sizes
 
-TIMES = 5
 FIRST, AGAIN = "bgjobs status, the first time", "bgjobs status, again"
 SOON_S = 0.05
 
@@ -51,18 +50,18 @@ class Scale(Measure):
         self._great.top_up()
         say(f"{self.name}: status")
         yield _timed(spool, FIRST, [["status"]])
-        yield _timed(spool, AGAIN, [["status"]] * TIMES)
+        yield _timed(spool, AGAIN, [["status"]] * sizes.looks)
         wrong = self._counted_wrongly(spool)
         if wrong:
             yield Row(name="bgjobs status --json", taken=Taken(fault=wrong))
         for what in ("waiting", "delayed", "done"):
             say(f"{self.name}: {what} job")
-            yield _timed(spool, f"bgjobs status ID, {what}", [["status", self._great.examples[what]]] * TIMES)
-        yield from _of_a_running_job(spool)
+            yield _timed(spool, f"bgjobs status ID, {what}", [["status", self._great.examples[what]]] * sizes.looks)
+        yield from _of_a_running_job(spool, sizes.looks)
         say(f"{self.name}: others")
-        yield _timed(spool, "bgjobs submit", [["submit", "Work", "note", "1"]] * TIMES)
-        yield _timed(spool, "bgjobs list --limit 20", [["list", "--limit", "20"]] * TIMES)
-        yield _timed(spool, "bgjobs wait ID, done", [["wait", self._great.examples["done"]]] * TIMES)
+        yield _timed(spool, "bgjobs submit", [["submit", "Work", "note", "1"]] * sizes.looks)
+        yield _timed(spool, "bgjobs list --limit 20", [["list", "--limit", "20"]] * sizes.looks)
+        yield _timed(spool, "bgjobs wait ID, done", [["wait", self._great.examples["done"]]] * sizes.looks)
         yield _timed(spool, "bgjobs cancel ID, waiting", [["cancel", self._great.examples["waiting"]]])
         yield _timed(spool, "bgjobs cancel ID, delayed", [["cancel", self._great.examples["delayed"]]])
 
@@ -96,7 +95,7 @@ def _timed(spool: Bgjobs, name: str, runs: Sequence[Sequence[str]]) -> Row:
     return Row(name=name, taken=Taken(figure=median(took), raw={"ms": took}))
 
 
-def _of_a_running_job(spool: Bgjobs) -> Iterator[Row]:
+def _of_a_running_job(spool: Bgjobs, looks: int) -> Iterator[Row]:
     """Let one worker run one long job, so that nothing else moves, and ask for it."""
     say("scale: running job")
     effects = Effects(spool.directory)
@@ -109,6 +108,6 @@ def _of_a_running_job(spool: Bgjobs) -> Iterator[Row]:
             yield Row(name="bgjobs status ID, running", taken=Taken(fault="the job does not run"))
             return
         time.sleep(SOON_S)
-        yield _timed(spool, "bgjobs status ID, running", [["status", job.id]] * TIMES)
+        yield _timed(spool, "bgjobs status ID, running", [["status", job.id]] * looks)
     finally:
         spool.kill_worker()
