@@ -42,17 +42,16 @@ class Churn(OneByOne):
         assert isinstance(contestant, Bgjobs)
         effects, pruner = Effects(directory), Pruner(contestant, sizes.churn_keep_s)
         contestant.start_worker()
-        # The first jobs are run and deleted before it counts.
-        began = time.monotonic_ns() + int(LEAD * sizes.churn_keep_s * 1e9)
+        parts = Parts(sizes)
         try:
-            calls = _submit_all_the_time(contestant, effects, pruner, began + int(sizes.churn_s * 1e9))
+            count = _submit_all_the_time(contestant, effects, pruner, parts)
         finally:
             pruner.stop()
-        effects.wait_for(len(calls))
+        effects.wait_for(count)
         contestant.stop_worker()
         found = effects.read()
-        wrong = fault(found, range(len(calls))) or pruner.trouble
-        return Taken(fault=wrong) if wrong else _taken(calls, found, pruner.deleted, began, sizes)
+        wrong = fault(found, range(count)) or pruner.trouble
+        return Taken(fault=wrong) if wrong else parts.taken(found, pruner.deleted)
 
     def summary(self, samples: Sequence[Taken]) -> dict[str, float]:
         """Show the first part and the last."""
@@ -108,36 +107,55 @@ class Pruner:
         self._running = None
 
 
-def _submit_all_the_time(contestant: Contestant, effects: Effects, pruner: Pruner, until: int) -> list[tuple[int, int]]:
-    """Submit until this moment, but never have too many waiting; return begin and end of each call in ns."""
-    calls: list[tuple[int, int]] = []
-    while time.monotonic_ns() < until:
+def _submit_all_the_time(contestant: Contestant, effects: Effects, pruner: Pruner, parts: Parts) -> int:
+    """Submit until the last part is over, but never have too many waiting; return how many jobs it were."""
+    count = 0
+    while parts.last():
         for _ in range(LOOK_AFTER):
             before = time.monotonic_ns()
-            contestant.submit(len(calls))
-            calls.append((before, time.monotonic_ns()))
+            contestant.submit(count)
+            parts.submitted(before, time.monotonic_ns())
+            count += 1
         pruner.check()
-        if len(calls) - effects.count() > MOST:
-            while len(calls) - effects.count() > FEW and time.monotonic_ns() < until:
+        if count - effects.count() > MOST:
+            while count - effects.count() > FEW and parts.last():
                 time.sleep(PAUSE_S)
                 pruner.check()
-    return calls
+    return count
 
 
-def _taken(calls: Sequence[tuple[int, int]], found: Sequence[Effect], deleted: int, began: int, sizes: Sizes) -> Taken:
-    part_ns = sizes.churn_s * 1e9 / PERIODS
-    submitted, inside, run = Counter[int](), Counter[int](), Counter[int]()
-    for before, after in calls:
-        part = int((before - began) // part_ns)
-        submitted[part] += 1
-        inside[part] += after - before
-    for effect in found:
-        run[int((effect.started_ns - began) // part_ns)] += 1
-    rates = tuple(submitted[part] / (inside[part] / 1e9) if inside[part] else 0.0 for part in range(PERIODS))
-    raw = {
-        "part_s": (part_ns / 1e9,),
-        "submitted_per_s": rates,
-        "run_per_s": tuple(run[part] / (part_ns / 1e9) for part in range(PERIODS)),
-        "pruned": (float(deleted),),
-    }
-    return Taken(figure=rates[-1] / rates[0], raw=raw)
+class Parts:
+    """The ten parts of the time that counts, and what was submitted in each; only sums, for there are a million."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        """Begin when the first jobs will have been run and deleted."""
+        self._began = time.monotonic_ns() + int(LEAD * sizes.churn_keep_s * 1e9)
+        self._length = int(sizes.churn_s * 1e9) // PERIODS
+        self._count, self._inside = Counter[int](), Counter[int]()
+
+    def last(self) -> bool:
+        """Tell whether the last part is not over yet."""
+        return self._part(time.monotonic_ns()) < PERIODS
+
+    def submitted(self, before: int, after: int) -> None:
+        """Count one call of submit, which began and ended at these moments."""
+        part = self._part(before)
+        self._count[part] += 1
+        self._inside[part] += after - before
+
+    def taken(self, found: Sequence[Effect], deleted: int) -> Taken:
+        """Return the rates of all parts."""
+        run = Counter(self._part(effect.started_ns) for effect in found)
+        rates = tuple(self._count[part] * 1e9 / max(1, self._inside[part]) for part in range(PERIODS))
+        raw = {
+            "part_s": (self._length / 1e9,),
+            "submitted_per_s": rates,
+            "run_per_s": tuple(run[part] * 1e9 / self._length for part in range(PERIODS)),
+            "pruned": (float(deleted),),
+        }
+        return (
+            Taken(figure=rates[-1] / rates[0], raw=raw) if rates[0] else Taken(fault="nothing was submitted at first")
+        )
+
+    def _part(self, moment: int) -> int:
+        return (moment - self._began) // self._length
