@@ -89,7 +89,7 @@ fix: $(WITH)dev ## repair what can be repaired: lint, then format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(WITH)bench ## measure bgjobs and its peers, in about five minutes
+bench: $(WITH)bench ## measure bgjobs and its peers, in five to seven minutes
 	$(BIN)/python -m benchmarks $(ARGS) </dev/null
 
 bench-full: $(WITH)bench ## measure all there is, in about 25 minutes: ten of churn, millions of jobs (20 GB free)

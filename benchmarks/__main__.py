@@ -82,6 +82,8 @@ def _options() -> argparse.Namespace:
     if options.rounds is not None and options.rounds < 1:
         parser.error(f"--rounds {options.rounds}: at least 1")
     options.sizes = _sizes(options)
+    if "scale" in (options.only or ()) and not options.sizes.scale:
+        parser.error("--only scale: add --full")
     _choose_image(options, parser)
     return options
 

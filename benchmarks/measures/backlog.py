@@ -94,9 +94,10 @@ class Backlog(Measure):
             lines = dict(self._lines(contestants, directory, sizes, stack))
             for number in range(sizes.passes):
                 for name, line in lines.items():
-                    if number == 0 or isinstance(line.contestant, Bgjobs):
+                    ours = isinstance(line.contestant, Bgjobs)
+                    if ours or number == 0:
                         say(f"{self.name}: {name}")
-                        line.measure(sizes.head, sizes.head_s)
+                        line.measure(sizes.head if ours else sizes.peer_head, sizes.head_s)
             for name, line in lines.items():
                 yield Row(name=name, durability=line.contestant.end_is, taken=line.taken())
 
