@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from benchmarks.measures import Taken, below, say
+from benchmarks.measures import Row, Taken, below, broken, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from benchmarks.contestants import Contestant
     from benchmarks.measures import Measure
@@ -58,7 +59,7 @@ class Rounds:
         if above is None:
             return
         directory, began = below(above), time.monotonic()
-        for row in measure.run(contestants, directory, self._sizes):
+        for row in self._rows(measure, contestants, directory):
             yield Sample(
                 measure=measure.name,
                 contestant=row.name,
@@ -69,3 +70,9 @@ class Rounds:
         if measure.in_memory:
             shutil.rmtree(directory)  # memory is scarce; a disk is emptied in the end
         self.seconds[measure.name] = self.seconds.get(measure.name, 0.0) + time.monotonic() - began
+
+    def _rows(self, measure: Measure, contestants: Sequence[Contestant], directory: Path) -> Iterator[Row]:
+        try:
+            yield from measure.run(contestants, directory, self._sizes)
+        except Exception as error:  # noqa: BLE001 - what the others have measured so far is worth having
+            yield Row(name=f"all of {measure.name}", taken=broken(error))

@@ -10,7 +10,7 @@ from benchmarks import costs
 from benchmarks.contestants import PROCESSES, Contestant
 from benchmarks.contestants.bgjobs import Bgjobs
 from benchmarks.effects import Effects, fault, rate
-from benchmarks.measures import Measure, Row, Taken, another, at_work, below, say
+from benchmarks.measures import Measure, Row, Taken, another, at_work, below, broken, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,6 +42,14 @@ class Line:
 
     def measure(self, head: int, within_s: float) -> None:
         """Run so many jobs from the head, or those that get run in this time, and note how fast that was."""
+        if self.fault:
+            return
+        try:
+            self._measure(head, within_s)
+        except Exception as error:  # noqa: BLE001 - one that breaks down is out, and the others go on
+            self.fault = broken(error).fault
+
+    def _measure(self, head: int, within_s: float) -> None:
         before = self.effects.count()
         self._fill(before + self.waiting + head)
         try:
@@ -58,7 +66,7 @@ class Line:
         """Return all of it, or what is wrong: a job ran twice, or neither ran nor waits, where that can be asked."""
         found = self.effects.read()
         ran = {effect.number for effect in found}
-        wrong = fault(found, ran & set(range(self._submitted)))
+        wrong = self.fault or fault(found, ran & set(range(self._submitted)))
         if isinstance(self.contestant, Bgjobs) and not wrong:
             missing = self._submitted + self._beside - len(ran) - self.contestant.waiting()
             wrong = f"{missing} lost" if missing else ""

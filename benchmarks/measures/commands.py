@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.measures import Measure, Row, Taken, at_work, say
+from benchmarks.measures import Measure, Row, Taken, at_work, broken, say
 from benchmarks.processes import ROOT
 
 if TYPE_CHECKING:
@@ -39,13 +39,18 @@ class Commands(Measure):
         with ExitStack() as stack:
             commands = {**_ours(contestants, directory, stack), **_of_rq(stack)}
             took: dict[str, list[float]] = {name: [] for name in commands}
+            faults: dict[str, Taken] = {}
             say(f"{self.name}: {len(commands)} commands")
             for _ in range(sizes.starts + 1):
                 for name, command in commands.items():
-                    took[name].append(milliseconds(command, directory))
+                    if name not in faults:
+                        try:
+                            took[name].append(milliseconds(command, directory))
+                        except RuntimeError as error:
+                            faults[name] = broken(error)
         for name, times in took.items():
             counted = tuple(times[1:])
-            yield Row(name=name, taken=Taken(figure=median(counted), raw={"ms": counted}))
+            yield Row(name=name, taken=faults.get(name) or Taken(figure=median(counted), raw={"ms": counted}))
 
     def summary(self, samples: Sequence[Taken]) -> dict[str, float]:
         """Take all runs together."""
