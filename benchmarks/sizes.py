@@ -14,7 +14,6 @@ class Sizes(Struct, frozen=True, kw_only=True):
     bulk_groups: int = 5
     group: int = 1000
     drained: int = 3000
-    drain_s: float = 8.0  # a peer that would take longer drains a tenth
     shots: int = 12
     pause_s: float = 0.2
     settle_s: float = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,9 @@ class Contestant(ABC):
     """One job queue in one configuration. It is used again and again, each time in a fresh directory.
 
     `name` is its row in the tables. `submit_is` and `end_is` tell whether a job is on the disk once it was submitted,
-    and what became of it once it has ended. `options` is what was configured, or left at its default. `bulk` says that
-    it has one call for many jobs.
+    and what became of it once it has ended. `options` is what was configured, or left at its default.
+    `bulk` tells whether it has a call of its own for many jobs at once. `drained_at_most` says how many jobs it drains,
+    where thousands would take minutes.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Contestant(ABC):
     end_is: str
     options: str
     bulk: bool = False
+    drained_at_most: int = sys.maxsize
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
