@@ -35,11 +35,8 @@ class Drain(OneByOne):
         if wrong:
             return Taken(fault=wrong)
         reached = rate(found, PROCESSES)
-        raw: dict[str, tuple[float, ...]] = {
-            "jobs": (reached.jobs,),
-            "seconds": (reached.seconds,),
-            "processes": (reached.processes,),
-        }
+        raw: dict[str, tuple[float, ...]] = {"jobs": (reached.jobs,), "seconds": (reached.seconds,)}
+        raw["processes"] = (reached.processes,)
         return Taken(figure=reached.per_second, raw=raw)
 
     def durability(self, contestant: Contestant) -> str:
