@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from benchmarks.rounds import Sample
 
 SMALL = 100  # figures below it are shown with decimals
+TINY = 0.1  # ratios below it are shown with as many decimals as it takes
 TEXTS = 2  # so many columns hold texts, the others figures
 
 
@@ -66,7 +67,11 @@ def _said(own: Sequence[Sample]) -> str:
 
 def _ratio(own: Sequence[Sample], others: Sequence[Sample]) -> str:
     found = ratios(own, others)
-    return f"{median(found):.2f} ({min(found):.2f}–{max(found):.2f})" if found else "–"
+    return f"{_times(median(found))} ({_times(min(found))}–{_times(max(found))})" if found else "–"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= TINY else f"{ratio:.2g}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], texts: int) -> str:
