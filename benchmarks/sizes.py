@@ -26,7 +26,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     shared: int = 4000
     lost_s: float = 6.0
     churn_s: float = 20.0
-    churn_keep_s: float = 5.0
+    churn_keep_s: float = 4.0
     backlogs: tuple[int, ...] = (1000, 10_000)
     delayed: int = 0
     peer_backlog: int = 0
@@ -52,7 +52,7 @@ FULL = Sizes(
     shared=10_000,
     lost_s=15.0,
     churn_s=600.0,
-    churn_keep_s=30.0,
+    churn_keep_s=20.0,
     backlogs=(1000, 10_000, 100_000, 1_000_000),
     delayed=1_000_000,
     peer_backlog=10_000,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.sizes import Sizes
 
 PERIODS = 10
-LEAD = 1.5  # times the age at which jobs are deleted
+LEAD = 3  # times the age at which jobs are deleted
 MOST, FEW = 2000, 1000  # jobs that wait: at most so many, then none is submitted until there are only few
 LOOK_AFTER = 50  # jobs
 PAUSE_S = 0.01
