@@ -53,11 +53,12 @@ def test_benchmarks_that_are_stopped_leave_nothing_behind(tmp_path: Path) -> Non
     command = [*BENCHMARKS, "--only", "quiet", "--rounds", "3", "--directory", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         give_up = time.monotonic() + PATIENCE_S
-        while not processes_below(tmp_path) and time.monotonic() < give_up:
+        while len(processes_below(tmp_path)) < 2 and time.monotonic() < give_up:
             time.sleep(0.02)
         assert processes_below(tmp_path)
         running.terminate()
-        assert running.wait(PATIENCE_S) == 130
+        # Python ends itself by SIGINT when an exec() was interrupted, as in some imports; a shell says 130 of both.
+        assert running.wait(PATIENCE_S) in {130, -2}
     assert not list(tmp_path.iterdir())
     assert not processes_below(tmp_path)
 
