@@ -89,10 +89,12 @@ fix: $(WITH)dev ## repair what can be repaired: lint, then format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(WITH)bench ## measure bgjobs and its peers, in five to seven minutes
+bench: $(WITH)bench ## measure bgjobs and its peers, in about six minutes
+	@sh scripts/install-uwsgi.sh $(BIN)/python </dev/null
 	$(BIN)/python -m benchmarks $(ARGS) </dev/null
 
 bench-full: $(WITH)bench ## measure all there is, in about 25 minutes: ten of churn, millions of jobs (20 GB free)
+	@sh scripts/install-uwsgi.sh $(BIN)/python </dev/null
 	$(BIN)/python -m benchmarks --full --json $(SAMPLES) $(ARGS) </dev/null
 
 bench-plots: $(WITH)plots ## draw what bench-full has written to SAMPLES (benchmarks.json), into docs/plots

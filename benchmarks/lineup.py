@@ -1,4 +1,4 @@
-"""Who takes part in which measure. A new peer or measure is a file of its own, and a line here."""
+"""Who takes part in which measure. A new measure is a file of its own, and a line here."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from benchmarks.measures.recovery import Recovery
 from benchmarks.measures.scale import Scale
 from benchmarks.measures.submit import Submit, SubmitInMemory
 from benchmarks.measures.workers import Workers
+from benchmarks.peers import peers
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,6 +33,8 @@ NAMES = (
     *("submit", "submit-memory", "bulk", "drain", "latency", "quiet", "commands", "workers", "recovery"),
     *("churn", "backlog", "scale"),
 )
+# One of each peer that has a worker: it takes as long as the patience to see that a job does not run again.
+CRASHING = ("Huey, SQLite", "uWSGI spooler", "Celery, Redis", "RQ, fork per job", "Dramatiq, Redis")
 
 
 def lineup(
@@ -43,32 +46,28 @@ def lineup(
     """
     floors: list[Contestant] = [PythonFloor(2), *([PythonFloor(1)] if one_fsync else []), PythonFloor(0)]
     floor, full, left_to_system = floors[-1], Bgjobs("full"), Bgjobs("os")
-    peers = _peers()
-    others = [*peers, *_eager()]
-    many = [contestant for contestant in [full, left_to_system, *peers] if contestant.bulk]
+    found = peers()
+    others = [*found, *_eager()]
+    many = [contestant for contestant in [full, left_to_system, *found] if contestant.bulk]
     great = GreatSpool(
         done=sizes.scale if "scale" in only else 0, delayed=sizes.delayed, waiting=max(sizes.backlogs, default=0)
     )
     entries: list[tuple[Measure, list[Contestant]]] = [
-        (Submit(), [*floors, full, left_to_system, *peers]),
-        (SubmitInMemory(), [floor, left_to_system, *peers] if memory else []),
+        (Submit(), [*floors, full, left_to_system, *found]),
+        (SubmitInMemory(), [floor, left_to_system, *found] if memory else []),
         (Bulk(), many),
         # Durability is a matter of submitting alone, and with this one the queue is filled sooner.
-        (Drain(), [floor, left_to_system, *peers]),
+        (Drain(), [floor, left_to_system, *found]),
         (Latency(), [full, left_to_system, *others]),
         (Quiet(), [full, *others]),
         (Commands(), [full]),
         (Workers(), [left_to_system]),
-        (Recovery(), [left_to_system, *(peer for peer in peers if isinstance(peer, Huey))]),
+        (Recovery(), [left_to_system, *(peer for peer in found if peer.name in CRASHING)]),
         (Churn(), [left_to_system]),
-        (Backlog(great), [left_to_system, *peers] if sizes.backlogs else []),
+        (Backlog(great), [left_to_system, *found] if sizes.backlogs else []),
         (Scale(great), [left_to_system] if sizes.scale else []),
     ]
     return [(measure, taking_part) for measure, taking_part in entries if measure.name in only and taking_part]
-
-
-def _peers() -> list[Contestant]:
-    return [Huey("sqlite"), Huey("files")] if huey.is_here() else []
 
 
 def _eager() -> list[Contestant]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 LOG = "worker.log"
 PATIENCE_S = 10.0
-SOON_S = 0.005
+CHILDREN_PATIENCE_S = 0.5
+LOOK_EVERY_S = 0.01
 
 
 class Worker:
@@ -37,46 +38,56 @@ class Worker:
             )
 
     def pids(self) -> list[int]:
-        """Return the ids of the processes that it consists of now."""
-        return [self._process.pid, *(process.pid for process in self._family())]
+        """Return its id and those of its children and theirs, as far as they run now."""
+        running = self._process.poll() is None
+        return [self._process.pid, *(process.pid for process in self._children())] if running else []
 
     def kill(self) -> None:
         """Kill it and its children, as a crash of all of them would."""
-        family = self._family()
+        family = self._children()
         self._process.kill()
-        for process in family:
+        for process in _running(family):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
-        # They are not our children: whoever collects them may take a while, but a zombie does nothing any more.
-        give_up = time.monotonic() + PATIENCE_S
-        while any(map(_lives, family)) and time.monotonic() < give_up:
-            time.sleep(SOON_S)
+        _wait_for_the_end(family, PATIENCE_S)
 
-    def stop(self) -> None:
-        """Ask it to end, and kill what is left of it and its children."""
-        family = self._family()
+    def stop(self, patience_s: float = PATIENCE_S) -> None:
+        """Ask it to end, and after so long kill what is left of it and its children."""
+        family = self._children()
         try:
             self._process.terminate()
-            self._process.wait(PATIENCE_S)
+            self._process.wait(patience_s)
+            _wait_for_the_end(family, CHILDREN_PATIENCE_S)
         except subprocess.TimeoutExpired:
             pass  # it is killed below
         finally:
             self._process.kill()
             self._process.wait()
-            _, alive = psutil.wait_procs(family, timeout=0.5)
-            for process in alive:
+            for process in _running(family):
                 process.kill()
-            psutil.wait_procs(alive, timeout=PATIENCE_S)
+            _wait_for_the_end(family, PATIENCE_S)
 
-    def _family(self) -> list[psutil.Process]:
+    def _children(self) -> list[psutil.Process]:
         try:
             return psutil.Process(self._process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
 
-def _lives(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
+def _wait_for_the_end(family: Sequence[psutil.Process], patience_s: float) -> None:
+    give_up = time.monotonic() + patience_s
+    while _running(family) and time.monotonic() < give_up:
+        time.sleep(LOOK_EVERY_S)
+
+
+def _running(family: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Return those that run. Who has ended and lost its parent may keep its id until the system looks after it."""
+    return [process for process in family if _runs(process)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

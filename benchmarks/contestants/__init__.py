@@ -60,7 +60,7 @@ class Contestant(ABC):
         raise NotImplementedError
 
     def pids(self) -> list[int]:
-        """Return the ids of all processes that it runs now, a server's included."""
+        """Return the ids of all processes that run for it now, those of its server included."""
         return []
 
     def tear_down(self) -> None:

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contestants import PROCESSES, SYNCED, UNSYNCED, Contestant
-from benchmarks.processes import Worker
+from benchmarks.contestants import PROCESSES, SYNCED, UNSYNCED
+from benchmarks.contestants.commanded import Commanded
 from benchmarks.work import note
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def is_here() -> bool:
     return find_spec("huey") is not None
 
 
-class Huey(Contestant):
+class Huey(Commanded):
     """One of Huey's storages, and its consumer in process mode. It stores each result, as bgjobs does."""
 
     submit_is = end_is = UNSYNCED
@@ -40,7 +40,6 @@ class Huey(Contestant):
         self._consumer = ["-k", "process", "-w", str(PROCESSES), *polling]
         self.options = f"huey_consumer {' '.join(self._consumer)}; all else by default"
         self._app: Any = None
-        self._worker: Worker | None = None
 
     def versions(self) -> dict[str, str]:
         """Return those of Huey and of its storage."""
@@ -65,23 +64,7 @@ class Huey(Contestant):
     def start_worker(self) -> None:
         """Start the consumer as its command does."""
         command = [sys.executable, "-m", "huey.bin.huey_consumer", "benchmarks.contestants.huey_app.app"]
-        self._worker = Worker([*command, *self._consumer], self._directory, {STORAGE: self._storage})
-
-    def stop_worker(self) -> None:
-        """End the consumer."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
-
-    def kill_worker(self) -> None:
-        """Kill the consumer."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.kill()
-
-    def pids(self) -> list[int]:
-        """Return those of the consumer."""
-        return self._worker.pids() if self._worker is not None else []
+        self.start([*command, *self._consumer], self._directory, {STORAGE: self._storage})
 
     def tear_down(self) -> None:
         """End the consumer, and close the database."""
