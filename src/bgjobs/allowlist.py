@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 from bgjobs import system
 from bgjobs.errors import NotAllowedError, NotPermittedError
 from bgjobs.lifecycle import Policy
+from bgjobs.patterns import Pattern
 from bgjobs.settings import Settings, bad, checked
 from bgjobs.values import NAME, POLICY
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
 
-MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,9}", re.ASCII)
+MODULE = Pattern(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,9}")
 LONGEST_MODULE = 200
 FORBIDDEN = frozenset({"bgjobs", "pip", "setuptools", "pkg_resources"}) | sys.stdlib_module_names
 
@@ -50,7 +50,6 @@ class Allowlist:
     def __init__(self, settings: Settings) -> None:
         """Check the `[jobs.*]` tables, or raise ConfigError with file, line and key."""
         self.path = settings.config
-        self.digest = settings.digest
         self._settings = settings
         self._targets: dict[tuple[str, str], Target] = {}
         for name, table in settings.jobs.items():

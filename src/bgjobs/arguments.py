@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from bgjobs import conversions, kinds
+from bgjobs import kinds
 from bgjobs.errors import BadArgumentsError
 from bgjobs.secrets import MASK
 from bgjobs.signatures import Default, Unreadable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LONGEST_SHOWN: Final = 40
 LONGEST_ANNOTATION: Final = 80
 LONGEST_HINT: Final = 300
+PASSED_ON: Final = (kinds.TEXT, kinds.ANY)
 
 
 def check(
@@ -158,6 +159,10 @@ class _Call(Struct, frozen=True):
         if not isinstance(value, str):
             return value
         kind = kind_of(parameter)
+        if kind in PASSED_ON:
+            return value
+        from bgjobs import conversions  # noqa: PLC0415 - most texts stay what they are
+
         try:
             return conversions.value_of(kind, value)
         except ValueError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-import re
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +11,7 @@ import msgspec
 
 from bgjobs import durations
 from bgjobs.kinds import ANY, NULL, TEXT, AnyOf, Choices, Container, Plain, Record
+from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +25,14 @@ MOST_DIGITS: Final = 4300
 LONGEST_LIST: Final = 300
 LAST: Final = (TEXT, ANY)  # these take any text: where there are others, they are asked first
 WORDS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_INT = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?", re.ASCII)
+_INT = Pattern(r"[+-]?[0-9]+")
+_DECIMAL = Pattern(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _DATE = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}(?:-?[0-9])?)"
 _TIME = r"[0-9]{2}(?::?[0-9]{2}){0,2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?"
-_ISO_DATE = re.compile(_DATE, re.ASCII)
-_ISO_TIME = re.compile(f"T?{_TIME}", re.ASCII)
-_ISO_DATETIME = re.compile(f"{_DATE}(?:[T ]{_TIME})?", re.ASCII)
-_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_ISO_DATE = Pattern(_DATE)
+_ISO_TIME = Pattern(f"T?{_TIME}")
+_ISO_DATETIME = Pattern(f"{_DATE}(?:[T ]{_TIME})?")
+_UUID = Pattern(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 class MisfitError(ValueError):

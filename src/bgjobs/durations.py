@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
+
+from bgjobs.patterns import Pattern
 
 LONGEST = timedelta(days=36_525)  # 100 years: beyond it, adding to "now" leaves the range of datetime
 EXAMPLES = 'a duration such as 90, "90s", "5m", "2h" or "1d"'
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", re.ASCII)
+_WRITTEN = Pattern(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
 _NUMBER = r"([0-9]+(?:[.,][0-9]+)?)"
-_ISO = re.compile(rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?", re.ASCII)
+_ISO = Pattern(rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?")
 _ISO_UNITS = (604_800, 86_400, 3_600, 60, 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from bgjobs.job import Cancelled, Crashed, Interrupted, Outcome, Raised, Refused, State, Succeeded, TimedOut
 from bgjobs.job import show_priority as level
 from bgjobs.logfile import LogFile
+from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ ERROR_LOG = "background_jobs_errors.log"
 MOST_RESULT = 200
 MOST_MESSAGE = 1000
 NOT_SHOWN = "(not shown: a secret argument is in the result)"
-WORD = re.compile(r"[A-Za-z0-9_.-]{0,100}", re.ASCII)
-PLAIN = re.compile(r"[ -~]*", re.ASCII)
+WORD = Pattern(r"[A-Za-z0-9_.-]{0,100}")
+PLAIN = Pattern(r"[ -~]*")
 
 
 class Log:

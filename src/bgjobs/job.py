@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from bgjobs.errors import UsageError
+from bgjobs.patterns import Pattern
 
 LEVELS = {"low": 2, "normal": 5, "medium": 5, "high": 8}
 LEVEL_NAMES = {2: "low", 5: "normal", 8: "high"}
@@ -19,7 +19,7 @@ LATEST_MS = 9_999_999_999_999  # in the year 2286: the last moment with 13 digit
 MOST_ARGUMENTS = 256 * 1024
 MOST_DEPTH = 32
 MOST_TAGS = 32
-TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
+TAG = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
 class State(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import enum
 import inspect
 import types
@@ -181,6 +180,8 @@ def _from_class(plain: type, annotation: Any) -> Kind:  # noqa: ANN401 - an anno
         return Container(known.make, annotation) if isinstance(known, Container) else known
     if issubclass(plain, enum.Enum):
         return Choices(tuple(plain))
+    import dataclasses  # noqa: PLC0415 - only the runner gets here
+
     is_typed_dict = issubclass(plain, dict) and hasattr(plain, "__total__")
     return Record(annotation) if is_typed_dict or dataclasses.is_dataclass(plain) else ANY
 

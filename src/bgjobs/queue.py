@@ -12,7 +12,6 @@ import msgspec
 from bgjobs import clock, durations, secrets, settings, signatures
 from bgjobs.allowlist import Allowlist, Target
 from bgjobs.arguments import check, needs_conversion
-from bgjobs.backend import Filter
 from bgjobs.errors import (
     JobFailed,
     JobWasCancelled,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
-    from bgjobs.backend import Backend, CancelResult, RunNowResult, WorkerView
+    from bgjobs.backend import Backend, CancelResult, Filter, RunNowResult, WorkerView
     from bgjobs.settings import Settings
     from bgjobs.signatures import Signature, Unreadable
     from bgjobs.signing import Keyring
@@ -188,6 +187,8 @@ class Queue:
         Conditions: `state` (one, or several in a list), `class_name`, `method`, `priority`, `tag`, `since`, `until`
         (submit moments), `error` (part of the error's text).
         """
+        from bgjobs.backend import Filter  # noqa: PLC0415 - who only submits does without it
+
         if where is None:
             states = conditions.pop("state", None)
             if states is not None:

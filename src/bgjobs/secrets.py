@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from enum import Enum
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Final
@@ -120,6 +119,8 @@ def _texts(value: object) -> Iterator[str]:
 
 def _of_object(value: object) -> Iterator[str]:
     """Go through the texts of a date, a path, a number with a type of its own, an instance of a dataclass."""
+    import dataclasses  # noqa: PLC0415 - few jobs have secrets
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from _texts(getattr(value, field.name, None))

@@ -6,7 +6,6 @@ import os
 import re
 import tomllib
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     import_paths: tuple[str, ...]
     text: str
     jobs: dict[str, Any]
-    digest: str
     durability: str = "full"
     finish_fsync: bool = False
     min_free: int = 16 * 1024 * 1024
@@ -50,6 +48,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     signing_keys: str = ""
     policy: Policy = Policy()
     forced: dict[str, Any] = {}
+
+    @property
+    def digest(self) -> str:
+        """What tells one content of the file from another."""
+        from hashlib import sha256  # noqa: PLC0415 - slow to import, and only workers ask
+
+        return sha256(self.text.encode()).hexdigest()
 
 
 def load(
@@ -93,7 +98,6 @@ def load(
         signing_keys=str(root / signing_keys) if signing_keys else "",
         text=text,
         jobs=jobs,
-        digest=sha256(text.encode()).hexdigest(),
         policy=policy,
         forced=forced,
         **general,

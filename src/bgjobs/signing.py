@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import permissions, system
 from bgjobs.errors import ConfigError, RefusedError
+from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,9 @@ LEAST_KEY = 32  # bytes
 SUBMIT_ANEW = "submit it again if you trust it"
 LONGEST_SIGNATURE = 128  # bytes: more than `,"sig":"ID:HEX"}` can have
 KEY_ID = r"[a-z0-9][a-z0-9-]{0,31}"
-KEY_LINE = re.compile(rf"({KEY_ID})[ \t]+((?:[0-9A-Fa-f]{{2}}){{{LEAST_KEY},}})", re.ASCII)
+KEY_LINE = Pattern(rf"({KEY_ID})[ \t]+((?:[0-9A-Fa-f]{{2}}){{{LEAST_KEY},}})")
 # Inside of a text a quote has a backslash before it: in valid JSON this is a member of the object itself, its last one.
-SIGNATURE = re.compile(rf',"sig":"({KEY_ID}):([0-9a-f]{{64}})"\}}\Z'.encode(), re.ASCII)
+SIGNATURE = rf',"sig":"({KEY_ID}):([0-9a-f]{{64}})"\}}\Z'.encode()
 
 
 class Keys:
@@ -69,7 +70,8 @@ class Keys:
 
 def found_in(line: bytes) -> re.Match[bytes] | None:
     """Return the signature at the end of a line: the id of the key, and the code in hex."""
-    return SIGNATURE.search(line, max(0, len(line) - LONGEST_SIGNATURE))
+    # Compiled once, by `re`, and not before it is needed. A slice would be a line of its own to `signed_part`.
+    return re.compile(SIGNATURE, re.ASCII).search(line, max(0, len(line) - LONGEST_SIGNATURE))
 
 
 def signed_part(line: bytes) -> bytes:

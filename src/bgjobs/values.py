@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bgjobs import durations, system
 from bgjobs.job import parse_priority
+from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
-SIZE = re.compile(r"([0-9]{1,12}) *(B|KiB|MiB|GiB)?", re.ASCII)
+NAME = Pattern(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+SIZE = Pattern(r"([0-9]{1,12}) *(B|KiB|MiB|GiB)?")
 UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?", re.ASCII)
+USER = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
 FEWEST_FILES = 100  # as `min_free`, for files: with less room than that no new job is taken
 MOST_RETRIES = 1_000_000
 MOST_QUEUED = 999_999_999

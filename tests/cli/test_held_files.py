@@ -29,11 +29,11 @@ import pytest
 
 argv, code, steps, part, times = json.loads(sys.argv[1])
 sys.path.append(sys.argv[2])
-from bgjobs.spool import cursor
+from bgjobs.spool import buckets
 from tests.contract.held_files import HeldFiles
 
 patch = pytest.MonkeyPatch()
-patch.setattr(cursor, "RELIST_S", 0.01)
+patch.setattr(buckets, "RELIST_S", 0.01)
 HeldFiles(patch).hold(code, *steps, part=part, times=times)
 from bgjobs.cli.app import run
 sys.exit(run(argv))

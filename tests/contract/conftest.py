@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs.spool import cursor
+from bgjobs.spool import buckets
 from tests.contract.stores import KINDS, SOON, Sessions, SpoolStore
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def _no_look_takes_long() -> Iterator[None]:
     """Let the spool look again at its directories however long a look took: on a busy machine even a small one may."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cursor, "CHEAP_S", SOON)
+        patch.setattr(buckets, "CHEAP_S", SOON)
         yield
 
 

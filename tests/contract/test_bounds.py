@@ -16,7 +16,7 @@ from bgjobs.errors import SpoolError, SyncFailedError
 from bgjobs.events import Log
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import lookup, quota, record
+from bgjobs.spool import quota, record, tally
 from bgjobs.spool.spool_queue import SpoolQueue
 from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, finish, got, new_job, recover_all
 
@@ -100,20 +100,20 @@ def test_a_queue_without_a_limit_is_not_counted(tmp_path: Path, monkeypatch: pyt
     def count(_: object) -> int:
         raise AssertionError("counted")
 
-    monkeypatch.setattr(lookup, "count_pending", count)
+    monkeypatch.setattr(tally, "count_pending", count)
     spool.submit([new_job()])
 
 
 def test_a_queue_is_not_counted_for_each_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = spool_with(tmp_path)
     counted = []
-    count = lookup.count_pending
+    count = tally.count_pending
 
     def counting(paths: Layout) -> int:
         counted.append(paths)
         return count(paths)
 
-    monkeypatch.setattr(lookup, "count_pending", counting)
+    monkeypatch.setattr(tally, "count_pending", counting)
     now = clock.now_ms()
     monkeypatch.setattr(clock, "now_ms", lambda: now)
     for _ in range(100):

@@ -14,7 +14,7 @@ from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import files
-from bgjobs.spool.cursor import UNSURE_NS
+from bgjobs.spool.buckets import UNSURE_NS
 from tests.contract import stores
 from tests.contract.stores import claim_all, each_once, finish, got, new_job, wait_until
 

@@ -16,7 +16,7 @@ from bgjobs.errors import BgjobsError, SpoolError
 from bgjobs.events import STATUS_LOG
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import cursor, incoming
+from bgjobs.spool import buckets, incoming
 from bgjobs.system.retrying import HELD_BY_ANOTHER, OPEN_ELSEWHERE, PAUSES
 from tests.contract.held_files import DENIED, LOCKED, RETRIED, SHARING, HeldFiles, tries
 from tests.contract.stores import POLICY, Sessions, SpoolStore, begin, finish, got, new_job, recover, wait_until
@@ -37,7 +37,7 @@ RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
 @pytest.fixture(autouse=True)
 def _looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be taken is looked at again after half a minute, and imported after a second: not in tests."""
-    monkeypatch.setattr(cursor, "RELIST_S", 0.01)
+    monkeypatch.setattr(buckets, "RELIST_S", 0.01)
     monkeypatch.setattr(incoming, "AGAIN_S", 0.01)
 
 

@@ -13,7 +13,7 @@ from bgjobs import disk
 from bgjobs.backend import Filter
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
-from bgjobs.spool import cursor
+from bgjobs.spool import buckets
 from bgjobs.spool.locks import ClaimLock
 from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
 
@@ -195,7 +195,7 @@ def test_a_passing_error_delays_no_job_beyond_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, step, failing)
-        patch.setattr(cursor, "RELIST_S", 3600.0)
+        patch.setattr(buckets, "RELIST_S", 3600.0)
         try:
             claims = session.claim(1)
         except OSError:

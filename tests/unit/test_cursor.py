@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bgjobs import disk
 from bgjobs.ids import new_id
-from bgjobs.spool import cursor, layout
+from bgjobs.spool import buckets, cursor, layout
 from bgjobs.spool.cursor import Cursor
 from bgjobs.spool.layout import MINUTE_MS, Layout
 
@@ -71,7 +71,7 @@ class Pending:
 @pytest.fixture(autouse=True)
 def _no_look_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it look again however long the last look took: on a busy machine even a look at a few names may."""
-    monkeypatch.setattr(cursor, "CHEAP_S", 60.0)
+    monkeypatch.setattr(buckets, "CHEAP_S", 60.0)
 
 
 @pytest.fixture
@@ -216,6 +216,59 @@ def test_the_order_holds_while_jobs_come_and_go(steps: list[tuple[Callable[[Life
         for step, number, ms in steps:
             life.now += 1
             step(life, number, ms)
+
+
+@FEW
+@given(st.lists(STEPS, max_size=40))
+def test_the_order_holds_however_few_names_are_kept(
+    steps: list[tuple[Callable[[Life, int, int], None], int, int]],
+) -> None:
+    with fresh() as pending, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cursor, "MOST_NAMES", 4)
+        patch.setattr(cursor, "LEAST_NAMES", 1)
+        life = Life(pending)
+        for step, number, ms in steps:
+            life.now += 1
+            step(life, number, ms)
+
+
+# What is looked into
+
+
+def test_no_bucket_is_opened_before_those_of_earlier_minutes_are_used_up(
+    pending: Pending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for minutes in range(10):
+        for group in "ab":
+            pending.put(NOW - minutes * MINUTE_MS, suffix=f".{group}")
+            pending.put(NOW - minutes * MINUTE_MS, suffix=f".{group}", at_once=False)
+    opened = watch_listings(monkeypatch)
+    found = pending.cursor().candidates(NOW)
+    for minutes in reversed(range(10)):
+        for _ in range(4):
+            assert pending.take(next(found))
+        start = NOW - minutes * MINUTE_MS
+        assert {layout.bucket_start_ms(name) for name in opened if "-2" in name} == {
+            start + done * -MINUTE_MS for done in range(10 - minutes)
+        }
+    assert next(found, None) is None
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_of_many_jobs_only_so_many_names_are_kept(
+    pending: Pending, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursor, "MOST_NAMES", 16)
+    monkeypatch.setattr(cursor, "LEAST_NAMES", 1)
+    expected = sorted(pending.put(NOW + n, suffix=f".{n % groups}") for n in range(240))
+    ours = pending.cursor()
+    taken: list[str] = []
+    while len(taken) < len(expected):
+        candidate = next(ours.candidates(NOW))
+        assert pending.take(candidate)
+        taken.append(candidate.name)
+        assert sum(len(bucket.names) for shelf in ours._shelves for bucket in shelf.buckets.values()) <= 16
+    assert taken == expected
 
 
 # Not before its moment
@@ -377,8 +430,8 @@ def test_a_directory_that_did_not_change_is_not_listed_again(pending: Pending, m
 def test_a_directory_that_takes_long_to_list_is_not_listed_again_while_names_of_it_are_known(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cursor, "CHEAP_S", 0.0)
-    monkeypatch.setattr(cursor, "CHEAP", 1e9)
+    monkeypatch.setattr(buckets, "CHEAP_S", 0.0)
+    monkeypatch.setattr(buckets, "CHEAP", 1e9)
     for n in range(20):
         pending.put(NOW + n, suffix=".01k5q3v9zdf4gahb")
     ours = pending.cursor()

@@ -100,10 +100,10 @@ def taken_as_duration(text: str) -> bool:
 
 
 GRAMMARS: dict[str, tuple[Callable[[str], object], Callable[[str], bool], st.SearchStrategy[str]]] = {
-    "class and method": (NAME.fullmatch, is_name, st.from_regex(NAME, fullmatch=True)),
+    "class and method": (NAME.fullmatch, is_name, st.from_regex(NAME.pattern, fullmatch=True)),
     "id": (ID.fullmatch, is_id, IDS),
     "end of an id": (SUFFIX.fullmatch, is_suffix, IDS.map(lambda text: text[-8:])),
-    "tag": (TAG.fullmatch, is_tag, st.from_regex(TAG, fullmatch=True)),
+    "tag": (TAG.fullmatch, is_tag, st.from_regex(TAG.pattern, fullmatch=True)),
     "module": (MODULE.fullmatch, is_few_modules, st.sampled_from(["a", "a.b", "_a.B1", ".".join("abcdefghij")])),
     "pending": (layout.parse_pending, is_pending_name, st.builds(layout.pending_name, MILLISECONDS, IDS)),
     "claimed": (
@@ -207,7 +207,10 @@ def test_a_duration_is_read_as_it_is_shown(length: timedelta) -> None:
     assert durations.parse(shown) == length
 
 
-@given(name=changed(st.from_regex(NAME, fullmatch=True)), method=changed(st.from_regex(NAME, fullmatch=True)))
+@given(
+    name=changed(st.from_regex(NAME.pattern, fullmatch=True)),
+    method=changed(st.from_regex(NAME.pattern, fullmatch=True)),
+)
 def test_the_allowlist_approves_names_alone(tmp_path_factory: pytest.TempPathFactory, name: str, method: str) -> None:
     path: Path = tmp_path_factory.getbasetemp() / "grammar.toml"
     text = f'[jobs."{in_toml(name)}"]\nclass = "mail:Mail"\nmethods = ["{in_toml(method)}"]\n'

@@ -15,11 +15,54 @@ from bgjobs import system
 
 ENVIRONMENT = system.base_environment(os.environ) | {"PYTHONPATH": str(Path(bgjobs.__file__).parents[1])}
 HEAVY = {"typer", "click", "rich", "filelock", "psutil", "asyncio", "platformdirs", "pydantic", "multiprocessing"}
+# What the standard library has for other purposes, and what Typer, msgspec and tomllib do without.
+NEEDLESS = {
+    "_hashlib",
+    "_strptime",
+    "concurrent",
+    "dataclasses",
+    "email",
+    "hashlib",
+    "http",
+    "json",
+    "logging",
+    "socket",
+}
+# Of ours, what only those need who look at jobs, run them, or change them.
+OF_OTHERS = {
+    "bgjobs.conversions",
+    "bgjobs.services",
+    "bgjobs.spool.browsing",
+    "bgjobs.spool.checks",
+    "bgjobs.spool.claims",
+    "bgjobs.spool.control",
+    "bgjobs.spool.cursor",
+    "bgjobs.spool.incoming",
+    "bgjobs.spool.locks",
+    "bgjobs.spool.lookup",
+    "bgjobs.spool.prune",
+    "bgjobs.spool.reading",
+    "bgjobs.spool.recovery",
+    "bgjobs.spool.workplace",
+    "bgjobs.web",
+    "bgjobs.worker",
+}
 LOADED = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 ALLOWED = """
 [jobs.Mail]
 class = "mail:Mail"
 methods = ["send"]
+"""
+COMMAND = """
+import sys
+from bgjobs.cli import main
+sys.argv = ["bgjobs", *{words!r}]
+with open("printed", "w", encoding="utf-8") as sys.stdout:
+    assert main() == 0
+sys.stdout = sys.__stdout__
+loaded = sorted(sys.modules)
+import json
+print(json.dumps(loaded))
 """
 SUBMIT = "from bgjobs import run_background_job; run_background_job('Mail', 'send', ['Tony'])"
 
@@ -35,6 +78,76 @@ def loaded_by(code: str, cwd: Path) -> set[str]:
         timeout=60,
     )
     return set(json.loads(done.stdout))
+
+
+def loaded_by_command(words: list[str], cwd: Path) -> set[str]:
+    """Return which modules a command has loaded in the end."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND.format(words=words)],
+        env=ENVIRONMENT,
+        cwd=cwd,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return set(json.loads(done.stdout))
+
+
+def heads(names: set[str]) -> set[str]:
+    """Return the names, and those of the packages that they are in."""
+    return {name.rsplit(".", dots)[0] for name in names for dots in range(name.count(".") + 1)}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a spool, and one job in it."""
+    (tmp_path / "allowed_jobs.toml").write_text(ALLOWED, encoding="utf-8")
+    (tmp_path / "mail.py").write_text("class Mail:\n    def send(self, to, times: int = 1): ...\n", encoding="utf-8")
+    loaded_by(SUBMIT, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["submit", "Mail", "send", "Tony"],
+        [
+            "submit",
+            "Mail",
+            "send",
+            "-k",
+            "to=Tony",
+            "--priority",
+            "high",
+            "--delay",
+            "5m",
+            "--retries",
+            "2",
+            "--tag",
+            "x",
+        ],
+        ["submit", "Mail", "send", "Tony", "--json"],
+    ],
+)
+def test_the_submit_command_loads_what_it_needs_and_no_more(words: list[str], project: Path) -> None:
+    loaded = loaded_by_command(words, project)
+    unavoidable = loaded_by("import msgspec, tomllib, typer", project)
+    assert not heads(loaded) & (HEAVY - {"typer", "click"})
+    assert not heads(loaded - unavoidable) & NEEDLESS
+    assert not heads(loaded) & OF_OTHERS
+    assert {"bgjobs.cli.submit", "bgjobs.spool.publish"} <= loaded
+
+
+def test_what_only_some_submissions_need_is_loaded_for_them(project: Path) -> None:
+    assert "bgjobs.conversions" in loaded_by_command(["submit", "Mail", "send", "Tony", "3"], project)
+    assert "json" in loaded_by_command(["submit", "Mail", "send", "--args", '["Tony"]'], project)
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["list"], ["list", "--json"]])
+def test_looking_at_a_queue_without_workers_loads_nothing_heavy(words: list[str], project: Path) -> None:
+    loaded = loaded_by_command(words, project)
+    assert not heads(loaded) & (HEAVY - {"typer", "click"})
+    assert not heads(loaded) & {"bgjobs.worker", "bgjobs.services", "bgjobs.spool.claims", "bgjobs.spool.cursor"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from itertools import islice
 
 import typer
 
-from bgjobs.backend import Filter
 from bgjobs.errors import BgjobsError
 from bgjobs.job import ENDED, State
 from bgjobs.queue import Queue
@@ -77,6 +76,8 @@ def service_actions() -> list[tuple[str, str]]:
 
 
 def _ids(context: typer.Context, incomplete: str, chosen: frozenset[State]) -> list[tuple[str, str]]:
+    from bgjobs.backend import Filter  # noqa: PLC0415 - only completion gets here
+
     queue = _queue(context)
     if queue is None:
         return []

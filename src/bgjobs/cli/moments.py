@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from bgjobs import conversions, durations
+from bgjobs import durations
 from bgjobs.errors import UsageError
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -12,6 +12,8 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 def parse(text: str, what: str) -> datetime:
     """Return the moment that an ISO 8601 text stands for; without a zone it is local."""
+    from bgjobs import conversions  # noqa: PLC0415 - few command lines name a moment
+
     try:
         return conversions.datetime_of(text.strip()).astimezone()
     except (ValueError, OverflowError, OSError):

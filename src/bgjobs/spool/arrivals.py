@@ -6,7 +6,7 @@ import os
 
 from bgjobs import disk
 from bgjobs.spool import files, layout
-from bgjobs.spool.cursor import Listing
+from bgjobs.spool.buckets import Listing
 from bgjobs.spool.line1 import MOST_LINE_1
 
 

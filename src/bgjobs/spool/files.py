@@ -265,6 +265,16 @@ def names(path: str) -> list[str]:
         return []
 
 
+def readable_names(path: str) -> list[str]:
+    """Return the names in a directory, none of one that cannot be read: what lies beside it can still be found."""
+    try:
+        return names(path)
+    except OSError as error:
+        if error.errno in UNREADABLE:
+            return []
+        raise
+
+
 def each_name(path: str) -> Iterator[str]:
     """Go through the names in a directory, which takes a while for a million; none if it does not exist."""
     try:
@@ -280,6 +290,15 @@ def changed_ns(path: str) -> int | None:
         return disk.stat(path).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def directory_state(path: str) -> tuple[int, int] | None:
+    """Return by what to see that a directory is the same and has not changed: inode, time in ns; None if it is gone."""
+    try:
+        state = disk.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state.st_ino, state.st_mtime_ns
 
 
 def sync(path: str) -> None:

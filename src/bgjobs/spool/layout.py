@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 from bgjobs.ids import ID, ID_PATTERN
 from bgjobs.job import State, milliseconds, moment
+from bgjobs.patterns import Pattern
 
 PRIORITY_NAMES = ("0", "1", "2-low", "3", "4", "5-normal", "6", "7", "8-high", "9")
 PRIORITY_OF = {name: number for number, name in enumerate(PRIORITY_NAMES)}
-PENDING_NAME = re.compile(rf"([0-9]{{13}})-({ID_PATTERN})\.json", re.ASCII)
-CLAIMED_NAME = re.compile(rf"([0-9])\.([0-9]{{13}})-({ID_PATTERN})\.json", re.ASCII)
-IMPORTED_NAME = re.compile(rf"in\.({ID_PATTERN})\.json", re.ASCII)
-ENDED_NAME = re.compile(rf"({ID_PATTERN})\.json", re.ASCII)
-BUCKET_NAME = re.compile(r"(now|at)-([0-9]{12})(?:\.[0-9a-z]{1,26})?", re.ASCII)
-HOUR_NAME = re.compile(r"[0-9]{10}", re.ASCII)
+PENDING_NAME = Pattern(rf"([0-9]{{13}})-({ID_PATTERN})\.json")
+CLAIMED_NAME = Pattern(rf"([0-9])\.([0-9]{{13}})-({ID_PATTERN})\.json")
+IMPORTED_NAME = Pattern(rf"in\.({ID_PATTERN})\.json")
+ENDED_NAME = Pattern(rf"({ID_PATTERN})\.json")
+BUCKET_NAME = Pattern(r"(now|at)-([0-9]{12})(?:\.[0-9a-z]{1,26})?")
+HOUR_NAME = Pattern(r"[0-9]{10}")
 WORKER_NAME = ID
 DIRECTORIES = (
     "incoming",
@@ -113,8 +113,21 @@ def bucket_start_ms(name: str) -> int | None:
     found = BUCKET_NAME.fullmatch(name)
     if not found:
         return None
+    # Not `strptime`, which is slow, and slow to import.
+    digits = found[2]
+    day, time = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}", f"{digits[8:10]}:{digits[10:]}"
     try:
-        return milliseconds(datetime.strptime(found[2], "%Y%m%d%H%M").replace(tzinfo=UTC))
+        return milliseconds(datetime.fromisoformat(f"{day}T{time}+00:00"))
+    except ValueError:
+        return None
+
+
+def hour_start_ms(name: str) -> int | None:
+    """Return the first millisecond of an hour, or None for a strange name."""
+    if not HOUR_NAME.fullmatch(name):
+        return None
+    try:
+        return milliseconds(datetime.fromisoformat(f"{name[:4]}-{name[4:6]}-{name[6:8]}T{name[8:]}:00+00:00"))
     except ValueError:
         return None
 
@@ -128,6 +141,7 @@ class Layout:
         self.version = os.path.join(root, "VERSION")
         self.doorbell = os.path.join(root, "doorbell")
         self.queued = os.path.join(root, "queued")
+        self.counted = os.path.join(root, "counted")
         self.claim_lock = os.path.join(root, "locks", "claim.lock")
         self.incoming = os.path.join(root, "incoming")
         self.pending = os.path.join(root, "pending")

@@ -1,4 +1,4 @@
-"""Find jobs by id or by state, without a lock, while workers move them about."""
+"""Find jobs by id, and count them, without a lock, while workers move them about."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from bgjobs.spool.layout import Layout
+    from bgjobs.spool.tally import Tally
 
 LOOKS = 4
 FEW_HOURS = 48  # to look into each takes less than to list all that there are
@@ -37,16 +38,6 @@ class Sight(NamedTuple):
     exists: Callable[[str], bool]
 
 
-def _names(path: str) -> list[str]:
-    """Return the names in a directory, none of one that cannot be read: what lies beside it can still be found."""
-    try:
-        return files.names(path)
-    except OSError as error:
-        if error.errno in files.UNREADABLE:
-            return []
-        raise
-
-
 def _exists(path: str) -> bool:
     try:
         return files.exists(path)
@@ -56,8 +47,17 @@ def _exists(path: str) -> bool:
         raise
 
 
+_names = files.readable_names
 TOLERANT = Sight(_names, _exists)
 STRICT = Sight(files.names, files.exists)
+
+
+def still_there(place: Place, now_ms: int) -> Place | None:
+    """Return where a job that waited is, if it waits there still."""
+    if place.priority is None or not _exists(place.path):
+        return None
+    directory, name = os.path.split(place.path)
+    return pending_place(place.priority, directory, name, now_ms)
 
 
 def locate(paths: Layout, job_id: str, now_ms: int) -> Place | None:
@@ -80,7 +80,7 @@ def _located(paths: Layout, job_id: str, now_ms: int, see: Sight) -> Place | Non
         _submitted(paths, job_id, see)
         or _claimed(paths, job_id, see)
         or _ended(paths, job_id, see)
-        or next((place for place in pending(paths, now_ms, see) if place.job_id == job_id), None)
+        or _delayed(paths, job_id, now_ms, see)
     )
 
 
@@ -90,8 +90,10 @@ def missing(paths: Layout, job_ids: Iterable[str], now_ms: int) -> set[str]:
     for _ in range(LOOKS):
         left = {job_id for job_id in left if not (_submitted(paths, job_id, STRICT) or _claimed(paths, job_id, STRICT))}
         left = {job_id for job_id in left if not _ended(paths, job_id, STRICT)}
-        if left:
-            left -= {place.job_id for place in pending(paths, now_ms, STRICT)}
+        for priority, bucket in _buckets(paths, STRICT) if left else ():
+            directory = paths.bucket(priority, bucket)
+            there = [name for name in files.names(directory) if name[ID_BEGINS:ID_ENDS] in left]
+            left -= {place.job_id for name in there if (place := pending_place(priority, directory, name, now_ms))}
     return left
 
 
@@ -161,18 +163,36 @@ def _ended(paths: Layout, job_id: str, see: Sight, hours: list[str] | None = Non
     return None
 
 
-def pending(paths: Layout, now_ms: int, see: Sight = TOLERANT) -> Iterator[Place]:
-    """Go through all jobs that wait for their turn or their moment."""
-    for priority in range(9, -1, -1):
-        for bucket in see.names(paths.priority(priority)):
-            at_once = bucket.startswith("now-")
-            directory = paths.bucket(priority, bucket)
-            for name in see.names(directory):
-                parts = layout.parse_pending(name)
-                if parts is not None:
-                    due = at_once or parts.not_before_ms <= now_ms
-                    state = State.QUEUED if due else State.SCHEDULED
-                    yield Place(parts.job_id, state, os.path.join(directory, name), priority, parts.not_before_ms)
+def pending_place(priority: int, directory: str, name: str, now_ms: int) -> Place | None:
+    """Return the place of a job in a bucket, or None for a strange name."""
+    parts = layout.parse_pending(name)
+    if parts is None:
+        return None
+    due = os.path.basename(directory).startswith("now-") or parts.not_before_ms <= now_ms
+    state = State.QUEUED if due else State.SCHEDULED
+    return Place(parts.job_id, state, os.path.join(directory, name), priority, parts.not_before_ms)
+
+
+def _buckets(paths: Layout, see: Sight) -> list[tuple[int, str]]:
+    """Return all buckets with their priorities, those of delayed jobs first.
+
+    In the order in which a job moves among them: one that waited for its moment may be told to start now.
+    """
+    found = [(priority, bucket) for priority in range(9, -1, -1) for bucket in see.names(paths.priority(priority))]
+    return sorted(found, key=lambda bucket: bucket[1].startswith("now-"))
+
+
+def _delayed(paths: Layout, job_id: str, now_ms: int, see: Sight) -> Place | None:
+    """Look through all that waits."""
+    ending = f"-{job_id}.json"
+    for priority, bucket in _buckets(paths, see):
+        directory = paths.bucket(priority, bucket)
+        for name in see.names(directory):
+            if name.endswith(ending):
+                place = pending_place(priority, directory, name, now_ms)
+                if place is not None:
+                    return place
+    return None
 
 
 def claimed(paths: Layout) -> Iterator[Place]:
@@ -184,56 +204,23 @@ def claimed(paths: Layout) -> Iterator[Place]:
                 yield place
 
 
-def ended(paths: Layout, state: State) -> Iterator[Place]:
-    """Go through all jobs that ended in this state."""
-    for hour in _names(paths.ended(state)):
-        directory = os.path.join(paths.ended(state), hour)
-        for name in _names(directory):
-            found = layout.ENDED_NAME.fullmatch(name)
-            if found:
-                yield Place(found[1], state, os.path.join(directory, name))
-
-
-def everything(paths: Layout, states: frozenset[State], now_ms: int) -> Iterator[Place]:
-    """Go through the jobs in these states, in no order. One that moves meanwhile may be named twice."""
-    if states & {State.QUEUED, State.SCHEDULED}:
-        yield from (place for place in pending(paths, now_ms) if place.state in states)
-    if State.RUNNING in states:
-        yield from claimed(paths)
-    for state in layout.ENDED_DIRECTORIES:
-        if state in states:
-            yield from ended(paths, state)
-
-
-def counts(paths: Layout, now_ms: int) -> dict[State, int]:
+def counts(paths: Layout, tally: Tally, now_ms: int) -> dict[State, int]:
     """Count the jobs in each state, without opening one."""
     found = dict.fromkeys(State, 0)
-    for priority in range(10):
-        for bucket in _names(paths.priority(priority)):
-            names = _names(paths.bucket(priority, bucket))
-            due = len(names) if bucket.startswith("now-") else _due(bucket, names, now_ms)
-            found[State.QUEUED] += due
-            found[State.SCHEDULED] += len(names) - due
+    for bucket in tally.pending(now_ms):
+        found[State.QUEUED] += bucket.due
+        found[State.SCHEDULED] += bucket.names - bucket.due
     found[State.RUNNING] = sum(
         layout.parse_imported(name) is None
         for holder in _names(paths.claimed)
         for name in _names(paths.claims_of(holder))
     )
     for state in layout.ENDED_DIRECTORIES:
-        directory = paths.ended(state)
-        found[state] = sum(len(_names(os.path.join(directory, hour))) for hour in _names(directory))
+        found[state] = tally.ended(state)
+    tally.keep()
     found[State.WAITING] = sum(len(_names(os.path.join(paths.waiting, parent))) for parent in _names(paths.waiting))
     found[State.CORRUPT] = sum(not name.endswith(".reason") for name in _names(paths.corrupt))
     return found
-
-
-def count_pending(paths: Layout) -> int:
-    """Count the jobs that wait for their turn or their moment. What cannot be looked into counts for nothing."""
-    jobs = 0
-    for priority in range(10):
-        for bucket in _names(paths.priority(priority)):
-            jobs += len(_names(paths.bucket(priority, bucket)))
-    return jobs
 
 
 def pending_ids(paths: Layout, now_ms: int) -> Iterator[tuple[str, bool]]:

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import clock
+from bgjobs.backend import Unfinished
 from bgjobs.errors import SpoolError
-from bgjobs.ids import id_ms
+from bgjobs.ids import first_id, id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
-from bgjobs.spool import files, layout, lookup, notes, record
+from bgjobs.spool import browsing, files, layout, lookup, notes, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.spool.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from bgjobs.backend import Filter
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.lookup import Place
 
 TRIES = 100
+MOST_WAITED = 10_000  # places of jobs, as they are remembered
+WAITING = {State.QUEUED, State.SCHEDULED}
 
 
 class Reader:
@@ -30,11 +35,13 @@ class Reader:
     def __init__(self, paths: Layout) -> None:
         """Read nothing yet."""
         self._paths = paths
+        self._tally = Tally(paths)
+        self._waited: dict[str, Place] = {}
 
     def get(self, job_id: str, check: Callable[[bytes], None] | None = None) -> Job | None:
         """Return the job, or None when there is none; `check` may raise over what its file holds."""
         for _ in range(TRIES):
-            place = lookup.locate(self._paths, job_id, clock.now_ms())
+            place = self._located(job_id)
             if place is None:
                 return None
             job = self.read(place, check)
@@ -45,13 +52,23 @@ class Reader:
                 raise SpoolError(f"the file of job {job_id} is no valid job file: {reason}", hint=f"see {place.path}")
         raise SpoolError(f"job {job_id} moves faster than it can be read", hint="try again")
 
+    def _located(self, job_id: str) -> Place | None:
+        """Look for the job, at first where it last waited for its moment: who waits for it asks again and again."""
+        now_ms, last = clock.now_ms(), self._waited.pop(job_id, None)
+        place = lookup.still_there(last, now_ms) if last is not None else None
+        place = place or lookup.locate(self._paths, job_id, now_ms)
+        if place is not None and place.state in WAITING:
+            if len(self._waited) >= MOST_WAITED:
+                self._waited.clear()
+            self._waited[job_id] = place
+        return place
+
     def jobs(self, where: Filter) -> Iterator[Job]:
         """Go through the jobs that meet the conditions, newest first."""
-        places = list(lookup.everything(self._paths, where.states, clock.now_ms()))
-        places.sort(key=lambda place: place.job_id, reverse=True)
-        seen: str | None = None
-        for place in places:
-            if place.job_id == seen or not _may_match(place, where):
+        since = browsing.OLDEST if where.since is None else first_id(milliseconds(where.since) - 1)
+        seen: set[str] = set()
+        for place in browsing.newest_first(self._paths, where.states, clock.now_ms(), since):
+            if place.job_id in seen or not _may_match(place, where):
                 continue
             try:
                 job = self.read(place) or self._moved(place)
@@ -60,8 +77,28 @@ class Reader:
                     raise
                 continue  # the worker that meets it names it in the error log
             if job is not None and where.admits(job):
-                seen = place.job_id
+                seen.add(place.job_id)
                 yield job
+
+    def ids(self, suffix: str) -> list[str]:
+        """Return the ids that end so."""
+        return browsing.ids_ending(self._paths, suffix)
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state."""
+        return lookup.counts(self._paths, self._tally, clock.now_ms())
+
+    def oldest_queued(self) -> datetime | None:
+        """Return since when the oldest job that may start now has been able to, or None."""
+        buckets = self._tally.pending(clock.now_ms())
+        moments = [bucket.first_ms for bucket in buckets if bucket.due and bucket.first_ms is not None]
+        return moment(min(moments)) if moments else None
+
+    def unfinished(self, now_ms: int, waits_to_be_taken: Callable[[], bool] | None = None) -> Unfinished:
+        """Return whether there is work. Whether files of other programs wait, one who knows better may say."""
+        arriving = lookup.importable(self._paths) if waits_to_be_taken is None else waits_to_be_taken()
+        incoming = arriving or lookup.being_imported(self._paths)
+        return Unfinished(*lookup.unfinished(self._paths, now_ms), incoming=incoming)
 
     def _moved(self, place: Place) -> Job | None:
         return None if files.exists(place.path) else self.get(place.job_id)

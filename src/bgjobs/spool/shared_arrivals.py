@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bgjobs import clock, disk, system
 from bgjobs.spool import layout, submitters
 from bgjobs.spool.arrivals import HeldUpError
-from bgjobs.spool.cursor import Listing
+from bgjobs.spool.buckets import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk, signing
-from bgjobs.backend import (
-    CancelResult,
-    DeleteResult,
-    Filter,
-    Finding,
-    Fitness,
-    RunNowResult,
-    Selection,
-    Unfinished,
-    WorkerInfo,
-    WorkerView,
-)
+from bgjobs import disk, signing
 from bgjobs.errors import SpoolError
-from bgjobs.job import Job, State, milliseconds, moment
-from bgjobs.spool import lookup, prune, setup
-from bgjobs.spool.control import Control
+from bgjobs.job import Job, State, milliseconds
+from bgjobs.spool import files, setup
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.publish import Publisher
 from bgjobs.spool.quota import Quota
-from bgjobs.spool.reading import Reader
 from bgjobs.values import FEWEST_FILES
 
 if TYPE_CHECKING:
@@ -34,10 +21,24 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bgjobs.backend import Session
+    from bgjobs.backend import (
+        CancelResult,
+        DeleteResult,
+        Filter,
+        Finding,
+        Fitness,
+        RunNowResult,
+        Selection,
+        Session,
+        Unfinished,
+        WorkerInfo,
+        WorkerView,
+    )
     from bgjobs.events import Log
     from bgjobs.settings import Settings
     from bgjobs.signing import Keys
+    from bgjobs.spool.control import Control
+    from bgjobs.spool.reading import Reader
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -55,8 +56,6 @@ class SpoolQueue:
         self.waits_to_be_taken: Callable[[], bool] | None = None  # set by the worker of a shared spool, who knows
         self._publisher: Publisher | None = None
         self._quota = Quota(self.paths, settings.max_queued)
-        self._reader = Reader(self.paths)
-        self._control = Control(self.paths, log, self._reader.read)
         try:
             setup.open_or_set_up(self.paths)
         except OSError as error:
@@ -112,6 +111,12 @@ class SpoolQueue:
 
     # Inspection
 
+    @cached_property
+    def _reader(self) -> Reader:
+        from bgjobs.spool.reading import Reader  # noqa: PLC0415 - who only submits reads nothing
+
+        return Reader(self.paths)
+
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None when there is none."""
         return self._reader.get(job_id)
@@ -126,8 +131,7 @@ class SpoolQueue:
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
-        places = lookup.everything(self.paths, frozenset(State), clock.now_ms())
-        return sorted({place.job_id for place in places if place.job_id.endswith(suffix)})
+        return self._reader.ids(suffix)
 
     def jobs(self, where: Filter) -> Iterator[Job]:
         """Go through the jobs that meet the conditions, newest first."""
@@ -135,22 +139,20 @@ class SpoolQueue:
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
-        return lookup.counts(self.paths, clock.now_ms())
+        return self._reader.counts()
 
     def oldest_queued(self) -> datetime | None:
         """Return since when the oldest job that may start now has been able to, or None."""
-        places = lookup.pending(self.paths, clock.now_ms())
-        moments = [p.not_before_ms for p in places if p.state is State.QUEUED and p.not_before_ms is not None]
-        return moment(min(moments)) if moments else None
+        return self._reader.oldest_queued()
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Return whether there is work."""
-        arriving = lookup.importable(self.paths) if self.waits_to_be_taken is None else self.waits_to_be_taken()
-        incoming = arriving or lookup.being_imported(self.paths)
-        return Unfinished(*lookup.unfinished(self.paths, milliseconds(now)), incoming=incoming)
+        return self._reader.unfinished(milliseconds(now), self.waits_to_be_taken)
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
+        if not files.names(self.paths.workers):
+            return []
         from bgjobs.spool import workplace  # noqa: PLC0415 - filelock is slow to import
 
         return workplace.views(self.paths)
@@ -160,6 +162,12 @@ class SpoolQueue:
         return self._reader.output(job, attempt)
 
     # Control
+
+    @cached_property
+    def _control(self) -> Control:
+        from bgjobs.spool.control import Control  # noqa: PLC0415 - who only submits does nothing else to jobs
+
+        return Control(self.paths, self.log, self._reader.read)
 
     def stop(self, worker_id: str) -> bool:
         """Ask a worker to stop, as a signal does; return False when there is none of this id. Raises SpoolError."""
@@ -190,6 +198,8 @@ class SpoolQueue:
 
     def prune(self, states: Collection[State], before: datetime, *, dry_run: bool = False) -> int:
         """Delete the jobs in these states that ended before the moment; return how many. Raises SpoolError."""
+        from bgjobs.spool import prune  # noqa: PLC0415 - who only submits deletes nothing
+
         try:
             return prune.prune(self.paths, states, before, dry_run=dry_run)
         except OSError as error:

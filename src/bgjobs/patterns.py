@@ -1,0 +1,23 @@
+"""Regular expressions that are compiled when they are first used: a command needs few of them, and none is free."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Pattern:
+    """A regular expression over ASCII. `fullmatch` is that of the `re` module."""
+
+    def __init__(self, pattern: str) -> None:
+        """Remember how it is written."""
+        self.pattern = pattern
+
+    @cached_property
+    def fullmatch(self) -> Callable[[str], re.Match[str] | None]:
+        """Match a whole text."""
+        return re.compile(self.pattern, re.ASCII).fullmatch
