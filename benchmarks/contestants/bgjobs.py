@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
 
-CONFIG = "allowed_jobs.toml"
 ALLOWLIST = """
 [bgjobs]
 import_paths = [{root}]
@@ -30,6 +29,16 @@ durability = "{durability}"
 class = "benchmarks.work"
 methods = ["note"]
 """
+
+
+def opened(directory: Path, durability: str, *, limited: bool) -> Queue:
+    """Make a project in this directory, if there is none, and open its queue."""
+    path = directory / "allowed_jobs.toml"
+    if not path.exists():
+        limit = "" if limited else "max_queued = 0"
+        text = ALLOWLIST.format(root=json.dumps(str(ROOT)), durability=durability, limit=limit)
+        path.write_text(text, encoding="utf-8")
+    return Queue.open(config=str(path))
 
 
 class Bgjobs(Contestant):
@@ -44,7 +53,7 @@ class Bgjobs(Contestant):
         self.submit_is = SYNCED if durability == "full" else UNSYNCED
         self.options = f"durability = {durability}; bgjobs worker --concurrency {PROCESSES}; all else by default"
         self._durability = durability
-        self._limit = "" if limited else "max_queued = 0"
+        self._limited = limited
         self.workers: list[Worker] = []
 
     def versions(self) -> dict[str, str]:
@@ -53,12 +62,9 @@ class Bgjobs(Contestant):
 
     def set_up(self, directory: Path) -> None:
         """Write the allowlist and open the queue."""
-        path = directory / CONFIG
-        text = ALLOWLIST.format(root=json.dumps(str(ROOT)), durability=self._durability, limit=self._limit)
-        path.write_text(text, encoding="utf-8")
         self.workers = []
         self.directory = directory
-        self.queue = Queue.open(config=str(path))
+        self.queue = opened(directory, self._durability, limited=self._limited)
 
     def submit(self, number: int) -> None:
         """Submit one job."""
