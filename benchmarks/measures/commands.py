@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.measures import Measure, Row, Taken, at_work, broken, say
+from benchmarks.contestants import on_redis, rq
+from benchmarks.measures import Measure, Row, Taken, at_work, below, broken, say
 from benchmarks.processes import ROOT
 
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from benchmarks.sizes import Sizes
 
 NOTHING, TYPER, IMPORT = (f'python -c "{what}"' for what in ("pass", "import typer", "import bgjobs"))
-PATIENCE_S = 60.0
-SOON_S = 0.02
 
 
 class Commands(Measure):
@@ -37,7 +33,7 @@ class Commands(Measure):
     def run(self, contestants: Sequence[Contestant], directory: Path, sizes: Sizes) -> Iterator[Row]:
         """Start all of them once to warm up, then by the clock."""
         with ExitStack() as stack:
-            commands = {**_ours(contestants, directory, stack), **_of_rq(stack)}
+            commands = {**_ours(contestants, directory, stack), **_of_rq(directory, stack)}
             took: dict[str, list[float]] = {name: [] for name in commands}
             faults: dict[str, Taken] = {}
             say(f"{self.name}: {len(commands)} commands")
@@ -104,28 +100,9 @@ def _ours(contestants: Sequence[Contestant], directory: Path, stack: ExitStack) 
     }
 
 
-def _of_rq(stack: ExitStack) -> Mapping[str, Sequence[str]]:
-    server = shutil.which("redis-server")
-    if server is None or find_spec("rq") is None:
+def _of_rq(directory: Path, stack: ExitStack) -> Mapping[str, Sequence[str]]:
+    if not (on_redis.is_here() and rq.is_here()):
         return {}
-    url = stack.enter_context(_redis(server))
-    return {"rq enqueue": [*installed("rq"), "enqueue", "--quiet", "--url", url, "benchmarks.work.note", ":1"]}
-
-
-@contextmanager
-def _redis(server: str) -> Iterator[str]:
-    """Run a server for our own use alone, and return its address."""
-    # In a short directory: the path of a socket may have about a hundred bytes.
-    with tempfile.TemporaryDirectory(prefix="bgjobs-bench-redis-") as directory:
-        socket = Path(directory, "socket")
-        command = [server, "--port", "0", "--unixsocket", str(socket), "--dir", directory, "--save", ""]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-            try:
-                give_up = time.monotonic() + PATIENCE_S
-                while not socket.exists():
-                    if process.poll() is not None or time.monotonic() > give_up:
-                        raise RuntimeError(f"{server} did not start in {directory}")
-                    time.sleep(SOON_S)
-                yield f"unix://{socket}"
-            finally:
-                process.kill()
+    peer = rq.Rq(fork=False)
+    stack.enter_context(at_work(peer, below(directory)))
+    return {"rq enqueue": [*installed("rq"), "enqueue", "--quiet", "--url", peer.url, "benchmarks.work.note", ":1"]}
