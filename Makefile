@@ -18,6 +18,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-che
 PYTHON ?=
 ARGS ?=
 SECONDS ?= 60
+SAMPLES ?= benchmarks.json
 # Most tests wait for processes most of the time: four at a time on two cores take a third as long.
 JOBS ?= 4
 # The crash tests have a target of their own.
@@ -31,11 +32,12 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package pythons crash soak powercut fuzz windows fix bench clean
+.PHONY: help demo test check format lint types imports cover package pythons crash soak powercut fuzz windows fix
+.PHONY: bench bench-full bench-plots clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
-		while IFS='|' read -r name text; do printf '%-16s%s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '%-19s%s\n' "$$name" "$$text"; done
 
 demo: $(INSTALLED) ## install bgjobs into .venv and take the one-minute tour
 	@$(BIN)/bgjobs demo </dev/null
@@ -87,9 +89,16 @@ fix: $(WITH)dev ## repair what can be repaired: lint, then format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(WITH)bench ## measure bgjobs and its peers
+bench: $(WITH)bench ## measure bgjobs and its peers, in about six minutes
 	@sh scripts/install-uwsgi.sh $(BIN)/python </dev/null
 	$(BIN)/python -m benchmarks $(ARGS) </dev/null
+
+bench-full: $(WITH)bench ## measure all there is, in about 25 minutes: ten of churn, millions of jobs (20 GB free)
+	@sh scripts/install-uwsgi.sh $(BIN)/python </dev/null
+	$(BIN)/python -m benchmarks --full --json $(SAMPLES) $(ARGS) </dev/null
+
+bench-plots: $(WITH)plots ## draw what bench-full has written to SAMPLES (benchmarks.json), into docs/plots
+	$(BIN)/python -m benchmarks.plots $(SAMPLES) docs/plots $(ARGS) </dev/null
 
 powercut: $(WITH)test ## cut the power under a busy queue, 200 times, on ext4 and xfs (as root)
 	@$(BIN)/python -m tests.powercut $(ARGS) </dev/null

@@ -14,34 +14,29 @@ running a million jobs first would take a while. The directory is a project then
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.processes import ROOT
+from benchmarks.contestants.bgjobs import opened
 from bgjobs import clock
 from bgjobs.ids import new_id
 from bgjobs.job import moment
-from bgjobs.queue import Queue
 from bgjobs.requests import Request
 
-CHUNK = 20_000
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from bgjobs.queue import Queue
+
+GROUP = 1000
 IN_AN_HOUR = 100_000  # ended jobs in one hour directory: about 30 a second, all day
 HOUR_MS = 3_600_000
-TOMORROW = timedelta(days=1)
+TOMORROW, A_MINUTE = timedelta(days=1), timedelta(minutes=1)
 WORKER = "01k00000000000000000000000"
-ALLOWLIST = """
-[bgjobs]
-import_paths = [{root}]
-durability = "{durability}"
-max_queued = {most}
-
-[jobs.Work]
-class = "benchmarks.work"
-methods = ["note"]
-"""
 DONE = (
     '{{"format":1,"id":"{id}","class":"Work","method":"note","args":[{number}],"priority":5,"not_before":{ms},'
     '"retries":3,"submitted_at":{ms},"submitted_by":"ann@web1"}}\n'
@@ -51,36 +46,45 @@ DONE = (
 )
 
 
-def fill(queue: Queue, *, pending: int = 0, delayed: int = 0, done: int = 0) -> None:
-    """Put so many jobs `Work.note(number)` into the queue."""
-    submit(queue, pending)
-    delay(queue, delayed)
-    finish(queue, done)
+def submit(queue: Queue, count: int, first: int = 0) -> str:
+    """Submit jobs `Work.note(number)` in groups, with numbers from `first` on; return the id of the last."""
+    last = ""
+    for numbers in _groups(first, count, GROUP):
+        last = _submitted(queue, numbers)
+    return last
 
 
-def delay(queue: Queue, count: int) -> None:
-    """Submit jobs that all wait for the same millisecond of tomorrow."""
-    submit(queue, count, clock.now() + TOMORROW)
+def delay(queue: Queue, count: int, first: int = 0) -> str:
+    """Submit jobs that are due from tomorrow on, each group a minute later than the one before."""
+    last, due = "", clock.now() + TOMORROW
+    for numbers in _groups(first, count, GROUP):
+        last, due = _submitted(queue, numbers, due), due + A_MINUTE
+    return last
 
 
-def submit(queue: Queue, count: int, at: datetime | None = None) -> None:
-    """Submit jobs in groups."""
-    for start in range(0, count, CHUNK):
-        numbers = range(start, min(start + CHUNK, count))
-        queue.submit_many([Request(class_name="Work", method="note", args=[number], at=at) for number in numbers])
-
-
-def finish(queue: Queue, count: int) -> None:
+def finish(queue: Queue, count: int, first: int = 0) -> str:
     """Lay down jobs as they lie after they were done, `IN_AN_HOUR` in each of the hours before this one."""
     _ = queue.backend  # it sets the spool up
-    this_hour = clock.now_ms() // HOUR_MS
-    for back, start in enumerate(range(0, count, IN_AN_HOUR), 1):
-        begin_ms, many = (this_hour - back) * HOUR_MS, min(IN_AN_HOUR, count - start)
+    last, this_hour = "", clock.now_ms() // HOUR_MS
+    for back, numbers in enumerate(_groups(first, count, IN_AN_HOUR), 1):
+        begin_ms = (this_hour - back) * HOUR_MS
         hour = Path(queue.settings.spool, "done", moment(begin_ms).strftime("%Y%m%d%H"))
         hour.mkdir(mode=0o700, exist_ok=True)
-        for number in range(many):
-            ms = begin_ms + number * HOUR_MS // many
-            _write_done(f"{hour}{os.sep}", new_id(ms), ms, number)
+        for place, number in enumerate(numbers):
+            ms = begin_ms + place * HOUR_MS // len(numbers)
+            last = new_id(ms)
+            _write_done(f"{hour}{os.sep}", last, ms, number)
+    return last
+
+
+def _submitted(queue: Queue, numbers: range, due: datetime | None = None) -> str:
+    jobs = [Request(class_name="Work", method="note", args=[number], at=due) for number in numbers]
+    return queue.submit_many(jobs)[-1].id
+
+
+def _groups(first: int, count: int, size: int) -> Iterator[range]:
+    for start in range(first, first + count, size):
+        yield range(start, min(start + size, first + count))
 
 
 def _write_done(hour: str, job_id: str, ms: int, number: int) -> None:
@@ -91,15 +95,6 @@ def _write_done(hour: str, job_id: str, ms: int, number: int) -> None:
         os.close(descriptor)
 
 
-def project(directory: Path, *, durability: str = "full", most: int = 0) -> Queue:
-    """Make a project in a directory, if there is none, and open its queue. `most` jobs may wait; 0 is no limit."""
-    path = directory / "allowed_jobs.toml"
-    if not path.exists():
-        root = json.dumps(str(ROOT))
-        path.write_text(ALLOWLIST.format(root=root, durability=durability, most=most), encoding="utf-8")
-    return Queue.open(config=str(path))
-
-
 def main() -> None:
     """Fill a directory, and say how fast that went."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.filling", description="Fill a spool with many jobs.")
@@ -108,7 +103,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=0, metavar="N")
     parser.add_argument("--durability", choices=("full", "os"), default="full")
     asked = parser.parse_args()
-    queue = project(asked.directory, durability=asked.durability)
+    queue = opened(asked.directory, asked.durability, limited=False)
     for name, count, put in (
         ("pending", asked.pending, submit),
         ("delayed", asked.delayed, delay),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,16 @@ class Worker:
         """Return its id and those of its children and theirs, as far as they run now."""
         running = self._process.poll() is None
         return [self._process.pid, *(process.pid for process in self._children())] if running else []
+
+    def kill(self) -> None:
+        """Kill it and its children, as a crash of all of them would."""
+        family = self._children()
+        self._process.kill()
+        for process in _running(family):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        _wait_for_the_end(family, PATIENCE_S)
 
     def stop(self, patience_s: float = PATIENCE_S) -> None:
         """Ask it to end, and after so long kill what is left of it and its children."""

@@ -12,10 +12,11 @@ import psutil
 from bgjobs import system
 
 
-def surroundings(directory: Path) -> dict[str, str]:
+def surroundings(directory: Path, about: str) -> dict[str, str]:
     """Return what can be told of the machine, and of the file system of this directory."""
+    syncs = "one fsync" if one_fsync(directory) else "two fsyncs"
     return {
-        "file system": _file_system(directory),
+        "file system": f"{' '.join(filter(None, [kind(directory), about]))}; a durable submit of bgjobs takes {syncs}",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "CPUs": str(os.cpu_count()),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -28,9 +29,14 @@ def load() -> str:
     return " ".join(f"{average:.1f}" for average in psutil.getloadavg())
 
 
-def _file_system(directory: Path) -> str:
+def one_fsync(directory: Path) -> bool:
+    """Tell whether one fsync brings a file and its name to the disk."""
+    return system.one_fsync_is_safe(str(directory.resolve()))
+
+
+def kind(directory: Path) -> str:
+    """Return the kind of the file system on which this directory lies."""
     real = directory.resolve()
     above = [part for part in psutil.disk_partitions(all=True) if real.is_relative_to(Path(part.mountpoint))]
-    kind = max(above, key=lambda part: len(part.mountpoint)).fstype if above else "unknown"
-    syncs = "one fsync" if system.one_fsync_is_safe(str(real)) else "two fsyncs"
-    return f"{kind} (a durable submit of bgjobs takes {syncs} here)"
+    # Of two that are mounted at one place the later one covers the other.
+    return max(reversed(above), key=lambda part: len(part.mountpoint)).fstype if above else "unknown"

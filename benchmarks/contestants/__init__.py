@@ -43,7 +43,7 @@ class Contestant(ABC):
         """Submit the job `benchmarks.work.note` with this number, from this process."""
 
     def submit_many(self, numbers: Sequence[int]) -> None:
-        """Submit a job for each of these numbers, with the call for many if there is one."""
+        """Submit the jobs with these numbers: by one call, or one by one where it has none for many."""
         for number in numbers:
             self.submit(number)
 
@@ -54,6 +54,10 @@ class Contestant(ABC):
     @abstractmethod
     def stop_worker(self) -> None:
         """End the worker, if there is one, with all its processes."""
+
+    def kill_worker(self) -> None:
+        """Kill the worker and all its processes at once, so that none of them can do anything any more."""
+        raise NotImplementedError
 
     def pids(self) -> list[int]:
         """Return the ids of all processes that run for it now, those of its server included."""

@@ -28,6 +28,12 @@ class Commanded(Contestant):
         for worker in workers:
             worker.stop(self.patience_s)
 
+    def kill_worker(self) -> None:
+        """Kill all that was started."""
+        workers, self._workers = self._workers, ()
+        for worker in workers:
+            worker.kill()
+
     def pids(self) -> list[int]:
         """Return the ids of all that was started, and of what that has started."""
         return [pid for worker in self._workers for pid in worker.pids()]

@@ -14,6 +14,8 @@ from benchmarks.work import EFFECTS, RECORD
 if TYPE_CHECKING:
     from pathlib import Path
 
+NAMES = ("floor: write, rename", "floor: write, rename, fsync", "floor: write, fsync, rename, fsync")
+BOTH = 2  # fsyncs: of the file and of the directory
 PADDING = "x" * 240  # makes a file about as long as that of a job
 
 
@@ -23,11 +25,11 @@ class PythonFloor(Contestant):
     options = "no queue: one process, no job is run, nothing is kept or logged"
     end_is = UNSYNCED
 
-    def __init__(self, *, durable: bool) -> None:
-        """With `durable`, sync each file before it is moved, and then the directory."""
-        self._durable = durable
-        self.name = "floor: write, fsync, rename, fsync" if durable else "floor: write, rename"
-        self.submit_is = SYNCED if durable else UNSYNCED
+    def __init__(self, fsyncs: int) -> None:
+        """Sync nothing; or the file once it was moved (1); or the file before that, and then the directory (2)."""
+        self._fsyncs = fsyncs
+        self.name = NAMES[fsyncs]
+        self.submit_is = SYNCED if fsyncs else UNSYNCED
 
     def versions(self) -> dict[str, str]:
         """Return nothing: it is Python alone."""
@@ -41,16 +43,18 @@ class PythonFloor(Contestant):
             os.mkdir(path)
 
     def submit(self, number: int) -> None:
-        """Write, sync if durable, move, sync if durable."""
+        """Write and move, with the syncs."""
         name = f"{number + 10**9:010d}.json"  # a warm-up has negative numbers
         fresh = os.path.join(self._fresh, name)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         os.write(descriptor, json.dumps({"number": number, "padding": PADDING}).encode())
-        if self._durable:
+        if self._fsyncs == BOTH:
+            os.fsync(descriptor)
+        os.rename(fresh, os.path.join(self._pending, name))
+        if self._fsyncs == 1:
             os.fsync(descriptor)
         os.close(descriptor)
-        os.rename(fresh, os.path.join(self._pending, name))
-        if self._durable:
+        if self._fsyncs == BOTH:
             directory = os.open(self._pending, os.O_RDONLY)
             os.fsync(directory)
             os.close(directory)

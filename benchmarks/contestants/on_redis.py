@@ -51,6 +51,11 @@ class OnRedis(Commanded):
         self._server = Worker([SERVER, *here], directory)
         self._wait_for_an_answer()
 
+    @property
+    def url(self) -> str:
+        """Return where the server is."""
+        return f"unix://{self._socket}"
+
     def pids(self) -> list[int]:
         """Return also those of the server."""
         return [*super().pids(), *(self._server.pids() if self._server is not None else [])]

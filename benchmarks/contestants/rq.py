@@ -62,7 +62,7 @@ class Rq(OnRedis):
 
     def start_worker(self) -> None:
         """Start the pool as its command does."""
-        self.start([sys.executable, "-m", "rq.cli", *self._pool, "--url", f"unix://{self._socket}"], self._directory)
+        self.start([sys.executable, "-m", "rq.cli", *self._pool, "--url", self.url], self._directory)
 
     def tear_down(self) -> None:
         """End the worker and the server, and close the connection."""

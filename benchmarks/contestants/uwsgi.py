@@ -83,7 +83,18 @@ class Uwsgi(Commanded):
     def stop_worker(self) -> None:
         """End it, and forget its spoolers."""
         super().stop_worker()
+        self._forget()
+
+    def kill_worker(self) -> None:
+        """Kill it, and forget its spoolers."""
+        super().kill_worker()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove what they have said: the next ones have other process ids, and nobody shall wake a stranger."""
         self._spoolers = ()
+        for path in self._directory.glob(f"{AWAKE}*"):
+            path.unlink()
 
     def _wake(self) -> None:
         if len(self._spoolers) < PROCESSES:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contestants import PROCESSES
 from benchmarks.effects import Effects, fault
-from benchmarks.measures import Measure, Sizes, Taken, percentile
+from benchmarks.measures import OneByOne, Taken, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from benchmarks.contestants import Contestant
+    from benchmarks.sizes import Sizes
 
 WARM_UP = 50
 MOST_WARM_UPS = 20
 UNEVENNESS = 0.25
 
 
-class Latency(Measure):
+class Latency(OneByOne):
     """Submits a job now and then to a worker that waits for one."""
 
     name = "latency"
@@ -31,7 +32,7 @@ class Latency(Measure):
         """Wait until every process of the worker has run some jobs, and is idle again; then submit by the clock."""
         effects = Effects(directory)
         contestant.start_worker()
-        warm = _warm_up(contestant, effects)
+        warm = warm_up(contestant, effects)
         time.sleep(sizes.settle_s)
         called, returned = _submit_now_and_then(contestant, sizes)
         effects.wait_for(warm + sizes.shots)
@@ -58,7 +59,7 @@ class Latency(Measure):
         }
 
 
-def _warm_up(contestant: Contestant, effects: Effects) -> int:
+def warm_up(contestant: Contestant, effects: Effects) -> int:
     """Submit jobs until each process has run some; return how many: they had the numbers from -1 downwards."""
     count = 0
     for _ in range(MOST_WARM_UPS):

@@ -7,17 +7,20 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from benchmarks.measures import Measure, Sizes, Taken
+from benchmarks.contestants import SYNCED
+from benchmarks.contestants.floors import BOTH, NAMES
+from benchmarks.measures import OneByOne, Taken
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.contestants import Contestant
+    from benchmarks.sizes import Sizes
 
 WARM_UP = 50
 
 
-class Submit(Measure):
+class Submit(OneByOne):
     """Submits to a queue that has no worker."""
 
     name = "submit"
@@ -34,3 +37,20 @@ class Submit(Measure):
             moments.append(time.perf_counter_ns())
         calls = tuple((after - before) / 1e3 for before, after in pairwise(moments))
         return Taken(figure=sizes.submitted / (sum(calls) / 1e6), raw={"call_us": calls})
+
+    def compared(self, row: str, durability: str) -> dict[str, str]:
+        """Compare with the floor of the same durability, too."""
+        floor = NAMES[BOTH] if durability == SYNCED else NAMES[0]
+        return super().compared(row, durability) | {"× its floor": floor}
+
+
+class SubmitInMemory(Submit):
+    """The same where no disk slows it down."""
+
+    name = "submit-memory"
+    title = "Submit one by one, on a file system in memory (jobs/s, more is better)"
+    in_memory = True
+
+    def compared(self, row: str, durability: str) -> dict[str, str]:  # noqa: ARG002 - the interface
+        """Compare with the floor without syncs: here they cost nothing."""
+        return super().compared(row, "")

@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import images
 from tests.powercut import disks, load, rounds
 
 INSIDE = "BGJOBS_TEST_POWERCUT_INSIDE"
@@ -26,15 +27,15 @@ def main() -> int:
     """Run what was asked for, and return the exit status."""
     options = _options()
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # where mount and mkfs are, whoever started us
-    lacking = disks.lacking()
+    lacking = images.lacking()
     if lacking:
         print(f"powercut: skipped: {lacking}")
         return 0
     if INSIDE not in os.environ:
-        return _in_a_namespace_of_its_own()
+        images.alone("tests.powercut", INSIDE)
     load.adopt_orphans()
     print(f"powercut: seed {options.seed}", flush=True)
-    kinds = [kind for kind in options.file_system or disks.KINDS if not _skipped(kind)]
+    kinds = [kind for kind in options.file_system or images.KINDS if not _skipped(kind)]
     with tempfile.TemporaryDirectory(prefix="bgjobs-powercut-") as name:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", name], check=True)
         try:
@@ -48,22 +49,15 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.powercut")
     parser.add_argument("--cuts", type=int, default=200, help="so many in all")
-    parser.add_argument("--file-system", action="append", choices=disks.KINDS, help="only this one; repeatable")
+    parser.add_argument("--file-system", action="append", choices=images.KINDS, help="only this one; repeatable")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     options = parser.parse_args()
-    options.each = -(-options.cuts // len(options.file_system or disks.KINDS))
+    options.each = -(-options.cuts // len(options.file_system or images.KINDS))
     return options
 
 
-def _in_a_namespace_of_its_own() -> int:
-    """Start again where mounts are private: no other process can then keep a disk busy, or be in the way of one."""
-    again = [sys.executable, "-m", "tests.powercut", *sys.argv[1:]]
-    command = ["unshare", "--mount", "--propagation", "private", "--", *again]
-    return subprocess.run(command, env=os.environ | {INSIDE: "1"}, check=False).returncode
-
-
 def _skipped(kind: str) -> bool:
-    reason = disks.unknown(kind)
+    reason = images.unknown(kind)
     if reason:
         print(f"powercut: {kind} skipped: {reason}", flush=True)
     return bool(reason)
