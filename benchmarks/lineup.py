@@ -18,6 +18,7 @@ from benchmarks.measures.latency import Latency
 from benchmarks.measures.quiet import Quiet
 from benchmarks.measures.recovery import Recovery
 from benchmarks.measures.scale import Scale
+from benchmarks.measures.steps import Steps
 from benchmarks.measures.submit import Submit, SubmitInMemory
 from benchmarks.measures.workers import Workers
 from benchmarks.peers import peers
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from benchmarks.measures import Measure
     from benchmarks.sizes import Sizes
 
+MANY = 1_000_000  # jobs for one runner: as if it were never replaced
 NAMES = (
-    *("submit", "submit-memory", "bulk", "drain", "latency", "quiet", "commands", "workers", "recovery"),
+    *("submit", "submit-memory", "bulk", "drain", "steps", "latency", "quiet", "commands", "workers", "recovery"),
     *("churn", "backlog", "scale"),
 )
 # One of each peer that has a worker: it takes as long as the patience to see that a job does not run again.
@@ -57,7 +59,8 @@ def lineup(
         (SubmitInMemory(), [floor, left_to_system, *found] if memory else []),
         (Bulk(), many),
         # Durability is a matter of submitting alone, and with this one the queue is filled sooner.
-        (Drain(), [floor, left_to_system, *found]),
+        (Drain(), [floor, left_to_system, Bgjobs("os", recycle=MANY), *found]),
+        (Steps(), [left_to_system]),
         (Latency(), [full, left_to_system, *others]),
         (Quiet(), [full, *others]),
         (Commands(), [full]),

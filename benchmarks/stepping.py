@@ -3,8 +3,8 @@
     python -m benchmarks.stepping submit|worker|runner DIRECTORY JOBS
 
 In a directory with a project. Each step is a method of bgjobs, looked up by its name. What is added up is its processor
-time, that of the thread that runs it: so it matters little who else is at work. To ask for it, twice for each step, takes
-a while too: `asking` says how long.
+time, that of the thread that runs it: so it matters little who else is at work. To ask for it, twice for each step, takes a
+while too: `asking` says how long.
 """
 
 from __future__ import annotations
@@ -162,17 +162,19 @@ def _run(number: int) -> Run:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b'{"format":1}\n')
     begin = Begin(str(path), '{"event":"start","at":', f",{START}", "01k00000000000000000000000")
-    names = {"class_name": "Work", "method": "note", "module": "benchmarks.work", "owner": None}
     return Run(
         id=f"{number:026d}",
         attempt=1,
         retries=0,
+        class_name="Work",
+        method="note",
+        module="benchmarks.work",
+        owner=None,
         args=(number,),
         kwargs={},
         begin=begin,
         keep_output=f"{path}.log",
         max_output=1024,
-        **names,
     )
 
 

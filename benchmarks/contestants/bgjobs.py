@@ -47,11 +47,13 @@ class Bgjobs(Contestant):
     end_is = UNSYNCED
     bulk = True
 
-    def __init__(self, durability: str, *, limited: bool = True) -> None:
-        """Choose the durability `full` or `os`, and whether there is a limit for how many jobs may wait."""
-        self.name = f"bgjobs, durability {durability}"
+    def __init__(self, durability: str, *, limited: bool = True, recycle: int | None = None) -> None:
+        """Choose the durability `full` or `os`, whether only so many jobs may wait, and after how many a runner goes."""
+        self._recycle = [] if recycle is None else ["--recycle", str(recycle)]
+        self.name = ", ".join([f"bgjobs, durability {durability}", *([" ".join(self._recycle)] if recycle else [])])
         self.submit_is = SYNCED if durability == "full" else UNSYNCED
-        self.options = f"durability = {durability}; bgjobs worker --concurrency {PROCESSES}; all else by default"
+        worker = " ".join(["bgjobs worker --concurrency", str(PROCESSES), *self._recycle])
+        self.options = f"durability = {durability}; {worker}; all else by default"
         self._durability = durability
         self._limited = limited
         self.workers: list[Worker] = []
@@ -90,7 +92,7 @@ class Bgjobs(Contestant):
 
     def add_worker(self, concurrency: int = PROCESSES) -> Worker:
         """Start one more worker, with so many runners."""
-        worker = Worker(self.command("worker", "--concurrency", str(concurrency)), self.directory)
+        worker = Worker(self.command("worker", "--concurrency", str(concurrency), *self._recycle), self.directory)
         self.workers.append(worker)
         return worker
 
