@@ -2,9 +2,9 @@
 
     python -m benchmarks.stepping submit|worker|runner DIRECTORY JOBS
 
-In a directory with a project. Each step is a method of bgjobs, looked up by its name. What is added up is its processor
-time, that of the thread that runs it: so it matters little who else is at work. To ask for it, twice for each step, takes a
-while too: `asking` says how long.
+In a directory with a project. Each step is a method of bgjobs, looked up by its name. What is added up is its
+processor time, that of the thread that runs it: so it matters little who else is at work. To ask for it, twice for each
+step, takes a while too: `asking` says how long.
 """
 
 from __future__ import annotations
