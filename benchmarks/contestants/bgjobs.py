@@ -48,7 +48,7 @@ class Bgjobs(Contestant):
     bulk = True
 
     def __init__(self, durability: str, *, limited: bool = True, recycle: int | None = None) -> None:
-        """Choose the durability `full` or `os`, whether only so many may wait, and after how many jobs a runner goes."""
+        """Choose the durability, whether only so many jobs may wait, and how many a runner serves."""
         self._recycle = [] if recycle is None else ["--recycle", str(recycle)]
         self.name = ", ".join([f"bgjobs, durability {durability}", *([" ".join(self._recycle)] if recycle else [])])
         self.submit_is = SYNCED if durability == "full" else UNSYNCED
