@@ -9,12 +9,12 @@ class Sizes(Struct, frozen=True, kw_only=True):
     """How much is measured in each round. What is 0, or has nothing in it, is not measured."""
 
     rounds: int = 3
-    patience_s: float = 3.0  # a peer that took longer for one round of a measure sits out the other rounds of it
+    patience_s: float = 2.0  # a peer that took longer for one round of a measure sits out the other rounds of it
     submitted: int = 300
     bulk_groups: int = 5
     group: int = 1000
     drained: int = 3000
-    shots: int = 12
+    shots: int = 10
     pause_s: float = 0.2
     settle_s: float = 0.5
     quiet_rounds: int = 1
@@ -23,9 +23,9 @@ class Sizes(Struct, frozen=True, kw_only=True):
     starts: int = 4
     crews: tuple[int, ...] = (1, 4)
     crew_rounds: int = 1
-    shared: int = 4000
-    lost_s: float = 6.0
-    churn_s: float = 20.0
+    shared: int = 3000
+    lost_s: float = 4.0
+    churn_s: float = 15.0
     churn_keep_s: float = 4.0
     backlogs: tuple[int, ...] = (1000, 10_000)
     delayed: int = 0
@@ -41,16 +41,13 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
 BENCH = Sizes()
 FULL = Sizes(
-    patience_s=6.0,
+    patience_s=3.0,
     submitted=500,
-    bulk_groups=10,
-    drained=5000,
     shots=25,
-    quiet_rounds=2,
-    starts=8,
+    starts=6,
     crews=(1, 2, 4, 16),
     shared=10_000,
-    lost_s=15.0,
+    lost_s=10.0,
     churn_s=600.0,
     churn_keep_s=20.0,
     backlogs=(1000, 10_000, 100_000, 1_000_000),

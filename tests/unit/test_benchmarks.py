@@ -104,7 +104,7 @@ def test_a_contestant_runs_each_of_many_jobs_once_in_processes_that_it_names(
         contestant.submit_many(range(8))
         contestant.start_worker()
         effects.wait_for(8)
-        running = contestant.pids()
+        running = _at_rest(contestant)
         assert len(running) > 1
         assert all(_runs(pid) for pid in running)
         contestant.stop_worker()
@@ -137,6 +137,14 @@ def test_a_contestant_whose_worker_was_killed_names_no_process_and_starts_anothe
         assert {effect.number for effect in effects.read()} >= {1}
     finally:
         contestant.tear_down()
+
+
+def _at_rest(contestant: Contestant) -> list[int]:
+    """Return its processes, once those are gone that live for one job."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not all(_runs(pid) for pid in (running := contestant.pids())) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    return running
 
 
 def _runs(pid: int) -> bool:
