@@ -41,20 +41,17 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
 BENCH = Sizes()
 FULL = Sizes(
-    patience_s=3.0,
-    submitted=500,
-    shots=25,
-    starts=6,
-    crews=(1, 2, 4, 16),
-    shared=10_000,
-    lost_s=10.0,
+    shots=20,
+    crews=(1, 4, 16),
+    shared=6000,
+    lost_s=6.0,
     churn_s=600.0,
-    churn_keep_s=20.0,
+    churn_keep_s=12.0,
     backlogs=(1000, 10_000, 100_000, 1_000_000),
     delayed=1_000_000,
     peer_backlog=10_000,
-    head=10_000,
-    head_s=10.0,
+    head=6000,
+    head_s=6.0,
     scale=1_000_000,
     image_gib=24,
 )

@@ -142,8 +142,10 @@ def test_a_contestant_whose_worker_was_killed_names_no_process_and_starts_anothe
 def _at_rest(contestant: Contestant) -> list[int]:
     """Return its processes, once those are gone that live for one job."""
     give_up = time.monotonic() + PATIENCE_S
-    while not all(_runs(pid) for pid in (running := contestant.pids())) and time.monotonic() < give_up:
+    running = contestant.pids()
+    while not all(map(_runs, running)) and time.monotonic() < give_up:
         time.sleep(0.02)
+        running = contestant.pids()
     return running
 
 
