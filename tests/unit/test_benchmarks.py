@@ -104,9 +104,8 @@ def test_a_contestant_runs_each_of_many_jobs_once_in_processes_that_it_names(
         contestant.submit_many(range(8))
         contestant.start_worker()
         effects.wait_for(8)
-        running = _at_rest(contestant)
+        running = _running(contestant)
         assert len(running) > 1
-        assert all(_runs(pid) for pid in running)
         contestant.stop_worker()
         assert fault(effects.read(), range(8)) == ""
     finally:
@@ -139,14 +138,13 @@ def test_a_contestant_whose_worker_was_killed_names_no_process_and_starts_anothe
         contestant.tear_down()
 
 
-def _at_rest(contestant: Contestant) -> list[int]:
-    """Return its processes, once those are gone that live for one job."""
+def _running(contestant: Contestant) -> list[int]:
+    """Return the processes that it names, all of which run; one that lives for a single job may end meanwhile."""
     give_up = time.monotonic() + PATIENCE_S
-    running = contestant.pids()
-    while not all(map(_runs, running)) and time.monotonic() < give_up:
+    while not all(map(_runs, named := contestant.pids())):
+        assert time.monotonic() < give_up, named
         time.sleep(0.02)
-        running = contestant.pids()
-    return running
+    return named
 
 
 def _runs(pid: int) -> bool:
