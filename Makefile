@@ -93,7 +93,7 @@ bench: $(WITH)bench ## measure bgjobs and its peers, in about six minutes
 	@sh scripts/install-uwsgi.sh $(BIN)/python </dev/null
 	$(BIN)/python -m benchmarks $(ARGS) </dev/null
 
-bench-full: $(WITH)bench ## measure all there is, in about 25 minutes: ten of churn, millions of jobs (20 GB free)
+bench-full: $(WITH)bench ## measure all there is, in about 30 minutes: ten of churn, millions of jobs (20 GB free)
 	@sh scripts/install-uwsgi.sh $(BIN)/python </dev/null
 	$(BIN)/python -m benchmarks --full --json $(SAMPLES) $(ARGS) </dev/null
 

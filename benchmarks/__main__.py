@@ -37,11 +37,12 @@ def main() -> int:
     try:
         with places(options.directory, options.image, options.sizes.image_gib) as where:
             report = _measured(where, options)
+            # Before the place is emptied, which may take a while.
+            print(report.text(), flush=True)
+            if options.json is not None:
+                options.json.write_bytes(report.json())
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(report.text())
-    if options.json is not None:
-        options.json.write_bytes(report.json())
     return 0
 
 

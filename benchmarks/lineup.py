@@ -37,6 +37,8 @@ NAMES = (
 )
 # One of each peer that has a worker: it takes as long as the patience to see that a job does not run again.
 CRASHING = ("Huey, SQLite", "uWSGI spooler", "Celery, Redis", "RQ, fork per job", "Dramatiq, Redis")
+# To fill a queue takes long: those that need no server and look after their jobs, and one on Redis.
+LINING_UP = ("Huey, SQLite", "Huey, files", "uWSGI spooler", "RQ, SimpleWorker")
 
 
 def lineup(
@@ -65,12 +67,16 @@ def lineup(
         (Quiet(), [full, *others]),
         (Commands(), [full]),
         (Workers(), [left_to_system]),
-        (Recovery(), [left_to_system, *(peer for peer in found if peer.name in CRASHING)]),
+        (Recovery(), [left_to_system, *_named(found, CRASHING)]),
         (Churn(), [left_to_system]),
-        (Backlog(great), [left_to_system, *found] if sizes.backlogs else []),
+        (Backlog(great), [left_to_system, *_named(found, LINING_UP)] if sizes.backlogs else []),
         (Scale(great), [left_to_system] if sizes.scale else []),
     ]
     return [(measure, taking_part) for measure, taking_part in entries if measure.name in only and taking_part]
+
+
+def _named(found: Collection[Contestant], names: Collection[str]) -> list[Contestant]:
+    return [peer for peer in found if peer.name in names]
 
 
 def _eager() -> list[Contestant]:

@@ -9,13 +9,13 @@ class Sizes(Struct, frozen=True, kw_only=True):
     """How much is measured in each round. What is 0, or has nothing in it, is not measured."""
 
     rounds: int = 3
-    patience_s: float = 3.0  # a peer that took longer for one round of a measure sits out the other rounds of it
+    patience_s: float = 2.0  # a peer that took longer for one round of a measure sits out the other rounds of it
     submitted: int = 300
     bulk_groups: int = 5
     group: int = 1000
     drained: int = 3000
     stepped: int = 2000
-    shots: int = 12
+    shots: int = 10
     pause_s: float = 0.2
     settle_s: float = 0.5
     quiet_rounds: int = 1
@@ -24,9 +24,9 @@ class Sizes(Struct, frozen=True, kw_only=True):
     starts: int = 4
     crews: tuple[int, ...] = (1, 4)
     crew_rounds: int = 1
-    shared: int = 4000
-    lost_s: float = 6.0
-    churn_s: float = 20.0
+    shared: int = 3000
+    lost_s: float = 4.0
+    churn_s: float = 15.0
     churn_keep_s: float = 4.0
     backlogs: tuple[int, ...] = (1000, 10_000)
     delayed: int = 0

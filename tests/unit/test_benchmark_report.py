@@ -77,7 +77,7 @@ def test_a_short_run_judges_no_target_that_asks_for_a_long_one() -> None:
     churn = "submit in ten minutes of churn: last / first"
     assert verdict(FLAT, *rows).why == "only up to 10,000 waiting and 0 delayed"
     assert verdict(FLAT, *rows, sizes=FULL).verdict == "met"
-    assert verdict(churn, sample("churn", OURS, 0.9)).why == "only 20 s"
+    assert verdict(churn, sample("churn", OURS, 0.9)).why == "only 15 s"
     assert verdict(churn, sample("churn", OURS, 0.9), sizes=FULL).verdict == "met"
 
 
