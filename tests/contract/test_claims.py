@@ -28,7 +28,10 @@ from bgjobs.job import (
     State,
     Succeeded,
     TimedOut,
+    milliseconds,
+    moment,
 )
+from bgjobs.spool import files, record
 from tests.contract.stores import (
     FAR,
     POLICY,
@@ -190,6 +193,30 @@ def test_a_claimed_job_is_running_and_not_charged_before_it_begins(backend: Back
         f"web1:{os.getpid()}",
         1,
     )
+
+
+def test_a_success_that_the_runner_recorded_is_known_and_only_has_to_be_put_away(
+    backend: Backend, workers: Sessions
+) -> None:
+    job = new_job()
+    backend.submit([job])
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    assert session.recorded(claim) is None
+    begin(session, claim)
+    assert session.recorded(claim) is None
+    todo = session.begin(claim, slot=0, pid=os.getpid(), birth="long ago")
+    assert todo is not None
+    at = milliseconds(now())
+    files.append(todo.path, record.end_of_success(at, todo.wid, Succeeded(msgspec.Raw(b"7")), None))
+    found = session.recorded(claim)
+    assert found is not None
+    assert found.at == at
+    session.settle(claim, found.at)
+    done = got(backend, job.id)
+    assert (done.state, done.result, done.finished_at) == (State.DONE, 7, moment(at))
+    with pytest.raises(ClaimLostError):
+        session.settle(claim, found.at)
 
 
 # One job, one worker

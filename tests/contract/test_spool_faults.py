@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from bgjobs import lifecycle, settings
+from bgjobs import disk, lifecycle, settings
 from bgjobs.backend import Filter, Selection
 from bgjobs.errors import BgjobsError, ClaimLostError, SessionLostError, SpoolError
 from bgjobs.events import STATUS_LOG, Log
@@ -72,6 +72,32 @@ def corrupt(spool: SpoolQueue) -> dict[str, bytes]:
 
 def reasons(spool: SpoolQueue) -> str:
     return " ".join(path.read_text(encoding="utf-8") for path in Path(spool.paths.corrupt).glob("*.reason"))
+
+
+# Submitting
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_workers_are_rung_as_soon_as_jobs_can_be_seen_and_before_the_disk_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    config = tmp_path / "allowed_jobs.toml"
+    config.write_text("[bgjobs]\n", encoding="utf-8")
+    configured = settings.load(config=str(config), environ={})
+    spool = SpoolQueue(configured, Log(configured.log_dir))
+    steps: list[str] = []
+
+    def watch(name: str) -> None:
+        step: Callable[..., object] = getattr(disk, name)
+        monkeypatch.setattr(disk, name, lambda *args: (steps.append(name), step(*args))[1])
+
+    for name in ("move", "ring", "sync_file", "sync_directory", "sync_filesystem"):
+        watch(name)
+    spool.submit([new_job() for _ in range(count)])
+    rang = steps.index("ring")
+    assert "move" in steps[:rang]
+    assert any(step.startswith("sync") for step in steps[rang:])
+    assert steps.count("ring") == 1
 
 
 # Setting up

@@ -94,10 +94,10 @@ class Mover:
         directory = self._paths.ended_hour(state, layout.hour_at(at_ms))
         target = f"{directory}{os.sep}{job_id}.json"
         self._make(directory)
-        if files.exists(target):
-            # Somebody copied a job file: this one ended already, under the same id.
-            return quarantine(self._paths, path, "duplicate: a job of this id has ended already")
         try:
+            if files.exists(target):
+                # Somebody copied a job file: this one ended already, under the same id.
+                return quarantine(self._paths, path, "duplicate: a job of this id has ended already")
             files.move(path, target)
         except FileNotFoundError:
             self._known.discard(directory)
