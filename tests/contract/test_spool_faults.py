@@ -88,8 +88,13 @@ def test_workers_are_rung_as_soon_as_jobs_can_be_seen_and_before_the_disk_is_wai
     steps: list[str] = []
 
     def watch(name: str) -> None:
-        step: Callable[..., object] = getattr(disk, name)
-        monkeypatch.setattr(disk, name, lambda *args: (steps.append(name), step(*args))[1])
+        original: Callable[..., object] = getattr(disk, name)
+
+        def step(*args: object) -> object:
+            steps.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(disk, name, step)
 
     for name in ("move", "ring", "sync_file", "sync_directory", "sync_filesystem"):
         watch(name)
