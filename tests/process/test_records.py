@@ -35,9 +35,8 @@ def test_a_job_that_ended_before_its_worker_heard_of_it_does_not_run_again(proje
     wait_for_lines(notes, 2)
     worker.send(signal.SIGSTOP)  # deaf, while its runners go on
     go.touch()
-    for job in jobs:
-        wait_until(lambda job=job: recorded(project, job)[-1]["event"] == "end")  # type: ignore[misc]
-        assert project.state(job) is State.RUNNING
+    wait_until(lambda: all(recorded(project, job)[-1].get("event") == "end" for job in jobs))
+    assert [project.state(job) for job in jobs] == [State.RUNNING] * 2
     worker.kill()
     project.drain()
     for job in jobs:
