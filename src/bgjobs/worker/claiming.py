@@ -83,13 +83,15 @@ class Claiming:
 
     def _let_overtake(self) -> None:
         """See new jobs of a higher priority before one that was claimed or sent ahead starts."""
-        sent = self._pool.sent_ahead()
-        ahead = [*sent, *(claim.job for claim in self._holdings.waiting)]
+        ahead = [*self._pool.sent_ahead(), *(claim.job for claim in self._holdings.waiting)]
         if ahead:
             self._take(self._limited(len(ahead)), above=min(job.priority for job in ahead))
-            waiting = self._holdings.waiting
-            if sent and waiting and waiting[0].job.priority > min(job.priority for job in sent):
-                self._pool.recall()
+
+    def _recall_what_is_less_urgent(self) -> None:
+        """Ask back what was sent ahead of something more urgent, which may have been claimed before its ring."""
+        sent, waiting = self._pool.sent_ahead(), self._holdings.waiting
+        if sent and waiting and waiting[0].job.priority > min(job.priority for job in sent):
+            self._pool.recall()
 
     def _take(self, most: int, *, above: int) -> None:
         if most <= 0:
@@ -108,6 +110,7 @@ class Claiming:
         wait = POLL_S if due is None else (due - clock.now()).total_seconds()
         self._look_at = time.monotonic() + min(POLL_S, max(0.0, wait))
         self._holdings.add(claims)
+        self._recall_what_is_less_urgent()
 
     def _limited(self, most: int) -> int:
         if self._most is None:
