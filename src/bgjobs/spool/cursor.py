@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_NAMES = 65_536  # of one priority, if they lie in few buckets
 LEAST_NAMES = 128  # of each bucket
+LONGEST_PAUSE_S = 0.5  # between two looks into buckets that somebody made for jobs of theirs
 
 
 def allowed(error: OSError) -> OSError:
@@ -152,7 +153,9 @@ class Shelf:
             if time.perf_counter() - begun > buckets.CHEAP_S:
                 break
         took = time.perf_counter() - begun
-        self._turn_at = begun if took < buckets.CHEAP_S / 10 else begun + buckets.CHEAP * took
+        # A process that was not running for a while has not looked for so long: jobs must not wait for that.
+        pause = min(buckets.CHEAP * took, LONGEST_PAUSE_S)
+        self._turn_at = begun if took < buckets.CHEAP_S / 10 else begun + pause
 
     def _look_into(self, bucket: Bucket, now_ms: int) -> bool:
         """Learn of new names; return whether the bucket is gone, because nothing will come into it any more."""
