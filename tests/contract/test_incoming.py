@@ -293,7 +293,7 @@ def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: Spool
     assert imported(spool, session, CALL).state is State.QUEUED
 
 
-def test_an_idle_look_costs_one_stat_at_most(spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_look_costs_one_stat(spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     session = workers.join()
     import_jobs(session)
     time.sleep(0.05)  # until the first look is old enough to be sure of
