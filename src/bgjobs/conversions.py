@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from bgjobs import durations
+from bgjobs import clock, durations
 from bgjobs.kinds import ANY, NULL, TEXT, AnyOf, Choices, Container, Plain, Record
 from bgjobs.patterns import Pattern
 
@@ -28,7 +28,7 @@ WORDS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False
 _INT = Pattern(r"[+-]?[0-9]+")
 _DECIMAL = Pattern(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _DATE = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}(?:-?[0-9])?)"
-_TIME = r"[0-9]{2}(?::?[0-9]{2}){0,2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?"
+_TIME = r"(?:[01][0-9]|2[0-3])(?::?[0-9]{2}){0,2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?"
 _ISO_DATE = Pattern(_DATE)
 _ISO_TIME = Pattern(f"T?{_TIME}")
 _ISO_DATETIME = Pattern(f"{_DATE}(?:[T ]{_TIME})?")
@@ -114,12 +114,15 @@ def _time(text: str) -> time:
 
 
 def datetime_of(text: str) -> datetime:
-    """Return the moment that an ISO 8601 text stands for, local without a zone. Raises ValueError."""
+    """Return the moment that an ISO 8601 text stands for, local without a zone, as `clock.in_utc` reads it.
+
+    Raises ValueError.
+    """
     if not _ISO_DATETIME.fullmatch(text):
         raise ValueError
     moment = datetime.fromisoformat(text)
     try:
-        return moment if moment.tzinfo else moment.astimezone()
+        return moment if moment.tzinfo else clock.in_utc(moment).astimezone()
     except (OverflowError, OSError):  # the first and last days of the calendar; on Windows all before 1970
         raise ValueError from None
 

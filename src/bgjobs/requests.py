@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from bgjobs import durations, ids, system, values
+from bgjobs import clock, durations, ids, system, values
 from bgjobs.errors import BadArgumentsError, UsageError
 from bgjobs.ids import new_id
 from bgjobs.job import (
@@ -89,7 +89,7 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
     if request.at is not None:
         if request.delay is not None:
             raise UsageError("both a delay and a moment", hint="give one of them", code="bad-delay")
-        at = request.at.astimezone(UTC)
+        at = clock.in_utc(request.at)
     else:
         at = now + (delay if request.delay is None else length("delay", request.delay))
     if milliseconds(at) > LATEST_MS:

@@ -56,16 +56,19 @@ def test_every_option_of_submit_reaches_the_job(bgjobs: Bgjobs, queue: Queue) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("zone", "text", "moment"),
     [
-        ("2033-12-01 09:00", datetime(2033, 12, 1, 4, 0, tzinfo=UTC)),
-        ("2033-12-01T09:00Z", datetime(2033, 12, 1, 9, 0, tzinfo=UTC)),
-        ("2033-12-01T09:00+02:00", datetime(2033, 12, 1, 7, 0, tzinfo=UTC)),
+        ("XXX-5", "2033-12-01 09:00", datetime(2033, 12, 1, 4, 0, tzinfo=UTC)),
+        ("XXX-5", "2033-12-01T09:00Z", datetime(2033, 12, 1, 9, 0, tzinfo=UTC)),
+        ("XXX-5", "2033-12-01T09:00+02:00", datetime(2033, 12, 1, 7, 0, tzinfo=UTC)),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "2033-03-27 02:30", datetime(2033, 3, 27, 1, 30, tzinfo=UTC)),  # left out
     ],
 )
 @posix
-def test_at_is_local_unless_it_says_otherwise(bgjobs: Bgjobs, queue: Queue, text: str, moment: datetime) -> None:
-    result = bgjobs("submit", "Work", "nothing", "--at", text, env={"TZ": "XXX-5"})
+def test_at_is_local_unless_it_says_otherwise(
+    bgjobs: Bgjobs, queue: Queue, zone: str, text: str, moment: datetime
+) -> None:
+    result = bgjobs("submit", "Work", "nothing", "--at", text, env={"TZ": zone})
     assert queue.get(result.stdout.strip()).not_before == moment
 
 
