@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+import pytest
 
 from bgjobs import Queue
 from bgjobs.job import State
@@ -123,3 +126,123 @@ def test_a_changed_file_that_names_a_module_which_others_can_write_to_is_not_tak
     project.allow("[jobs.Functions]", '[jobs.Theirs]\nclass = "theirs:Theirs"\nmethods = ["run"]\n\n[jobs.Functions]')
     wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
     assert f"{project.root / 'theirs.py'} can be changed by every user" in worker.says()
+
+
+def test_nothing_is_taken_over_while_a_file_is_being_written(project: Project) -> None:
+    worker = project.start().ready()
+    whole = project.config.read_text("utf-8")
+    half = whole[: whole.index("[jobs.Picky]")].replace('"nap", ', "")  # valid, and without what the jobs below call
+    with project.config.open("w", encoding="utf-8") as file:
+        file.write(half)
+        for number in range(60):  # each job takes a while, so that the worker looks several times
+            job = project.put("Honest", "nap", 0.05)
+            assert project.queue.wait(job.id, LIMIT)  # type: ignore[truthy-bool]  # it raises otherwise
+            print(f"# line {number}", file=file, flush=True)
+    assert "took over" not in worker.says()
+    project.config.write_text(whole.replace("[jobs.Functions]", "# the same jobs\n[jobs.Functions]"), "utf-8")
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+    assert project.queue.wait(project.put("Honest", "nap", 0).id, LIMIT)  # type: ignore[truthy-bool]  # it raises otherwise
+
+
+def test_what_could_be_the_beginning_of_a_file_must_stand_still_longer(project: Project) -> None:
+    worker = project.start().ready()
+    whole = project.config.read_text("utf-8")
+    project.config.write_text(whole[: whole.index("[jobs.Functions]")], "utf-8")
+    for _ in range(40):
+        assert project.queue.wait(project.put("Functions", "twice", 2).id, LIMIT).result == 4
+        assert project.queue.wait(project.put("Honest", "nap", 0.05).id, LIMIT)  # type: ignore[truthy-bool]  # it raises
+    assert "took over" not in worker.says()
+
+
+@pytest.mark.parametrize("emptied", ["", "# nothing\n", "[bgjobs]\n", None])
+def test_a_list_that_suddenly_allows_nothing_is_told_of_and_not_taken_over(
+    project: Project, emptied: str | None
+) -> None:
+    worker = project.start().ready()
+    whole = project.config.read_text("utf-8")
+    if emptied is None:
+        project.config.unlink()
+    else:
+        project.config.write_text(emptied, "utf-8")
+    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
+    assert ("is gone" if emptied is None else "allows nothing any more") in worker.says()
+    assert project.queue.wait(project.put("Honest", "echo", "as before").id, LIMIT).result == "as before"
+    project.rewrite("allowed_jobs.toml", whole.replace("[jobs.Functions]", "# back\n[jobs.Functions]"))
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+    assert worker.says().count("not taken over") == 1
+
+
+def test_a_job_whose_pair_was_added_a_moment_ago_waits_until_the_worker_knows_it(project: Project) -> None:
+    worker = project.start().ready()
+    project.rewrite("added.py", "class Added:\n    def run(self):\n        return 'allowed'\n")
+    project.allow("[jobs.Functions]", '[jobs.Added]\nclass = "added:Added"\nmethods = ["run"]\n\n[jobs.Functions]')
+    job = project.put("Added", "run")
+    assert project.queue.wait(job.id, LIMIT).result == "allowed"
+    assert "REFUSED" not in {record["status"] for record in project.whole_log(job)}
+    assert "took over the changed allowlist" in worker.says()
+
+
+def test_a_job_that_waits_for_a_changing_list_can_be_cancelled_and_goes_back_when_its_worker_stops(
+    project: Project,
+) -> None:
+    worker = project.start().ready()
+    project.config.write_text("[half", "utf-8")
+    doomed, kept = project.put("Honest", "added"), project.put("Honest", "added")
+    wait_until(lambda: len(list(project.spool.glob("claimed/*/*.json"))) == 2)
+    project.queue.cancel(doomed.id)
+    assert project.queue.ended(doomed.id, LIMIT).state is State.CANCELLED
+    assert worker.stop() == 0
+    assert project.state(kept) is State.QUEUED
+    assert project.queue.get(kept.id).attempts == ()
+
+
+def test_a_file_put_back_with_an_older_time_is_taken_over(project: Project) -> None:
+    worker = project.start().ready()
+    fresh = project.root / "older.toml"
+    fresh.write_text(project.config.read_text("utf-8").replace('"echo", ', ""), "utf-8")
+    os.utime(fresh, (1_000_000_000, 1_000_000_000))
+    fresh.replace(project.config)
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+
+
+@posix_only
+def test_a_file_that_was_refused_for_its_mode_is_taken_over_when_that_is_mended(project: Project) -> None:
+    worker = project.start().ready()
+    project.rewrite("allowed_jobs.toml", project.config.read_text("utf-8") + "# changed\n")
+    project.config.chmod(0o666)
+    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
+    project.config.chmod(0o600)
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+
+
+@posix_only
+def test_a_file_that_was_refused_for_another_one_is_taken_over_when_that_is_mended(project: Project) -> None:
+    worker = project.start().ready()
+    project.rewrite("theirs.py", "class Theirs:\n    def run(self): ...\n")
+    (project.root / "theirs.py").chmod(0o666)
+    project.allow("[jobs.Functions]", '[jobs.Theirs]\nclass = "theirs:Theirs"\nmethods = ["run"]\n\n[jobs.Functions]')
+    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
+    (project.root / "theirs.py").chmod(0o600)
+    wait_until(lambda: "took over the changed allowlist" in worker.says())
+    assert worker.says().count("not taken over") == 1
+
+
+@posix_only
+def test_a_switched_link_is_a_change_of_list_and_code(project: Project, tmp_path: Path) -> None:
+    releases, current = tmp_path / "releases", tmp_path / "current"
+    for number, methods in (11, ["run", "other"]), (12, ["run", "other", "fresh"]):
+        home = releases / str(number)
+        home.mkdir(parents=True)
+        listed = ", ".join(f'"{method}"' for method in methods)
+        code = "".join(f"    def {name}(self):\n        return {number}, os.getcwd()\n" for name in methods)
+        (home / "released.py").write_text(f"import os\n\n\nclass Released:\n{code}", "utf-8")
+        entry = f'[bgjobs]\ndurability = "os"\n\n[jobs.Released]\nclass = "released:Released"\nmethods = [{listed}]\n'
+        (home / "allowed_jobs.toml").write_text(entry, "utf-8")
+    current.symlink_to(releases / "11")
+    worker = project.start(config=current / "allowed_jobs.toml", spool=project.spool).ready()
+    assert project.queue.wait(project.put("Released", "run").id, LIMIT).result == [11, str(releases / "11")]
+    (tmp_path / "switched").symlink_to(releases / "12")
+    (tmp_path / "switched").replace(current)
+    assert project.queue.wait(project.put("Released", "fresh").id, LIMIT).result == [12, str(releases / "12")]
+    wait_until(lambda: "lead to other directories now" in worker.says())
+    assert project.queue.wait(project.put("Released", "run").id, LIMIT).result == [12, str(releases / "12")]

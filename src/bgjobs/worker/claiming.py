@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 TROUBLE_PAUSE_S = 1.0
+MOST_DOUBTFUL = 256
 
 
 class Claiming:
@@ -59,7 +60,8 @@ class Claiming:
             self.rang = False
             self.may_be_more = True
             self._let_overtake()
-        room = self._pool.room(self._pace.depth()) - len(self._holdings.waiting)
+        held = len(self._holdings.waiting) + max(0, len(self._holdings.doubtful) - MOST_DOUBTFUL)
+        room = self._pool.room(self._pace.depth()) - held
         if room > 0 and self.may_be_more:
             self._take(self._limited(self._pace.batch(room)), above=-1)
 

@@ -20,14 +20,23 @@ if TYPE_CHECKING:
     from bgjobs.worker.runners import Assignment
 
 PREFETCH_S = 1.0
+DOUBT_S = 60.0
 
 
 class Holdings:
     """Every job that was claimed and has not been stored or put back yet."""
 
-    def __init__(self, queue: Queue, session: Session, say: Callable[[str], None]) -> None:
-        """Hold nothing."""
+    def __init__(
+        self,
+        queue: Queue,
+        session: Session,
+        say: Callable[[str], None],
+        is_current: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Hold nothing. `is_current` tells whether the allowlist that we go by is the one on the disk."""
         self.waiting: list[Claim] = []  # for a runner, best first
+        self.doubtful: list[Claim] = []  # refused, but the allowlist is being changed
+        self._is_current = is_current
         self._queue = queue
         self._session = session
         self._say = say
@@ -74,9 +83,20 @@ class Holdings:
         try:
             self._queue.allowlist.target_for(claim.job)
         except NotAllowedError as error:
-            self._refuse(claim, JobError(type=error.code, message=str(error)))
+            # The file may be half written, or newer than what we have read: only what stands still refuses for good.
+            if not self._is_current() and time.monotonic() < self._since[claim.job.id] + DOUBT_S:
+                self.doubtful.append(claim)
+            else:
+                self._refuse(claim, JobError(type=error.code, message=str(error)))
             return False
         return True
+
+    def judge_again(self) -> None:
+        """Check again what was refused while the allowlist was being changed."""
+        doubtful, self.doubtful = self.doubtful, []
+        for claim in doubtful:
+            if self.admits(claim):
+                self._wait_again(claim)
 
     def _refuse(self, claim: Claim, reason: JobError) -> None:
         now = clock.now()
@@ -186,7 +206,8 @@ class Holdings:
 
     def give_back_waiting(self, reason: str) -> None:
         """Put back all that wait for a runner."""
-        back, self.waiting = self.waiting, []
+        back = [*self.waiting, *self.doubtful]
+        self.waiting, self.doubtful = [], []
         for claim in back:
             self.give_back(claim, reason)
 
@@ -199,11 +220,12 @@ class Holdings:
 
     def cancel_waiting(self, job_id: str, by: str) -> None:
         """Cancel a job that waits for a runner, if it does."""
-        for claim in self.waiting:
-            if claim.job.id == job_id:
-                self.waiting.remove(claim)
-                self.end_cancelled(claim, by)
-                return
+        for held in (self.waiting, self.doubtful):
+            for claim in held:
+                if claim.job.id == job_id:
+                    held.remove(claim)
+                    self.end_cancelled(claim, by)
+                    return
 
     def end_cancelled(self, claim: Claim, by: str) -> None:
         """Cancel a claimed job that was not begun."""

@@ -25,6 +25,9 @@ TIDY_EVERY_S = 600.0
 FIRST_TIDY_S = 30.0
 SLICE_S, PAUSE_S = 0.02, 0.2
 LOOK_EVERY_S = 1.0
+STILL_S = 1.0  # so long a file must not have changed before it is taken over
+LONG_STILL_S = 5.0  # the same for one that could be the beginning of a longer one: a copy over a network may pause
+JUDGE_EVERY_S = 5.0
 
 
 def recover(session: Session, queue: Queue) -> int:
@@ -80,17 +83,23 @@ class Tidying:
 
 
 class Watch:
-    """Notices that the allowlist, the signing keys, or with `code` the job modules, have changed on disk."""
+    """Takes over a changed allowlist and changed signing keys, and notices that paths lead elsewhere.
 
-    def __init__(self, queue: Queue, *, code: bool, only: Collection[str], say: Callable[[str], None]) -> None:
+    Whoever writes a file may be in the middle of it, and half an allowlist can be a valid one. So a file counts when it
+    has stood still for a while.
+    """
+
+    def __init__(self, queue: Queue, *, only: Collection[str], say: Callable[[str], None]) -> None:
         """Remember how the files are now. `only` are the classes of which jobs are run, all if there is none."""
         self._queue = queue
         self._only = only
         self._say = say
-        self._code = code
         self._next = 0.0
-        self._allowlist_mark = _mark(queue.settings.config)
-        self._code_mark = self._newest()
+        self._loaded = _mark_of_loaded(queue.settings)
+        self._seen, self._seen_at = self._loaded, 0.0
+        self._judged: tuple[tuple[int, ...] | None, str] = None, ""
+        self._judge_at = 0.0
+        self._places = self._places_seen = _places(queue.settings)
         self._keys = queue.backend.refresh_keys()
         self._keys_trouble = ""
 
@@ -100,7 +109,11 @@ class Watch:
             return False
         self._next = time.monotonic() + LOOK_EVERY_S
         self._look_at_keys()
-        return self._allowlist_changed() | self._code_changed()
+        return self._allowlist_changed() | self._places_changed()
+
+    def is_current(self) -> bool:
+        """Tell whether the file on the disk is the one that was taken over: only then is a refusal for good."""
+        return self._loaded is not None and _mark(self._queue.settings.config) == self._loaded
 
     def _look_at_keys(self) -> None:
         """Take changed signing keys over; of a file that is broken say so once, and keep those that we have."""
@@ -118,48 +131,110 @@ class Watch:
         self._keys_trouble = trouble
 
     def _allowlist_changed(self) -> bool:
+        now = time.monotonic()
         mark = _mark(self._queue.settings.config)
-        if mark == self._allowlist_mark or mark is None:
+        if mark is not None and mark == self._loaded:
             return False
-        self._allowlist_mark = mark
-        try:
-            fresh = settings.load(config=self._queue.settings.config, spool=self._queue.settings.spool)
-            allowlist = Allowlist(fresh)
-            audit.refuse(fresh, allowlist)
-            users.refuse(users.those_of(allowlist, self._only))
-            keyring = _keyring(fresh)
-        except BgjobsError as error:
-            self._say(f"the changed allowlist is not taken over: {error}")
+        if mark != self._seen:
+            self._seen, self._seen_at = mark, now
             return False
-        if fresh.digest == self._queue.settings.digest:
+        still = now - self._seen_at
+        if still < STILL_S or (mark == self._judged[0] and now < self._judge_at):
             return False
-        before = self._queue.settings
-        self._queue.take_over(fresh, allowlist, keyring)
-        count = len(list(allowlist))
-        self._say(f"took over the changed allowlist: {count} method{'s'[: count != 1]} may run")
-        return _surroundings(before) != _surroundings(fresh)
+        if mark is None:
+            self._refuse(mark, f"{self._queue.settings.config} is gone: put it back, or stop the worker")
+            return False
+        return self._judge(mark, still)
 
-    def _code_changed(self) -> bool:
-        newest = self._newest()
-        if newest == self._code_mark:
+    def _judge(self, mark: tuple[int, ...], still: float) -> bool:
+        """Take over a file that has stood still so long, if it is whole; return whether runners must be replaced."""
+        before = self._queue.settings
+        try:
+            fresh, allowlist, keyring = self._checked()
+        except BgjobsError as error:
+            if _mark(before.config) == mark:
+                self._refuse(mark, str(error))
             return False
-        self._code_mark = newest
-        self._say("job modules changed: the next jobs run in fresh processes")
+        if _mark(before.config) != mark:
+            return False  # it was changed while it was read: the next look sees that
+        if fresh.digest == before.digest:
+            self._loaded = mark
+            return False
+        known, allowed = set(_pairs(self._queue.allowlist)), set(_pairs(allowlist))
+        if known and not allowed:
+            self._refuse(mark, f"{before.config} allows nothing any more: correct it, or stop the worker")
+            return False
+        if still < LONG_STILL_S and (known - allowed or not fresh.text.endswith("\n")):
+            return False  # perhaps only its beginning is there yet
+        self._queue.take_over(fresh, allowlist, keyring)
+        self._loaded = mark
+        self._say(f"took over the changed allowlist: {len(allowed)} method{'s'[: len(allowed) != 1]} may run")
+        if _surroundings(before) == _surroundings(fresh):
+            return False
+        self._places = self._places_seen = _places(fresh)
         return True
 
-    def _newest(self) -> tuple[int, int]:
-        """Return the number of source files and the newest change among them, in ns."""
-        if not self._code:
-            return 0, 0
-        count = newest = 0
-        for root in self._queue.settings.import_paths:
-            for folder, folders, names in os.walk(root):
-                folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
-                for name in names:
-                    if name.endswith(".py"):
-                        count += 1
-                        newest = max(newest, (_mark(os.path.join(folder, name)) or (0, 0, 0))[0])
-        return count, newest
+    def _checked(self) -> tuple[Settings, Allowlist, signing.Keyring | None]:
+        """Read the file and what it names. Raises ConfigError, also for what must not be taken over."""
+        before = self._queue.settings
+        fresh = settings.load(config=before.config, spool=before.spool)
+        allowlist = Allowlist(fresh)
+        if fresh.digest == before.digest:
+            return fresh, allowlist, None
+        audit.refuse(fresh, allowlist)
+        users.refuse(users.those_of(allowlist, self._only))
+        return fresh, allowlist, _keyring(fresh)
+
+    def _refuse(self, mark: tuple[int, ...] | None, reason: str) -> None:
+        """Say once why a file is not taken over. It is looked at again: what is wrong may be mended elsewhere."""
+        self._judge_at = time.monotonic() + JUDGE_EVERY_S
+        if self._judged != (mark, reason):
+            self._judged = mark, reason
+            self._say(f"the changed allowlist is not taken over: {reason}")
+
+    def _places_changed(self) -> bool:
+        """Tell whether an import path or the working directory has become another one, as by a switched link."""
+        places = _places(self._queue.settings)
+        # A link that is being switched may be missing for a moment.
+        gone = any(now is None and before is not None for now, before in zip(places, self._places, strict=True))
+        if places == self._places or gone:
+            return False
+        if places != self._places_seen:
+            self._places_seen = places
+            return False
+        self._places = places
+        self._say("import_paths or cwd lead to other directories now: the next jobs run in fresh processes")
+        return True
+
+
+def _pairs(allowlist: Allowlist) -> Iterator[tuple[str, str]]:
+    return ((target.class_name, target.method) for target in allowlist)
+
+
+def _mark_of_loaded(configured: Settings) -> tuple[int, ...] | None:
+    """Return the mark of the allowlist if it is surely what was loaded, and nobody has just been writing it."""
+    mark = _mark(configured.config)
+    if mark is None or not 0 <= max(mark[:2]) < time.time_ns() - int(STILL_S * 2e9):
+        return None
+    try:
+        with open(configured.config, "rb") as file:
+            same = file.read() == configured.text.encode()
+    except OSError:
+        return None
+    return mark if same and _mark(configured.config) == mark else None
+
+
+def _places(configured: Settings) -> tuple[tuple[str, int, int] | None, ...]:
+    """Return which directories the import paths and the working directory are; None is one that is not there."""
+    return tuple(_place(path) for path in (*configured.import_paths, configured.cwd))
+
+
+def _place(path: str) -> tuple[str, int, int] | None:
+    try:
+        state = os.stat(path)
+        return os.path.realpath(path), state.st_dev, state.st_ino
+    except OSError:
+        return None
 
 
 def _surroundings(configured: Settings) -> tuple[object, ...]:
@@ -175,9 +250,11 @@ def _keyring(configured: Settings) -> signing.Keyring | None:
     return keyring
 
 
-def _mark(path: str) -> tuple[int, int, int] | None:
+def _mark(path: str) -> tuple[int, ...] | None:
+    """Return what tells one state of a file from another; its time of change, owner and mode included."""
     try:
         state = os.stat(path)
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino
+    times = state.st_mtime_ns, state.st_ctime_ns
+    return (*times, state.st_size, state.st_dev, state.st_ino, state.st_mode, state.st_uid, state.st_gid)

@@ -91,10 +91,10 @@ class Worker:
         self._poller = system.Poller()
         self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
-        self._watch = housekeeping.Watch(queue, code=options.reload, only=options.only, say=self._say)
+        self._watch = housekeeping.Watch(queue, only=options.only, say=self._say)
         self._tidying = housekeeping.Tidying()
         self._pace = Pace()
-        self._holdings = Holdings(queue, self._session, self._say)
+        self._holdings = Holdings(queue, self._session, self._say, self._watch.is_current)
         self._claiming = Claiming(
             self._session, self._pool, self._holdings, self._hearing, self._pace, most=options.max_jobs, say=self._say
         )
@@ -286,6 +286,7 @@ class Worker:
         self._holdings.give_back_overdue(self._pool.room(1))
         if self._watch.changed():
             self._pool.renew()
+        self._holdings.judge_again()
         housekeeping.recover(self._session, self._queue)
         self._claiming.may_be_more |= housekeeping.import_jobs(self._session, self._queue) > 0
         self._tidying.check(self._session, self._queue.settings)
