@@ -36,8 +36,12 @@ ERROR_LOG = "background_jobs_errors.log"
 MOST_RESULT = 200
 MOST_MESSAGE = 1000
 NOT_SHOWN = "(not shown: a secret argument is in the result)"
-WORD = Pattern(r"[A-Za-z0-9_.-]{0,100}")
+NONE = "-"  # stands for a field that a record has not, so that every line has all eight
+NO_TARGET = f"Class: {NONE}, Method: {NONE}"
+WORD = Pattern(r"(?!-$)[A-Za-z0-9_.-]{1,100}")
 PLAIN = Pattern(r"[ -~]*")
+FIELD = Pattern(r"(Class|Method|Priority|Status|Job|Attempt|Message):")
+ESCAPED = r"\1\\u003a"  # for `FIELD.sub`: a colon as JSON and Python write it, so that a result stays JSON
 
 
 class Log:
@@ -109,19 +113,19 @@ class Log:
 
     def refused_at_submit(self, class_name: str, method: str, code: str, reason: str, now: datetime) -> None:
         """A submission was refused; there is no job."""
-        line = _line(now, (class_name, method), "REFUSED", f"{code}: {reason}")
+        line = _line(now, _target(class_name, method), "REFUSED", f"{code}: {reason}")
         self._add(STATUS_LOG, line)
         self._add(ERROR_LOG, line)
 
     def corrupt(self, name: str, reason: str, now: datetime) -> None:
         """A file in the spool is not a valid job file."""
-        line = _line(now, ("-", "-"), "REFUSED", f"moved to corrupt/: {name}: {reason}")
+        line = _line(now, NO_TARGET, "REFUSED", f"moved to corrupt/: {name}: {reason}")
         self._add(STATUS_LOG, line)
         self._add(ERROR_LOG, line)
 
     def left_alone(self, name: str, reason: str, now: datetime) -> None:
         """A file in the spool was left where it is."""
-        self._add(ERROR_LOG, _line(now, ("-", "-"), "REFUSED", f"left alone: {name}: {reason}"))
+        self._add(ERROR_LOG, _line(now, NO_TARGET, "REFUSED", f"left alone: {name}: {reason}"))
 
     def _refused(self, job: Job, error: JobError, now: datetime) -> None:
         message = f"{error.type}: {error.message}"
@@ -175,17 +179,21 @@ def _complain(text: str) -> None:
 
 
 def _job_line(job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = 1000) -> str:
-    attempt = f", Attempt: {job.charged}/{job.retries + 1}" if number else ""
+    attempt = f"{job.charged}/{job.retries + 1}" if number else NONE
     about = _about(job.class_name, job.method, job.priority)
-    return f"[{_stamp(now)}] {about}, Status: {status}, Job: {job.id}{attempt}, {_message(message[:cut])}\n"
+    return f"[{_stamp(now)}] {about}, Status: {status}, Job: {job.id}, Attempt: {attempt}, {_message(message[:cut])}\n"
 
 
-def _line(now: datetime, pair: tuple[str, str], status: str, message: str) -> str:
-    return f"[{_stamp(now)}] {_target(*pair)}, Status: {status}, {_message(message)}\n"
+def _line(now: datetime, target: str, status: str, message: str) -> str:
+    """Return a line about no job."""
+    none = f"Priority: {NONE}, Status: {status}, Job: {NONE}, Attempt: {NONE}"
+    return f"[{_stamp(now)}] {target}, {none}, {_message(message)}\n"
 
 
 def _message(message: str) -> str:
-    return f"Message: {sanitized(message[:MOST_MESSAGE])}"
+    """Return the last field. Nothing in it looks like another one: the colon behind the name of a field is escaped."""
+    text = sanitized(message[:MOST_MESSAGE])
+    return f"Message: {FIELD.sub(ESCAPED, text) if ':' in text else text}"
 
 
 @lru_cache(maxsize=256)

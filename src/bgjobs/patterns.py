@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Pattern:
-    """A regular expression over ASCII. `fullmatch` is that of the `re` module."""
+    """A regular expression over ASCII. `fullmatch` and `sub` are those of the `re` module."""
 
     def __init__(self, pattern: str) -> None:
         """Remember how it is written."""
@@ -21,3 +21,8 @@ class Pattern:
     def fullmatch(self) -> Callable[[str], re.Match[str] | None]:
         """Match a whole text."""
         return re.compile(self.pattern, re.ASCII).fullmatch
+
+    @cached_property
+    def sub(self) -> Callable[[str, str], str]:
+        """Replace each match in a text."""
+        return re.compile(self.pattern, re.ASCII).sub

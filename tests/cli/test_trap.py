@@ -277,7 +277,7 @@ def test_a_refusal_at_submission_runs_nothing_of_the_module_and_has_its_code_in_
     assert error(result)["code"] == code
     assert marks(project) == set()
     (line,) = (project / "spool" / "logs" / "background_jobs_errors.log").read_text("utf-8").splitlines()
-    assert f"Status: REFUSED, Message: {code}: " in line
+    assert f"Priority: -, Status: REFUSED, Job: -, Attempt: -, Message: {code}: " in line
     assert list(project.glob("spool/pending/**/*.json")) == []
 
 

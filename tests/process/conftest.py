@@ -35,10 +35,10 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals, forks,
 LINE = re.compile(
     r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+00:00)\] "
     r"Class: (?P<class_name>[A-Za-z0-9_]+|-), Method: (?P<method>[A-Za-z0-9_]+|-)"
-    r"(?:, Priority: (?P<priority>LOW|NORMAL|HIGH|[0-9]))?"
+    r", Priority: (?P<priority>LOW|NORMAL|HIGH|[0-9]|-)"
     r", Status: (?P<status>[A-Z]+)"
-    r"(?:, Job: (?P<job>[0-7][0-9a-hjkmnp-tv-z]{25}))?"
-    r"(?:, Attempt: (?P<attempt>\d+/\d+))?"
+    r", Job: (?P<job>[0-7][0-9a-hjkmnp-tv-z]{25}|-)"
+    r", Attempt: (?P<attempt>\d+/\d+|-)"
     r", Message: (?P<message>[^\x00-\x1f\x7f]*)"
 )
 
@@ -256,7 +256,8 @@ class Project:
             if job is None or job.id in line:
                 record = LINE.fullmatch(line)
                 assert record, f"a line of another shape in {name}: {line!r}"
-                found.append(record.groupdict())
+                absent = {key for key in ("priority", "job", "attempt") if record[key] == "-"}
+                found.append(record.groupdict() | dict.fromkeys(absent))
         return found
 
     def output(self, job: Job, attempt: int = 1) -> bytes:

@@ -82,7 +82,7 @@ def end(log: Log, before: Job, outcome: Outcome, policy: Policy = POLICY) -> Job
 
 def test_a_submitted_job_is_queued(tmp_path: Path) -> None:
     Log(str(tmp_path)).submitted(JOB, NOW)
-    line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Message: submitted by ann@web1"
+    line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Attempt: -, Message: submitted by ann@web1"
     assert logged(tmp_path) == ([line], [])
 
 
@@ -90,14 +90,14 @@ def test_a_delayed_job_is_queued_and_its_moment_named(tmp_path: Path) -> None:
     later = replace(JOB, not_before=NOW + timedelta(hours=1))
     Log(str(tmp_path)).submitted(later, NOW)
     when = "not before 2026-11-23 04:19:00.123+00:00"
-    line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Message: submitted by ann@web1, {when}"
+    line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Attempt: -, Message: submitted by ann@web1, {when}"
     assert logged(tmp_path) == ([line], [])
 
 
 @pytest.mark.parametrize(("by", "shown"), [("ann@web1", ", by ann@web1"), ("", "")])
 def test_a_job_whose_delay_was_dropped_is_queued(tmp_path: Path, by: str, shown: str) -> None:
     Log(str(tmp_path)).undelayed(JOB, NOW, by)
-    line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Message: not delayed any more{shown}"
+    line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Attempt: -, Message: not delayed any more{shown}"
     assert logged(tmp_path) == ([line], [])
 
 
@@ -185,7 +185,7 @@ def test_a_cancelled_job_is_cancelled_and_no_error(tmp_path: Path) -> None:
     status, errors = logged(tmp_path)
     assert status == [
         f"{HEAD}, Priority: HIGH, Status: CANCELLED, Job: {ID}, Attempt: 1/4, Message: cancelled by ann@web1",
-        f"{HEAD}, Priority: HIGH, Status: CANCELLED, Job: {ID}, Message: cancelled by ann@web1",
+        f"{HEAD}, Priority: HIGH, Status: CANCELLED, Job: {ID}, Attempt: -, Message: cancelled by ann@web1",
     ]
     assert errors == []
 
@@ -193,8 +193,8 @@ def test_a_cancelled_job_is_cancelled_and_no_error(tmp_path: Path) -> None:
 def test_what_is_refused_at_submit_is_in_both_logs_without_a_job(tmp_path: Path) -> None:
     Log(str(tmp_path)).refused_at_submit("Shell", "run", "not-allowed", "Shell.run is not in x.toml", NOW)
     line = (
-        "[2026-11-23 03:19:00.123+00:00] Class: Shell, Method: run, Status: REFUSED, "
-        "Message: not-allowed: Shell.run is not in x.toml"
+        "[2026-11-23 03:19:00.123+00:00] Class: Shell, Method: run, Priority: -, Status: REFUSED, "
+        "Job: -, Attempt: -, Message: not-allowed: Shell.run is not in x.toml"
     )
     assert logged(tmp_path) == ([line], [line])
 
@@ -205,7 +205,8 @@ def test_what_is_refused_at_submit_is_in_both_logs_without_a_job(tmp_path: Path)
 def test_a_refused_name_that_is_none_is_logged_as_it_was_given(tmp_path: Path, class_name: str, method: str) -> None:
     Log(str(tmp_path)).refused_at_submit(class_name, method, "bad-name", "not a name", NOW)
     status, _ = logged(tmp_path)
-    assert f"Class: {class_name}, Method: {method}, Status: REFUSED, " in status[0]
+    shown = class_name or "''"
+    assert f"Class: {shown}, Method: {method}, Priority: -, Status: REFUSED, " in status[0]
 
 
 def test_what_is_refused_at_claim_or_in_the_runner_is_in_both_logs_with_its_job(tmp_path: Path) -> None:
@@ -226,6 +227,9 @@ def test_a_file_that_is_no_job_is_in_both_logs(tmp_path: Path) -> None:
     status, errors = logged(tmp_path)
     assert status == errors
     assert len(status) == 1
+    assert status[0].startswith(
+        "[2026-11-23 03:19:00.123+00:00] Class: -, Method: -, Priority: -, Status: REFUSED, Job: -, Attempt: -, "
+    )
     assert r"x\ny.json" in status[0]
     assert "line 1 is not a job" in status[0]
 
@@ -267,8 +271,24 @@ ANY_TEXT = st.text(st.characters(), max_size=60) | st.sampled_from(
 )
 
 
-@given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
+NAMES = ("Class", "Method", "Priority", "Status", "Job", "Attempt", "Message")
+WORD = r"[A-Za-z0-9_.-]+|'(?:[^'\\,:]|\\.)*'|\"(?:[^\"\\,:]|\\.)*\""
+STRICT = re.compile(
+    r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+00:00)\] "
+    rf"Class: (?P<class_name>{WORD}), Method: (?P<method>{WORD}), "
+    r"Priority: (?P<priority>LOW|NORMAL|HIGH|[0-9]|-), Status: (?P<status>[A-Z]+), "
+    r"Job: (?P<job>[0-7][0-9a-hjkmnp-tv-z]{25}|-), Attempt: (?P<attempt>\d+/\d+|-), Message: (?P<message>.*)"
+)
+FORGED = f"x, Method: y, Priority: LOW, Status: SUCCESS, Job: {ID}, Attempt: 1/1, Message: '"
+ANY_WORD = ANY_TEXT | st.sampled_from([FORGED, FORGED + '"', "'", "\\", "\\'", "a" * 101, "-", "--", "", "Status:"])
+ANY_WORD |= st.lists(st.sampled_from([f"{name}{colon}" for name in NAMES for colon in (": ", ":")]) | ANY_TEXT).map(
+    "".join
+)
+
+
+@given(ANY_WORD, ANY_WORD, ANY_WORD)
 @example("two\nlines", "\u2028", "\ud800")
+@example(FORGED, FORGED, FORGED)
 def test_one_record_is_one_line_whatever_it_says(one: str, other: str, third: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -276,6 +296,8 @@ def test_one_record_is_one_line_whatever_it_says(one: str, other: str, third: st
         error = JobError(type=one, message=other)
         records: list[Callable[[], object]] = [
             lambda: log.submitted(replace(JOB, submitted_by=one), NOW),
+            lambda: log.undelayed(JOB, NOW, other),
+            lambda: log.cancelled(JOB, NOW, third),
             lambda: log.started(replace(RUNNING, worker=other), NOW),
             lambda: log.handed_back(JOB, NOW, third),
             lambda: end(log, RUNNING, Succeeded(msgspec.Raw(one.encode("utf-8", "surrogatepass")))),
@@ -289,25 +311,12 @@ def test_one_record_is_one_line_whatever_it_says(one: str, other: str, third: st
         ]
         for number, record in enumerate(records, 1):
             record()
-            status = lines_of(folder / STATUS_LOG)
-            assert len(status) == number
-            assert status[-1].startswith("[2026-11-23 03:19:00.123+00:00] Class: ")
-            assert status[-1].isprintable()
-        assert all(line.isprintable() for line in lines_of(folder / ERROR_LOG))
-
-
-STRICT = re.compile(
-    r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+00:00)\] "
-    r"Class: (?P<class_name>[A-Za-z0-9_.-]*|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"), "
-    r"Method: (?P<method>[A-Za-z0-9_.-]*|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
-    r"(?:, Priority: (?P<priority>LOW|NORMAL|HIGH|[0-9]))?"
-    r", Status: (?P<status>[A-Z]+)"
-    r"(?:, Job: (?P<job>[0-7][0-9a-hjkmnp-tv-z]{25}))?"
-    r"(?:, Attempt: (?P<attempt>\d+/\d+))?"
-    r", Message: (?P<message>.*)"
-)
-FORGED = f"x, Method: y, Priority: LOW, Status: SUCCESS, Job: {ID}, Attempt: 1/1, Message: '"
-ANY_WORD = ANY_TEXT | st.sampled_from([FORGED, FORGED + '"', "'", "\\", "\\'", "a" * 101])
+            assert len(lines_of(folder / STATUS_LOG)) == number
+        log.left_alone(one, other, NOW)
+        for line in lines_of(folder / STATUS_LOG) + lines_of(folder / ERROR_LOG):
+            assert line.isprintable()
+            assert STRICT.fullmatch(line), line
+            assert [len(re.findall(f"{name}:", line)) for name in NAMES] == [1] * len(NAMES)
 
 
 def read_word(written: str) -> str:
@@ -323,7 +332,7 @@ def test_the_fields_of_a_line_are_what_they_were_whatever_they_say(class_name: s
         log.handed_back(replace(RUNNING, class_name=class_name, method=method), NOW, reason)
         first, second = lines_of(Path(name) / STATUS_LOG)
     for line, status, job, message in (
-        (first, "REFUSED", None, f"not-allowed: {reason}"),
+        (first, "REFUSED", "-", f"not-allowed: {reason}"),
         (second, "QUEUED", ID, f"handed back: {reason}"),
     ):
         found = STRICT.fullmatch(line)
@@ -331,10 +340,33 @@ def test_the_fields_of_a_line_are_what_they_were_whatever_they_say(class_name: s
         assert read_word(found["class_name"]) == class_name[:100]
         assert read_word(found["method"]) == method[:100]
         assert (found["status"], found["job"]) == (status, job)
-        assert found["message"] == events.sanitized(message)
+        assert [len(re.findall(f"{name}:", line)) for name in NAMES] == [1] * len(NAMES)
+        assert found["message"] == re.sub(f"({'|'.join(NAMES)}):", r"\1\\u003a", events.sanitized(message))
         taken_apart = tailing.fields(f"{line}\n")
-        assert (taken_apart["status"], taken_apart.get("job")) == (status, job)
-        assert taken_apart["message"] == events.sanitized(message)
+        assert (taken_apart["status"], taken_apart["job"] or "-") == (status, job)
+        assert taken_apart["message"] == found["message"]
+
+
+def test_a_result_that_quotes_a_field_stays_json(tmp_path: Path) -> None:
+    end(Log(str(tmp_path)), RUNNING, Succeeded(msgspec.Raw(b'{"said":"Status: SUCCESS, Job: 7","code":3}')))
+    message = logged(tmp_path)[0][0].partition("Message: ")[2]
+    assert msgspec.json.decode(message) == {"said": "Status: SUCCESS, Job: 7", "code": 3}
+
+
+def test_lines_of_before_that_lack_fields_are_read_too() -> None:
+    line = (
+        "[2026-11-23 03:19:00.123+00:00] Class: Shell, Method: run, Status: REFUSED, Message: not-allowed: no, Job: x"
+    )
+    assert tailing.fields(line) == {
+        "at": "2026-11-23 03:19:00.123+00:00",
+        "class": "Shell",
+        "method": "run",
+        "priority": None,
+        "status": "REFUSED",
+        "job": None,
+        "attempt": None,
+        "message": "not-allowed: no, Job: x",
+    }
 
 
 @given(st.text(st.characters()))

@@ -48,10 +48,10 @@ class _Changes:
     def show(self, _: Sequence[Job]) -> None:
         for line in self._log.more():
             said = tailing.fields(line.decode("utf-8", "backslashreplace"))
-            number = f" {said['attempt']}" if "attempt" in said else ""
+            step = f"{said['status']} {said['attempt'] or ''}"
             name = f"{said['class']}.{said['method']}"
             past = time.monotonic() - self._start
-            output.data(f"{past:5.1f} s  {said['status'] + number:<12} {name} ({said['priority']}): {said['message']}")
+            output.data(f"{past:5.1f} s  {step:<12} {name} ({said['priority']}): {said['message']}")
         sys.stdout.flush()
 
 

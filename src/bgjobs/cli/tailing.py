@@ -1,86 +1,192 @@
-"""The status log and the error log, across their rotation."""
+"""The status log and the error log, followed through every way in which a log can be replaced."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+import stat
+import time
+from contextlib import ExitStack
+from typing import NamedTuple
 
 from bgjobs import system
+from bgjobs.events import NONE
 from bgjobs.logfile import KEPT
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 PIECE = 65_536
-FIELD = re.compile(r"(?:, )?(Class|Method|Priority|Status|Job|Attempt): ([^,]*)")
+MARK = 1024
+HEAD = 64
+OTHER = KEPT + 1  # the number of a file with a name that is not ours
+LATE_S = 2.0  # who opened a log before it was moved aside may still write to it: that is done well within this time
+NAMES = ("Class", "Method", "Priority", "Status", "Job", "Attempt")
+FIELD = re.compile(rf"(?:, )?({'|'.join(NAMES)}): ([^,]*)")
+
+Identity = tuple[int, int]
 
 
-def fields(line: str) -> dict[str, str]:
-    """Return a line of a log taken apart."""
+def fields(line: str) -> dict[str, str | None]:
+    """Return a line of a log taken apart, None for a field that the record has not."""
     line = line.rstrip("\n")
     stamp, _, rest = line.removeprefix("[").partition("] ")
     rest, _, message = rest.partition("Message: ")
-    return {"at": stamp} | {name.lower(): value for name, value in FIELD.findall(rest)} | {"message": message}
+    found = {name: value for name, value in FIELD.findall(rest) if value != NONE}
+    return {"at": stamp, **{name.lower(): found.get(name) for name in NAMES}, "message": message}
 
 
 class Log:
-    """One log, read from its end on. It is never kept open: it may be rotated away at any time."""
+    """One log, read from its end on. It is never kept open: Windows puts no file in the place of an open one."""
 
     def __init__(self, path: str) -> None:
         """Begin before what is there."""
         self._path = path
-        self._file: tuple[int, int] | None = None
-        self._offset = 0
+        self._at: _Place | None = None
+        self._left: tuple[_Place, float] | None = None  # the file before, and when we came to its end
+        self._seen: set[tuple[Identity, bytes]] = set()
 
     def last(self, count: int) -> list[bytes]:
         """Return the last so many lines, from rotated files too where needed, and go on after them."""
-        found = self._lines_of(self._read(self._path))
-        for number in range(1, KEPT + 1):
-            if len(found) >= count:
-                break
-            found = self._lines_of(_content(f"{self._path}.{number}", 0)[1]) + found
+        found: list[bytes] = []
+        with ExitStack() as stack:
+            for file in self._files(stack):
+                self._seen.add(file.name())
+                if file.number == 0:
+                    found, self._at = file.rest()
+                elif len(found) < count:
+                    found = file.rest(whole=True)[0] + found
         return found[-count:] if count else []
 
-    def more(self) -> Iterator[bytes]:
-        """Go through the lines that were added since."""
-        known, offset = self._file, self._offset
-        if known is not None and _identity(self._path) not in {known, None}:
-            # Rotated away: first the rest of it, under its new name, then its successor from the beginning.
-            file, rest = _content(f"{self._path}.1", offset)
-            yield from self._lines_of(rest if file == known else b"")
-            self._offset = 0
-        yield from self._lines_of(self._read(self._path))
+    def more(self) -> list[bytes]:
+        """Return the lines that were added since: none is left out and none comes twice, however the log moved."""
+        with ExitStack() as stack:
+            current = _opened(stack, self._path, 0)
+            if current and self._at and self._at.identity == current.identity and self._at.fits(current):
+                lines, self._at = current.rest(self._at)
+                return self._added_late(self._files(stack)) + lines if self._left else lines
+            return self._through(self._files(stack))
 
-    def _read(self, path: str) -> bytes:
-        """Read on, up to the last line end: what is being written at this moment comes with the next look."""
-        self._file, content = _content(path, self._offset)
+    def _through(self, files: list[_File]) -> list[bytes]:
+        """Return what is new in the file that was read last, whatever its name is by now, and in all that are newer."""
+        lines = self._added_late(files)
+        last = self._at.find(files) if self._at else None
+        # A file that is gone, deleted or emptied, and one that got another name: what has a number was there before,
+        # unless it was not seen yet.
+        number = last.number if last else OTHER
+        newer = [
+            file
+            for file in files
+            if file.number < number and (number < OTHER or not file.number or file.name() not in self._seen)
+        ]
+        self._seen.update(file.name() for file in files)
+        if last:
+            added, self._at = last.rest(self._at)
+            lines += added
+            if newer and self._at:
+                self._left = self._at, time.monotonic()
+        for file in reversed(newer):
+            added, self._at = file.rest(whole=file is not newer[0])
+            lines += added
+        return lines
+
+    def _added_late(self, files: list[_File]) -> list[bytes]:
+        """Return what somebody added to the file before, who had opened it when it still was the log."""
+        if self._left is None:
+            return []
+        place, since = self._left
+        is_over = time.monotonic() - since > LATE_S
+        file = place.find(files)
+        lines, place = file.rest(place, whole=is_over) if file else ([], place)
+        self._left = None if is_over else (place, since)
+        return lines
+
+    def _files(self, stack: ExitStack) -> list[_File]:
+        """Open the log and those that were moved aside, each once, the newest first.
+
+        In this order: one that is moved aside meanwhile gets a higher number, so we may meet it twice, and miss none.
+        """
+        found: dict[Identity, _File] = {}
+        for number in range(KEPT + 1):
+            file = _opened(stack, f"{self._path}.{number}" if number else self._path, number)
+            if file:
+                found.setdefault(file.identity, file)
+        wanted = {place.identity for place in (self._at, self._left and self._left[0]) if place}
+        for path in self._otherwise_named() if wanted - found.keys() else []:
+            file = _opened(stack, path, OTHER)
+            if file and file.identity in wanted:
+                found.setdefault(file.identity, file)
+        return list(found.values())
+
+    def _otherwise_named(self) -> list[str]:
+        """Return the paths of files that may be the log under another name: `logrotate` can put the date there."""
+        directory, name = os.path.split(self._path)
+        try:
+            return [os.path.join(directory, found) for found in system.listdir(directory) if found.startswith(name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+class _Place(NamedTuple):
+    """Up to where which file was read. `mark` is what stands right before that.
+
+    By both, inode and content, a file is known again: another one may get its name, its size or its inode, and a copy
+    may be all that is left of it.
+    """
+
+    identity: Identity
+    offset: int = 0
+    mark: bytes = b""
+
+    def fits(self, file: _File) -> bool:
+        """Tell whether the file holds what was read."""
+        return file.size >= self.offset and file.read(self.offset - len(self.mark), len(self.mark)) == self.mark
+
+    def find(self, files: list[_File]) -> _File | None:
+        """Return the file that was read, or else a copy of it."""
+        fitting = [file for file in files if self.fits(file)]
+        same = [file for file in fitting if file.identity == self.identity]
+        return next(iter(same or (fitting if self.mark else [])), None)
+
+
+class _File:
+    """One file of a log, open for one look."""
+
+    def __init__(self, descriptor: int, state: os.stat_result, number: int) -> None:
+        self._descriptor = descriptor
+        self.identity = state.st_dev, state.st_ino
+        self.size = state.st_size
+        self.number = number
+
+    def name(self) -> tuple[Identity, bytes]:
+        """Return what tells the file from others: inode, and its first bytes, for inodes are used again."""
+        return self.identity, self.read(0, HEAD)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return so many bytes, fewer only at the end of the file."""
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        pieces = []
+        while size and (piece := os.read(self._descriptor, min(size, PIECE))):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def rest(self, place: _Place | None = None, *, whole: bool = False) -> tuple[list[bytes], _Place]:
+        """Return the lines from a place on, else all, and the place behind them.
+
+        What is being written at this moment comes with a later look; if the file is `whole`, nobody writes to it.
+        """
+        _, offset, mark = place or _Place(self.identity)
+        content = self.read(offset, max(0, self.size - offset))
+        if whole and content and not content.endswith(b"\n"):
+            offset, content = offset - 1, content + b"\n"
         content = content[: content.rfind(b"\n") + 1]
-        self._offset += len(content)
-        return content
-
-    @staticmethod
-    def _lines_of(content: bytes) -> list[bytes]:
-        return content.splitlines(keepends=True)
+        lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
+        return lines, _Place(self.identity, offset + len(content), (mark + content)[-MARK:])
 
 
-def _content(path: str, offset: int) -> tuple[tuple[int, int] | None, bytes]:
-    """Return which file it is, and what it holds from an offset on."""
+def _opened(stack: ExitStack, path: str, number: int) -> _File | None:
     try:
         descriptor = system.open_read(path)
-    except FileNotFoundError:
-        return None, b""
-    try:
-        found = os.fstat(descriptor)
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return (found.st_dev, found.st_ino), b"".join(iter(lambda: os.read(descriptor, PIECE), b""))
-    finally:
-        os.close(descriptor)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_dev, found.st_ino
+    stack.callback(os.close, descriptor)
+    state = os.fstat(descriptor)
+    return _File(descriptor, state, number) if stat.S_ISREG(state.st_mode) else None
