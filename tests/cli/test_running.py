@@ -19,6 +19,25 @@ if TYPE_CHECKING:
 
     from bgjobs import Queue
 
+UNWILLING = """
+import time
+
+class Unwilling:
+    def sleep(self):
+        said = "asleep"
+        while True:
+            try:
+                print(said, flush=True)
+                time.sleep(60)
+            except BaseException:
+                said = "sleeps on"
+"""
+UNWILLING_ALLOWED = """
+[jobs.Unwilling]
+class = "unwilling:Unwilling"
+methods = ["sleep"]
+kill_after = "1h"
+"""
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
 
 
@@ -70,6 +89,26 @@ def test_ctrl_c_ends_a_run_and_its_process(project: Path, tmp_path: Path) -> Non
     _, said = process.communicate(timeout=PATIENCE_S)  # returns once nobody holds the pipe any more
     assert process.returncode == 130
     assert "Traceback" not in said
+
+
+@posix
+def test_a_second_ctrl_c_kills_what_a_run_has_started(project: Path, tmp_path: Path) -> None:
+    (project / "unwilling.py").write_text(UNWILLING, "utf-8")
+    with (project / "allowed_jobs.toml").open("a", encoding="utf-8") as allowlist:
+        allowlist.write(UNWILLING_ALLOWED)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bgjobs", "run", "Unwilling", "sleep"],
+        cwd=project,
+        env=unmeasured(environment(tmp_path)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    for said in ("asleep\n", "sleeps on\n"):
+        assert process.stderr.readline() == said
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
 
 
 def test_a_draining_worker_ends_when_all_is_done(bgjobs: Bgjobs, queue: Queue) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State
-from tests.process.conftest import LIMIT, gone, lines, numbers, request, wait_for_lines, wait_until
+from tests.process.conftest import LIMIT, gone, lines, numbers, posix_only, request, wait_for_lines, wait_until
 from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
@@ -133,6 +133,25 @@ def test_a_third_request_kills_at_once(project: Project, tmp_path: Path) -> None
     assert outcomes(project.queue.get(job.id)) == ["interrupted"]
 
 
+@posix_only
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_requests_without_end_change_nothing_about_how_it_ends(project: Project, tmp_path: Path, name: str) -> None:
+    project.allow('kill_after = "0.5s"', 'kill_after = "1h"')
+    pids = tmp_path / "pids"
+    worker = project.start(grace="1h", concurrency=2)
+    job = project.queue.submit("Stubborn", "spin", [str(pids)])
+    wait_for_lines(pids)
+
+    def asked_again() -> bool:  # also while it leaves, and while its interpreter ends
+        worker.send(getattr(signal, name))
+        return not worker.runs()
+
+    wait_until(asked_again, pause=0.0005)
+    assert (worker.ended(), "Traceback" in worker.says(), "Exception" in worker.says()) == (0, False, False)
+    assert outcomes(project.queue.get(job.id)) == ["interrupted"]
+    assert project.traces() == []
+
+
 def test_jobs_that_were_not_begun_are_handed_back_uncharged(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
     quick = [request("Honest", "echo", n) for n in range(60)]  # so short that the worker begins to work ahead
@@ -162,9 +181,10 @@ def test_an_idle_worker_stops_at_once(project: Project) -> None:
 
 
 def test_a_worker_that_is_asked_before_it_is_ready_stops(project: Project) -> None:
-    worker = project.start()
-    wait_until(lambda: list(project.spool.glob("workers/*/alive.lock")))
-    assert worker.stop() in {0, -signal.SIGTERM}
+    worker = project.start(concurrency=8)
+    wait_until(lambda: list(project.spool.glob("workers/*")))
+    assert worker.stop() == 0
+    assert project.traces() == []
     job = project.queue.submit("Honest", "echo")
     project.drain()
     assert project.state(job) is State.DONE

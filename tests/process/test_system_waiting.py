@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -330,3 +331,53 @@ def test_a_thread_can_interrupt_the_main_thread() -> None:
 def test_a_worker_is_asked_to_stop_by_the_signals_that_ask_for_it() -> None:
     assert len(system.stop_signals()) == (2 if sys.platform == "win32" else 3)
     assert signal.SIGINT in system.stop_signals()
+
+
+LEAVING = """
+import atexit, signal, sys
+from bgjobs import system
+
+def ask(send=signal.raise_signal, numbers=system.stop_signals()):
+    for number in numbers:
+        send(number)
+
+class LastOfAll:
+    def __del__(self, ask=ask):
+        ask()
+
+last_of_all = LastOfAll()  # goes when the interpreter has given up its handlers
+atexit.register(ask)
+asked = []
+with system.stop_requests(lambda: asked.append(1), then_exit=True):
+    ask()
+ask()
+assert len(asked) == len(LastOfAll.__del__.__defaults__[0].__defaults__[1])
+sys.exit(7)
+"""
+INTERRUPTED_LATE = """
+import atexit, signal, sys
+from bgjobs.cli import main
+
+atexit.register(signal.raise_signal, signal.SIGINT)
+sys.argv = ["bgjobs", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+def test_requests_to_stop_that_come_while_a_process_exits_do_not_change_its_status() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
+@pytest.mark.parametrize(("word", "status"), [("--version", 0), ("nothing-like-it", 2)])
+def test_an_interrupt_that_comes_while_a_command_exits_does_not_change_its_status(word: str, status: int) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_LATE, word]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (status, False)
+
+
+def test_after_the_block_requests_to_stop_are_handled_as_before() -> None:
+    before = [signal.getsignal(number) for number in system.stop_signals()]
+    with system.stop_requests(lambda: None):
+        assert signal.getsignal(signal.SIGINT) not in before
+    assert [signal.getsignal(number) for number in system.stop_signals()] == before

@@ -5,12 +5,23 @@ from __future__ import annotations
 import gc
 import sys
 
+INTERRUPTED = 130
+
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
     gc.disable()  # what gets imported now stays: `app` looks after the rest
     try:
         from bgjobs.cli.app import run  # noqa: PLC0415 - Ctrl-C may come while this is loaded
+
+        status = run(sys.argv[1:])
     except KeyboardInterrupt:
-        return 130
-    return run(sys.argv[1:])
+        status = INTERRUPTED
+    while True:
+        try:
+            from bgjobs.system import ignore_interrupts  # noqa: PLC0415 - as above
+
+            ignore_interrupts()  # while the interpreter ends, one would be a traceback and another exit status
+        except KeyboardInterrupt:
+            continue
+        return status

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bgjobs.cli import output
+from bgjobs.cli import INTERRUPTED, output
 from bgjobs.errors import BgjobsError, UsageError
 
 COMMANDS = {
@@ -45,7 +45,6 @@ EPILOG = (
     "Exit status: 0 done, 1 could not do it, 2 wrong usage, 3 refused, 4 no such job, 5 the job failed, "
     "6 it was cancelled, 124 timed out waiting, 130 interrupted."
 )
-INTERRUPTED = 130
 
 # Typer brings its own copy of click, or uses the real one, depending on its version: this is the way to either.
 ClickError: Any = typer.BadParameter.__mro__[2]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from bgjobs.cli import details, options, output
+from bgjobs.cli import INTERRUPTED, details, options, output
 from bgjobs.cli.calls import Call
 from bgjobs.errors import BgjobsError, JobFailed, RefusedError
 from bgjobs.job import Cancelled, Crashed, Interrupted, Job, JobError, Outcome, Raised, Refused, Succeeded, TimedOut
 from bgjobs.queue import Queue
 from bgjobs.requests import Request
-
-INTERRUPTED = 130
 
 
 def run(

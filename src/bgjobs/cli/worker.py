@@ -129,10 +129,10 @@ def _run(queue: Queue, given: WorkerOptions, *, log: bool) -> int:
     from bgjobs.worker import logbook, loop  # noqa: PLC0415 - see above
 
     if detaching.is_wanted():
-        return loop.run(queue, given, detaching.arrival(queue))
+        return loop.run(queue, given, detaching.arrival(queue), then_exit=True)
     if log:
         logbook.keep(queue)
-    return loop.run(queue, given)
+    return loop.run(queue, given, then_exit=True)
 
 
 def _check(running: Mapping[str, Any], names: list[str], *, detach: bool, stop: bool) -> None:

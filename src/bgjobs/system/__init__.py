@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bgjobs.system.polled_doorbell import ring
 
 if TYPE_CHECKING:
-    from bgjobs.system.handlers import SignalHandlers, signal_name, stop_requests
+    from bgjobs.system.handlers import SignalHandlers, ignore_interrupts, signal_name, stop_requests
     from bgjobs.system.stopped import is_stopped
     from bgjobs.system.supervisor import Supervisor, take_supervisor
 
@@ -171,6 +171,7 @@ __all__ = [
     "group_of",
     "has_access_list",
     "host",
+    "ignore_interrupts",
     "install_interrupt",
     "is_elevated",
     "is_member",
@@ -222,6 +223,7 @@ if not TYPE_CHECKING:
     _SYSTEM = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, "linux")
     _LOADED_LATER = {
         "SignalHandlers": "handlers",
+        "ignore_interrupts": "handlers",
         "signal_name": "handlers",
         "stop_requests": "handlers",
         "CPU_SIGNAL": f"{_FAMILY}_limits",

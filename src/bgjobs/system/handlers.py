@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bgjobs.system import stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 # What `signal` is made of, without its enumerations: to make one of each answer takes longer than to ask.
 _bare: Any = sys.modules.get("_signal", signal)
@@ -19,14 +19,45 @@ OFTEN_CHANGED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2",
 
 
 @contextmanager
-def stop_requests(handler: Callable[[], None]) -> Iterator[None]:
-    """Call `handler`, in the main thread, for each request to stop that comes while the block runs."""
+def stop_requests(handler: Callable[[], None], *, then_exit: bool = False) -> Iterator[None]:
+    """Call `handler`, in the main thread, for each request to stop that comes while the block runs.
+
+    With `then_exit` those that come later are ignored: the process is about to exit, and its status is settled.
+    """
     before = {number: signal.signal(number, lambda _number, _frame: handler()) for number in stop_signals()}
     try:
         yield
     finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
+        # To ignore them is all that lasts: at its end the interpreter gives signals with a handler in Python back to
+        # the system, and that ends the process with the number of the signal for its status.
+        after = dict.fromkeys(before, signal.SIG_IGN) if then_exit else before
+        _set_handlers(after)
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C from now on: the process is about to exit, and its status is settled."""
+    while True:
+        try:
+            _set_handlers({signal.SIGINT: signal.SIG_IGN})
+        except KeyboardInterrupt:
+            continue  # it came just before that
+        return
+
+
+def _set_handlers(handlers: Mapping[int, Any]) -> None:
+    """Let these signals be handled so. One that comes meanwhile is handled in the old way or in the new one."""
+    if sys.platform == "win32":
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return
+    # A signal for which Python has noted that its handler is to run, and that has got another one meanwhile, would be
+    # an error that it prints. To block it first runs the handlers of those that were noted.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def signal_name(number: int) -> str:

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from bgjobs.worker.pool import Pool
 
 
+class StopRequests:
+    """Counts the requests to stop: from before the worker has its place on, and in signal handlers."""
+
+    def __init__(self) -> None:
+        """There was none yet."""
+        self.count = 0
+        self.first_at: float | None = None
+
+    def add(self) -> None:
+        """One more has come."""
+        self.count += 1
+        self.first_at = self.first_at or time.monotonic()
+
+
 class Ending:
     """The end of one worker. Once `has_begun`, nothing is claimed or started any more."""
 
@@ -30,9 +44,10 @@ class Ending:
         holdings: Holdings,
         claiming: Claiming,
         *,
+        requests: StopRequests,
         say: Callable[[str], None],
     ) -> None:
-        """Nobody has asked for it yet."""
+        """It has not begun yet."""
         self.has_begun = False
         self._queue = queue
         self._options = options
@@ -40,16 +55,10 @@ class Ending:
         self._holdings = holdings
         self._claiming = claiming
         self._say = say
-        self._stops = 0
-        self._asked_at: float | None = None
+        self._requests = requests
         self._announced = False
         self._interrupted = False
         self._end_at = time.monotonic() + options.max_time.total_seconds() if options.max_time else None
-
-    def ask(self) -> None:
-        """Stop soon. Called by the signal handler, perhaps more than once."""
-        self._stops += 1
-        self._asked_at = self._asked_at or time.monotonic()
 
     def is_over(self) -> bool:
         """Tell whether to leave: asked to, with nothing running any more, or nothing left to do."""
@@ -66,7 +75,7 @@ class Ending:
 
     def _should_stop(self) -> bool:
         options, claiming = self._options, self._claiming
-        if self._stops or self.is_broken() or (self._end_at is not None and time.monotonic() >= self._end_at):
+        if self._requests.count or self.is_broken() or (self._end_at is not None and time.monotonic() >= self._end_at):
             return True
         if claiming.is_enough:
             return True
@@ -93,15 +102,16 @@ class Ending:
 
     def _hurry(self) -> None:
         """After the grace, or at the second request, interrupt what still runs; it goes back uncharged."""
-        if self._asked_at is None:
+        asked_at = self._requests.first_at
+        if asked_at is None:
             return  # nobody asked: it stops because there is nothing left that it should begin
         grace = self._options.grace.total_seconds()
         if self._pool.busy() and not self._announced:
             self._announced = True
             self._say(f"stopping: waiting up to {grace:g} s for running jobs")
-        over = time.monotonic() - self._asked_at > grace
-        if (over or self._stops > 1) and not self._interrupted:
+        over = time.monotonic() - asked_at > grace
+        if (over or self._requests.count > 1) and not self._interrupted:
             self._interrupted = True
             self._pool.interrupt()
-        if self._stops > 2:  # noqa: PLR2004 - the third request: no patience left
+        if self._requests.count > 2:  # noqa: PLR2004 - the third request: no patience left
             self._pool.kill()

@@ -109,7 +109,7 @@ class _Foreground:
         self._poller = system.Poller()
         self._runner: Runner | None = None
         self._user = ""
-        self._stopped = False
+        self._asked = 0  # how often somebody has asked to stop
         self._signals: AbstractContextManager[None] = system.stop_requests(self._asked_to_stop)
 
     def __enter__(self) -> Self:
@@ -128,12 +128,11 @@ class _Foreground:
         runner = self._ready(assignment.message.user)
         while runner.ready is None and not runner.spent:
             list(self._reports(runner))  # only then: starting is no part of the time that the method has
-            if self._stopped:
+            if self._asked:
                 return Cancelled()
         runner.assign(assignment)
-        if self._stopped:
-            runner.stop(assignment.job.id, Why.CANCELLED)
         while True:
+            self._obey(runner)
             runner.flush()
             for report in self._reports(runner):
                 return _outcome(report)
@@ -185,8 +184,14 @@ class _Foreground:
                 runner.spent = True
                 yield from (report for report in runner.bury() if not isinstance(report, Began))
 
+    def _obey(self, runner: Runner) -> None:
+        """Ask the method to stop if somebody asked us to; when asked again, kill it."""
+        if self._asked and runner.head is not None:
+            runner.stop(runner.head.job.id, Why.CANCELLED)
+        if self._asked > 1:
+            runner.kill()
+
     def _asked_to_stop(self) -> None:
-        self._stopped = True
-        if self._runner is not None and self._runner.head is not None:
-            self._runner.stop(self._runner.head.job.id, Why.CANCELLED)
+        # No more than that: the signal may have come in the middle of a message to the runner.
+        self._asked += 1
         self._poller.wake()

@@ -15,7 +15,7 @@ from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, Syn
 from bgjobs.job import Interrupted, moment
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.claiming import Claiming
-from bgjobs.worker.ending import Ending
+from bgjobs.worker.ending import Ending, StopRequests
 from bgjobs.worker.hearing import Hearing
 from bgjobs.worker.holdings import Holdings
 from bgjobs.worker.pace import Pace
@@ -38,18 +38,26 @@ BEHIND_S = 0.01
 START_S = 0.1  # about what it takes to start a fresh process for a job that needs one
 
 
-def run(queue: Queue, options: WorkerOptions, arrived: Callable[[str, WorkerInfo], None] | None = None) -> int:
+def run(
+    queue: Queue,
+    options: WorkerOptions,
+    arrived: Callable[[str, WorkerInfo], None] | None = None,
+    *,
+    then_exit: bool = False,
+) -> int:
     """Be a worker until asked to stop, or until there is nothing left to do; return the exit status.
 
-    `arrived` is called with its id once it has a place, before it starts any runner. Raises ConfigError where another
-    user could choose what runs, or where no job can run as the user that it has.
+    `arrived` is called with its id once it has a place, before it starts any runner. With `then_exit` the process has
+    nothing to do afterwards but exit with that status, and no signal that asks it to stop changes it any more. Raises
+    ConfigError where another user could choose what runs, or where no job can run as the user that it has.
     """
     audit.refuse(queue.settings, queue.allowlist)
     users.refuse(users.those_of(queue.allowlist, options.only))
     _open_standard_descriptors()
-    worker = Worker(queue, options, arrived)
-    with system.stop_requests(worker.asked_to_stop):
-        return worker.run()
+    requests = StopRequests()
+    # Before it has a place: from then on it ends in order, whenever it is asked to.
+    with system.stop_requests(requests.add, then_exit=then_exit):
+        return Worker(queue, options, requests, arrived).run()
 
 
 def _open_standard_descriptors() -> None:
@@ -69,12 +77,17 @@ class Worker:
     """Runs the jobs of one queue."""
 
     def __init__(
-        self, queue: Queue, options: WorkerOptions, arrived: Callable[[str, WorkerInfo], None] | None = None
+        self,
+        queue: Queue,
+        options: WorkerOptions,
+        requests: StopRequests,
+        arrived: Callable[[str, WorkerInfo], None] | None = None,
     ) -> None:
         """Take a place in the queue. Raises SpoolError."""
         self._supervision = Supervision()
         self._queue = queue
         self._options = options
+        self._requests = requests
         self._voice = Voice(quiet=options.quiet)
         self._say = self._voice.say
         self._info = WorkerInfo(
@@ -98,7 +111,9 @@ class Worker:
         self._claiming = Claiming(
             self._session, self._pool, self._holdings, self._hearing, self._pace, most=options.max_jobs, say=self._say
         )
-        self._ending = Ending(queue, options, self._pool, self._holdings, self._claiming, say=self._say)
+        self._ending = Ending(
+            queue, options, self._pool, self._holdings, self._claiming, requests=requests, say=self._say
+        )
         self._tick_at = 0.0
 
     def _arrive(self, arrived: Callable[[str, WorkerInfo], None]) -> None:
@@ -107,11 +122,6 @@ class Worker:
         except OSError:
             self._session.leave()
             raise
-
-    def asked_to_stop(self) -> None:
-        """Stop soon. Called by the signal handler, perhaps more than once."""
-        self._ending.ask()
-        self._poller.wake()
 
     def run(self) -> int:
         """Claim, run, finish, again."""
@@ -269,7 +279,7 @@ class Worker:
                 self._take_report(report)
             self._obey(self._session.renew(self._pool.progress()))
             for _ in range(self._session.stop_requests()):
-                self._ending.ask()
+                self._requests.add()
             self._holdings.pay()
             if not self._ending.has_begun:
                 self._keep_house()
