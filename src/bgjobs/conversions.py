@@ -225,10 +225,12 @@ def _collection(make: type, annotation: Any, text: str) -> object:  # noqa: ANN4
 def _decoded(annotation: Any, text: str) -> object:  # noqa: ANN401 - an annotation may be any object
     try:
         return msgspec.json.decode(text, type=annotation, dec_hook=_from_json_text)
-    except msgspec.MsgspecError as error:
-        # Other messages of msgspec, and those of the class itself, may quote the value.
-        safe = str(error).startswith(("Expected `", "Object missing", "JSON is malformed"))
-        raise MisfitError(str(error) if safe else "not what the annotation says") from None
+    except msgspec.MsgspecError:
+        from bgjobs import json_faults  # noqa: PLC0415 - only a mistake gets here
+
+        # Never the message of msgspec or of the class itself: it may quote the value, and each release words it anew.
+        reason = json_faults.of(text, annotation)
+        raise MisfitError("not what the annotation says" if reason == json_faults.UNKNOWN else reason) from None
 
 
 def _from_json_text(wanted: type, value: object) -> object:

@@ -52,14 +52,14 @@ def written(data: bytes) -> Callable[[Path], object]:
 
 
 CONTENTS: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "truncated"),
+    "empty": (b"", "empty"),
     "torn": (line()[:-40], "truncated"),
     "zero-filled": (bytes(300), "JSON"),
     "padded with NUL": (line().rstrip() + bytes(100), "JSON"),
-    "garbage": (bytes(range(256)) * 8, "malformed"),
-    "bad UTF-8": (with_argument(b'"\xff"'), "utf-8"),
+    "garbage": (bytes(range(256)) * 8, "not JSON at character 1"),
+    "bad UTF-8": (with_argument(b'"\xff"'), "not UTF-8 at byte"),
     "BOM": (b"\xef\xbb\xbf" + line(), "JSON"),
-    "UTF-16": (line().decode().encode("utf-16"), "malformed"),
+    "UTF-16": (line().decode().encode("utf-16"), "not UTF-8 at byte 1"),
     "text behind it": (line().rstrip() + b" and more\n", "JSON"),
     "NaN": (with_argument(b"NaN"), "JSON"),
     "Infinity": (with_argument(b"-Infinity"), "JSON"),

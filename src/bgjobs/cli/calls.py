@@ -49,7 +49,7 @@ def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
     try:
         found = strict_json(text)
     except ValueError as error:
-        raise _bad_json(str(error)[:200], 'write JSON such as ["Tony", 2] or {"name": "Tony"}') from None
+        raise _bad_json(str(error), 'write JSON such as ["Tony", 2] or {"name": "Tony"}') from None
     match found:
         case list():
             return found, {}
@@ -61,17 +61,9 @@ def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
 
 def strict_json(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
     """Return the value that a JSON text holds. Raises ValueError, also for what other readers may take differently."""
-    import json  # noqa: PLC0415 - the one reader that can refuse what is given twice, and most calls need none
+    from bgjobs import json_faults  # noqa: PLC0415 - most calls need none
 
-    try:
-        found = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
-        # What a text cannot be written as cannot be a letter: half of a pair, as in "\ud800".
-        json.dumps(found, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return found
+    return json_faults.read(text)
 
 
 def _by_name(keywords: Sequence[str]) -> dict[str, str]:
@@ -84,17 +76,6 @@ def _by_name(keywords: Sequence[str]) -> dict[str, str]:
             raise BadArgumentsError(f"argument {name[:80]} is repeated", hint="give it once", code="repeated")
         found[name] = value
     return found
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _bad_json(reason: str, hint: str) -> UsageError:

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec import Struct
 
+from bgjobs import json_faults
 from bgjobs.cli import moments
-from bgjobs.cli.calls import strict_json
 from bgjobs.errors import BgjobsError, UsageError
 from bgjobs.requests import Request
 
@@ -50,7 +50,7 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         )
 
 
-KNOWN = Line.__struct_encode_fields__
+EXAMPLE = 'write an object such as {"class": "Mail", "method": "send"}'
 
 
 class Chunk:
@@ -105,15 +105,13 @@ def _check_length(line: bytes) -> None:
 def parse(line: bytes) -> Request:
     """Return the request that the line holds. Raises UsageError."""
     try:
-        return msgspec.convert(strict_json(line.decode()), Line).request()
-    except msgspec.ValidationError as error:
-        raise _malformed(_in_words(str(error)), f"known are {', '.join(KNOWN)}") from None
+        found = json_faults.read(line)
     except ValueError as error:
-        raise _malformed(str(error)[:200], 'write an object such as {"class": "Mail", "method": "send"}') from None
-
-
-def _in_words(reason: str) -> str:
-    return reason[:1].lower() + reason[1:200]
+        raise _malformed(str(error), EXAMPLE) from None
+    try:
+        return msgspec.convert(found, Line).request()
+    except msgspec.ValidationError:
+        raise _malformed(json_faults.misfit(found, Line) or "not a job", EXAMPLE) from None
 
 
 def _malformed(reason: str, hint: str) -> UsageError:

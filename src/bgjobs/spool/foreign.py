@@ -14,7 +14,7 @@ from bgjobs.ids import id_ms, id_of
 from bgjobs.job import LATEST_MS, MILLISECOND, State
 from bgjobs.requests import by, check_arguments
 from bgjobs.spool import record
-from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, check_depth, refuse_duplicates
+from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, check_depth, refuse_duplicates, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,10 +101,11 @@ def signed_id(data: bytes, keyring: Keyring, *, now_ms: int, kept_ms: int) -> st
 def _decoded(data: bytes) -> Foreign:
     """Return what a file asks for. A signed one is understood also where nobody checks signatures."""
     check_depth(data)
+    is_signed = signing.found_in(data.rstrip(b"\n"))
     try:
-        wish = _signed.decode(data) if signing.found_in(data.rstrip(b"\n")) else _foreign.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptError(f"not a job: {str(error)[:200]}") from None
+        wish = _signed.decode(data) if is_signed else _foreign.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise CorruptError(f"not a job: {why_not(data, Signed if is_signed else Foreign)}") from None
     if wish.format != FORMAT:
         raise CorruptError(f"format {wish.format} is unknown: this bgjobs reads {FORMAT}")
     refuse_duplicates(data)

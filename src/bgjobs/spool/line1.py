@@ -61,9 +61,9 @@ def decode_line_1(line: bytes) -> Line1:
     check_depth(line)
     try:
         spec = _line1.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         _refuse_newer(line)
-        raise CorruptError(f"line 1 is not a job: {str(error)[:200]}") from None
+        raise CorruptError(f"line 1 is not a job: {why_not(line, Line1)}") from None
     if spec.format != FORMAT:
         _refuse_newer(line)
         raise CorruptError(f"format {spec.format} is unknown")
@@ -94,19 +94,19 @@ def check_depth(line: bytes, most: int = MOST_DEPTH) -> None:
 
 def refuse_duplicates(line: bytes) -> None:
     """Refuse a key given twice. msgspec takes the last one, another reader may take the first."""
-    import json  # noqa: PLC0415 - rarely needed
+    from bgjobs import json_faults  # noqa: PLC0415 - rarely needed
 
     try:
-        json.loads(line, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise CorruptError(str(error)[:200]) from None
+        json_faults.read(line)
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found
+def why_not(line: bytes, wanted: type[Struct]) -> str:
+    """Return, in our words, why a line that could not be read as this struct is none."""
+    from bgjobs import json_faults  # noqa: PLC0415 - rarely needed
+
+    return json_faults.of(line, wanted)
 
 
 def _check_values(spec: Line1) -> None:
