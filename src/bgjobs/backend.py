@@ -101,7 +101,8 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker as others see it. `alive` is what the kernel says, not what a file says.
 
     One that is alive but not `responsive` was stopped, as by Ctrl-Z or a debugger: it keeps its jobs and does nothing.
-    `dropped` counts the lines that it could not write to the logs.
+    `dropped` counts the lines that it could not write to the logs. One that is `stale` runs code that was changed on
+    the disk since.
     """
 
     id: str
@@ -109,6 +110,7 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     alive: bool
     responsive: bool
     dropped: int = 0
+    stale: bool = False
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -225,6 +227,9 @@ class Session(Protocol):
 
     def renew(self, progress: Mapping[str, Progress]) -> Mapping[str, str]:
         """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError."""
+
+    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
+        """Let others see whether we run code that has been changed on the disk since."""
 
     def stop_requests(self) -> int:
         """Return how often somebody has asked this worker to stop since the last call."""

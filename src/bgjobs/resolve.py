@@ -25,7 +25,7 @@ _mro_of = type.__dict__["__mro__"].__get__
 _names_of = type.__dict__["__dict__"].__get__
 _module_of = type.__dict__["__module__"].__get__
 _flags_of = type.__dict__["__flags__"].__get__
-_names_of_module: Callable[[object], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
+names_of_module: Callable[[object], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
 
 
 def resolve(module: str, owner: str | None, method: str) -> Callable[..., object]:
@@ -38,7 +38,7 @@ def resolve(module: str, owner: str | None, method: str) -> Callable[..., object
     loaded: object = import_module(module)
     if not issubclass(type(loaded), ModuleType):
         raise NoSuchTargetError(f"{module} puts something else in its place", code="no-such-module")
-    names = _names_of_module(loaded)
+    names = names_of_module(loaded)
     if owner is None:
         return _function(module, names, method)
     cls = _class(module, names, owner)

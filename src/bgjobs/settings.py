@@ -46,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     age_boost: timedelta = timedelta(0)
     pass_env: tuple[str, ...] = ()
     signing_keys: str = ""
+    on_code_change: str = "say"
     policy: Policy = Policy()
     forced: dict[str, Any] = {}
 

@@ -184,4 +184,5 @@ GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
     "cwd": text,
     "pass_env": names,
     "signing_keys": text,
+    "on_code_change": one_of("say", "renew"),
 }

@@ -61,7 +61,7 @@ def test_status_shows_a_running_job_with_its_progress(
         assert seen["running"][0]["progress"] == {"done": 1.0, "total": 4.0, "message": "first"}
         [one] = seen["workers"]
         about = {"id", "name", "host", "pid", "concurrency", "started_at", "version"}
-        assert set(one) == about | {"alive", "responsive", "log_lines_dropped"}
+        assert set(one) == about | {"alive", "responsive", "stale", "log_lines_dropped"}
         assert (one["concurrency"], one["alive"], one["responsive"]) == (2, True, True)
         text = bgjobs("status").stdout
         assert "Work.step_by_step" in text

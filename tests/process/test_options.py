@@ -135,8 +135,8 @@ def test_changed_code_is_taken_over_where_that_is_wanted(project: Project) -> No
     assert project.queue.wait(project.queue.submit("Functions", "twice", ["a"]).id, LIMIT).result == "aa"
     text = (project.root / "honest.py").read_text("utf-8")
     project.rewrite("honest.py", text.replace("return text * 2", "return text * 3"))
-    wait_until(lambda: "job modules changed" in worker.says())
     assert project.queue.wait(project.queue.submit("Functions", "twice", ["a"]).id, LIMIT).result == "aaa"
+    assert "honest.py has changed" in worker.says()
 
 
 def test_code_stays_as_it_was_where_it_is_not(project: Project) -> None:

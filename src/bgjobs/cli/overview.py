@@ -93,6 +93,7 @@ def _worker_json(worker: WorkerView) -> dict[str, Any]:
         "version": worker.info.version,
         "alive": worker.alive,
         "responsive": worker.responsive,
+        "stale": worker.stale,
         "log_lines_dropped": worker.dropped,
     }
 
@@ -109,7 +110,8 @@ def _worker(worker: WorkerView, now: datetime) -> Line:
         return [(f"  {worker.info.name}  ", "bold"), (UNRESPONSIVE, "yellow")]
     text = f"{worker.info.concurrency} at a time, since {moments.shown(worker.info.started_at, now)}"
     dropped = f", {worker.dropped} log lines could not be written" if worker.dropped else ""
-    return [(f"  {worker.info.name}  ", "bold"), ("alive", "green"), (f", {text}", ""), (dropped, "yellow")]
+    stale = ", stale: code was changed since it loaded it; restart it" if worker.stale else ""
+    return [(f"  {worker.info.name}  ", "bold"), ("alive", "green"), (f", {text}", ""), (dropped + stale, "yellow")]
 
 
 def _running(job: Job, now: datetime) -> Line:

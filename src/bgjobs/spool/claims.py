@@ -198,6 +198,10 @@ class SpoolSession:
 
     # Living
 
+    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
+        """Let others see whether we run code that has been changed on the disk since."""
+        self._place.tell_stale(stale)
+
     def renew(self, progress: Mapping[str, Progress]) -> dict[str, str]:
         """Check that our place is still ours, store progress, and return who asked to cancel which job."""
         self._place.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import suppress
@@ -42,6 +43,7 @@ class Workplace:
         self._wid = wid
         self._version = disk.stat(paths.version).st_ino
         self._dropped = 0
+        self._stale = False
         self._progressing: set[str] = set()
 
     def enter(self, info: WorkerInfo) -> None:
@@ -133,6 +135,16 @@ class Workplace:
                 files.replace_content(self._path("dropped"), f"{count}\n".encode())
                 self._dropped = count
 
+    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
+        """Let others see whether our code is older than what is on the disk."""
+        if stale != self._stale:
+            with suppress(OSError):  # a full disk: the next round tries again
+                if stale:
+                    files.replace_content(self._path("stale"), b"")
+                else:
+                    files.discard(self._path("stale"))
+                self._stale = stale
+
     # What we are asked
 
     def wishes(self) -> set[str]:
@@ -222,7 +234,10 @@ def views(paths: Layout) -> list[WorkerView]:
         dropped = (files.read_note(paths.worker(wid, "dropped")) or "").strip()
         count = int(dropped) if COUNT.fullmatch(dropped) else 0
         responsive = alive and not _stands_still(about)
-        found.append(WorkerView(id=wid, info=about.worker, alive=alive, responsive=responsive, dropped=count))
+        stale = alive and os.path.exists(paths.worker(wid, "stale"))
+        found.append(
+            WorkerView(id=wid, info=about.worker, alive=alive, responsive=responsive, dropped=count, stale=stale)
+        )
     return found
 
 

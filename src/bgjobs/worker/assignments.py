@@ -45,7 +45,7 @@ def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, run
     return Assignment(begun, message, policy)
 
 
-def setup(configured: Settings, session: Session | None, slot: int) -> Setup:
+def setup(configured: Settings, session: Session | None, slot: int, *, reload: bool = False) -> Setup:
     """Return what a runner needs to know before its first job; without a session it runs in the foreground."""
     if session is None:
         return Setup(configured.import_paths, configured.cwd)
@@ -54,6 +54,8 @@ def setup(configured: Settings, session: Session | None, slot: int) -> Setup:
         configured.cwd,
         lock=session.runner_lock(slot),
         output=session.runner_output(slot),
+        reload=reload,
+        from_source=reload or configured.on_code_change == "renew",
     )
 
 

@@ -12,7 +12,7 @@ from threading import Condition, Lock, Thread
 from types import CoroutineType
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, system
+from bgjobs import __version__, clock, system
 from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, JobCancelled, JobTimeout, set_current
 from bgjobs.errors import BadArgumentsError, NoSuchTargetError
@@ -22,6 +22,7 @@ from bgjobs.spool import files, record
 from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
 from bgjobs.worker.discretion import Discretion
+from bgjobs.worker.loaded_code import LoadedCode, import_from_source_alone
 from bgjobs.worker.messages import (
     LOST_CONTACT,
     Ended,
@@ -33,7 +34,7 @@ from bgjobs.worker.messages import (
     Stop,
     Unbegun,
 )
-from bgjobs.worker.outcomes import ending, succeeded
+from bgjobs.worker.outcomes import ending, of_changed_code, succeeded
 from bgjobs.worker.traces import Traces
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Runner:
         self._interrupt = system.install_interrupt(self._raise_if_asked)
         self._capture: Capture | None = None
         self._discretion: Discretion
+        self._code: LoadedCode
         self._last_progress = 0.0
         self._progress: Progress | None = None
         self._limits = system.ResourceLimits()
@@ -80,7 +82,7 @@ class Runner:
         assert isinstance(setup, Setup)  # noqa: S101 - the worker's first message
         self._settle(setup)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
-        self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts))
+        self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=__version__))
         traces = Traces()
         fit = True
         while True:
@@ -98,6 +100,9 @@ class Runner:
             self._lock = hold_for_life(setup.lock)
         os.chdir(setup.cwd)
         sys.path[:0] = setup.import_paths
+        if setup.from_source:
+            import_from_source_alone(setup.import_paths)
+        self._code = LoadedCode(setup.import_paths, setup.cwd, reload=setup.reload)
         if setup.output is not None:
             self._capture = Capture(setup.output)
         else:
@@ -190,6 +195,13 @@ class Runner:
             self._capture.begin(job.max_output)
         traces.mark(job)
         outcome = self._attempt(job)
+        self._code.note()
+        if isinstance(outcome, Refused) and job.begin is not None and self._code.differs():
+            # What is new on the disk may have what was missing here. A fresh process decides.
+            self._wipe(job, outcome, traces)
+            self._say(self._because_code_changed(job, begun=True))
+            return False
+        stale = self._code.look(at_once=not isinstance(outcome, Succeeded))
         clean = self._wipe(job, outcome, traces)
         if self._capture is not None and job.keep_output is not None:
             if job.user:
@@ -199,7 +211,9 @@ class Runner:
         took = time.perf_counter() - start
         stopped = self._stopped == job.id
         recorded = None if stopped else self._record(job, outcome)
-        self._say(Ended(job.id, began, took, outcome, stopped=stopped, clean=clean, recorded_ms=recorded))
+        if stale and isinstance(outcome, Raised):
+            outcome = of_changed_code(outcome, stale)
+        self._say(Ended(job.id, began, took, outcome, stopped=stopped, clean=clean, recorded_ms=recorded, stale=stale))
         return clean
 
     def _record(self, job: Run, outcome: Told) -> int | None:
@@ -227,6 +241,8 @@ class Runner:
         self._used = True
         if job.begin is None:
             return None
+        if not self._code.begin(job):
+            return self._because_code_changed(job)
         if self._limits.is_crowded(job.limits.memory):
             return Unbegun(job.id, "earlier jobs left too little memory in its process", clean=False)
         line = f"{job.begin.head}{clock.now_ms()}{job.begin.tail}"
@@ -239,6 +255,11 @@ class Runner:
             clean = error.errno not in {errno.EMFILE, errno.EBADF}
             return Unbegun(job.id, f"cannot write to its file: {error.strerror}", trouble=True, clean=clean)
         return None
+
+    def _because_code_changed(self, job: Run, *, begun: bool = False) -> Unbegun:
+        stale = self._code.changed()
+        reason = f"{stale} has changed since its process loaded it"
+        return Unbegun(job.id, reason, clean=False, stale=stale, begun=begun)
 
     def _attempt(self, job: Run) -> Told:
         self._stopped = self._progress = None

@@ -32,11 +32,16 @@ class Holdings:
         session: Session,
         say: Callable[[str], None],
         is_current: Callable[[], bool] = lambda: True,
+        keys_are_current: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Hold nothing. `is_current` tells whether the allowlist that we go by is the one on the disk."""
+        """Hold nothing. `is_current` tells whether the allowlist that we go by is the one on the disk.
+
+        `keys_are_current` tells the same of the signing keys.
+        """
         self.waiting: list[Claim] = []  # for a runner, best first
-        self.doubtful: list[Claim] = []  # refused, but the allowlist is being changed
+        self.doubtful: list[Claim] = []  # refused, but the allowlist or the signing keys are being changed
         self._is_current = is_current
+        self._keys_are_current = keys_are_current
         self._queue = queue
         self._session = session
         self._say = say
@@ -75,7 +80,10 @@ class Holdings:
         So does one whose signature is in doubt, and one that was tried so often that its record is full.
         """
         if claim.doubt is not None:
-            self._refuse(claim, claim.doubt)
+            if not self._keys_are_current() and self._may_wait(claim):
+                self.doubtful.append(claim)
+            else:
+                self._refuse(claim, claim.doubt)
             return False
         if claim.full:
             self._fail_full(claim)
@@ -84,18 +92,23 @@ class Holdings:
             self._queue.allowlist.target_for(claim.job)
         except NotAllowedError as error:
             # The file may be half written, or newer than what we have read: only what stands still refuses for good.
-            if not self._is_current() and time.monotonic() < self._since[claim.job.id] + DOUBT_S:
+            if not self._is_current() and self._may_wait(claim):
                 self.doubtful.append(claim)
             else:
                 self._refuse(claim, JobError(type=error.code, message=str(error)))
             return False
         return True
 
+    def _may_wait(self, claim: Claim) -> bool:
+        return time.monotonic() < self._since[claim.job.id] + DOUBT_S
+
     def judge_again(self) -> None:
-        """Check again what was refused while the allowlist was being changed."""
+        """Check again what was refused while the allowlist or the signing keys were being changed."""
         doubtful, self.doubtful = self.doubtful, []
         for claim in doubtful:
-            if self.admits(claim):
+            if claim.doubt is not None and self._keys_are_current():
+                self.give_back(claim, "its signature is checked again with the changed keys")
+            elif self.admits(claim):
                 self._wait_again(claim)
 
     def _refuse(self, claim: Claim, reason: JobError) -> None:

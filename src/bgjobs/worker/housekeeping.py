@@ -102,6 +102,7 @@ class Watch:
         self._places = self._places_seen = _places(queue.settings)
         self._keys = queue.backend.refresh_keys()
         self._keys_trouble = ""
+        self._keys_seen, self._keys_seen_at = self._keys_mark(), float("-inf")
 
     def changed(self) -> bool:
         """Take a changed and valid allowlist over; return whether runners have to be replaced."""
@@ -115,8 +116,19 @@ class Watch:
         """Tell whether the file on the disk is the one that was taken over: only then is a refusal for good."""
         return self._loaded is not None and _mark(self._queue.settings.config) == self._loaded
 
+    def keys_are_current(self) -> bool:
+        """Tell whether the file of the signing keys has stood still for a while: only then is a refusal for good."""
+        return time.monotonic() >= self._keys_seen_at + STILL_S and self._keys_mark() == self._keys_seen
+
+    def _keys_mark(self) -> tuple[int, ...] | None:
+        path = self._queue.settings.signing_keys
+        return _mark(path) if path else None
+
     def _look_at_keys(self) -> None:
         """Take changed signing keys over; of a file that is broken say so once, and keep those that we have."""
+        mark = self._keys_mark()
+        if mark != self._keys_seen:
+            self._keys_seen, self._keys_seen_at = mark, time.monotonic()
         trouble = ""
         try:
             keys = self._queue.backend.refresh_keys()

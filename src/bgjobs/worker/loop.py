@@ -21,6 +21,7 @@ from bgjobs.worker.holdings import Holdings
 from bgjobs.worker.pace import Pace
 from bgjobs.worker.pool import Pool
 from bgjobs.worker.runners import Began, Finished, Returned
+from bgjobs.worker.stale_code import StaleCode
 from bgjobs.worker.supervision import Supervision
 from bgjobs.worker.voice import Voice
 
@@ -105,9 +106,11 @@ class Worker:
         self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
         self._watch = housekeeping.Watch(queue, only=options.only, say=self._say)
+        self._stale = StaleCode(queue, self._pool, self._say)
         self._tidying = housekeeping.Tidying()
         self._pace = Pace()
-        self._holdings = Holdings(queue, self._session, self._say, self._watch.is_current)
+        watch = self._watch
+        self._holdings = Holdings(queue, self._session, self._say, watch.is_current, watch.keys_are_current)
         self._claiming = Claiming(
             self._session, self._pool, self._holdings, self._hearing, self._pace, most=options.max_jobs, say=self._say
         )
@@ -211,6 +214,7 @@ class Worker:
             if not any(isinstance(report, Returned) for report in reports):
                 self._assign()  # first of all: the runner need not wait while we do the books of the last jobs
             for report in reports:
+                self._stale.hear(report)
                 self._take_report(report)
 
     def _take_report(self, report: Report) -> None:
@@ -231,11 +235,15 @@ class Worker:
             case Returned(gone=True, reason=reason):
                 self._say(f"job {claim.job.id} is lost to us: {reason}")
                 self._holdings.forget(claim)
-            case Returned(trouble=True, assignment=held, reason=reason):
-                self._claiming.pause()
-                self._holdings.return_untried(claim, held, reason)
+            case Returned(trouble=True) | Returned(begun=True):
+                self._return_untried(claim, report)
             case Returned(assignment=held, reason=reason):
                 self._holdings.return_unbegun(claim, held, stopping=self._ending.has_begun, reason=reason)
+
+    def _return_untried(self, claim: Claim, report: Returned) -> None:
+        if report.trouble:
+            self._claiming.pause()
+        self._holdings.return_untried(claim, report.assignment, report.reason)
 
     # Finish
 
@@ -277,6 +285,7 @@ class Worker:
         try:
             for report in self._pool.look_after():
                 self._take_report(report)
+            self._stale.tell(self._session)
             self._obey(self._session.renew(self._pool.progress()))
             for _ in range(self._session.stop_requests()):
                 self._requests.add()

@@ -26,12 +26,18 @@ Told: TypeAlias = Succeeded | Raised | Refused
 
 
 class Setup(Struct, frozen=True, tag=True):
-    """The first message to a runner. Without `lock` and `output` it runs in the foreground and captures nothing."""
+    """The first message to a runner. Without `lock` and `output` it runs in the foreground and captures nothing.
+
+    With `reload` it compares the code that it has loaded with what is on the disk before each job. With `from_source`
+    it uses no bytecode of job modules.
+    """
 
     import_paths: tuple[str, ...]
     cwd: str
     lock: str | None = None
     output: str | None = None
+    reload: bool = False
+    from_source: bool = False
 
 
 class Limits(Struct, frozen=True):
@@ -85,12 +91,14 @@ class Recall(Struct, frozen=True, tag=True):
 class Ready(Struct, frozen=True, tag=True):
     """The runner has its lock and waits for jobs.
 
-    `adopts` tells that it sees whatever its jobs leave running, however that was started.
+    `adopts` tells that it sees whatever its jobs leave running, however that was started. `version` is that of the
+    bgjobs it runs, which may have been replaced under a running worker.
     """
 
     pid: int
     birth: str
     adopts: bool = False
+    version: str = ""
 
 
 class Progressed(Struct, frozen=True, tag=True):
@@ -104,7 +112,8 @@ class Ended(Struct, frozen=True, tag=True):
     """The attempt ended by itself, after `took` seconds.
 
     `stopped` tells that a Stop had reached it; `clean` that the runner can go on. One that cannot returns what it has
-    not begun. `recorded_ms` is when the runner wrote down the success, if it did.
+    not begun. `recorded_ms` is when the runner wrote down the success, if it did. `stale` names a file of its code that
+    has changed since it was loaded, if the runner has seen one.
     """
 
     id: str
@@ -114,16 +123,23 @@ class Ended(Struct, frozen=True, tag=True):
     stopped: bool = False
     clean: bool = True
     recorded_ms: Annotated[int, Meta(ge=0, le=LATEST_MS)] | None = None
+    stale: str = ""
 
 
 class Unbegun(Struct, frozen=True, tag=True):
-    """The job was not begun. `gone` tells that its file is no longer there; `trouble` that it could not be begun."""
+    """The job was not begun. `gone` tells that its file is no longer there; `trouble` that it could not be begun.
+
+    `stale` names a file that has changed since this process loaded it: another process should run the job. With `begun`
+    the record says that the job began, but its method was not called.
+    """
 
     id: str
     reason: str = ""
     gone: bool = False
     trouble: bool = False
     clean: bool = True
+    stale: str = ""
+    begun: bool = False
 
 
 ToRunner = Setup | Run | Stop | Recall

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from bgjobs.current import Fail, Retry
 from bgjobs.job import JobError, Raised, Succeeded
@@ -45,6 +46,18 @@ def ending(error: BaseException, discretion: Discretion) -> Told:
             return Raised(described, lineage(error), final=True)
         case _:
             return Raised(described, lineage(error))
+
+
+def of_changed_code(outcome: Raised, path: str) -> Raised:
+    """Return the outcome, with a remark that this file has changed since the code that raised it was loaded.
+
+    Python reads the lines of a traceback from the file as it is now.
+    """
+    remark = f"{path} has changed since this process loaded it: what ran is the code from before"
+    error = outcome.error
+    message = f"{error.message} ({remark})" if error.message else remark
+    trace = f"{error.traceback.rstrip()}\n\n{remark}\n" if error.traceback else ""
+    return replace(outcome, error=replace(error, message=message, traceback=trace))
 
 
 def _capped(delay: timedelta | None) -> timedelta | None:

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from bgjobs import __version__
 from bgjobs.worker import assignments
 from bgjobs.worker.runners import Began, Finished, Report, Runner, Why
 from bgjobs.worker.spares import Spares
@@ -51,6 +52,7 @@ class Pool:
         self._session = session
         self._poller = poller
         self._recycle = options.recycle
+        self._reload = options.reload
         self._failed_starts = 0
         self._vacant: set[int] = set()
         self._spares = Spares(queue)
@@ -104,6 +106,10 @@ class Pool:
     def busy(self) -> list[Runner]:
         """Return the runners that have a job."""
         return [runner for runner in self._runners.values() if runner.held]
+
+    def is_stale(self) -> bool:
+        """Tell whether a runner has said that its code is not what is on the disk any more."""
+        return any(runner.stale and not runner.worn for runner in self._runners.values())
 
     def sent_ahead(self) -> list[Job]:
         """Return the jobs that runners hold behind the one that they run."""
@@ -159,11 +165,20 @@ class Pool:
                 self._keep_output(runner, report)
             yield report
         if runner.ready is not None and not was_ready:
+            if runner.ready.version != __version__:
+                self._give_up_on(runner, runner.ready.version)
+                return
             self._failed_starts = 0
             # Without the note a recoverer has to rely on the death pipe alone.
             with suppress(OSError):
                 self._session.runner_started(runner.slot, runner.ready.pid, runner.ready.birth)
         self._replace_if_worn(runner)
+
+    def _give_up_on(self, runner: Runner, version: str) -> None:
+        """Run nothing in a process of another bgjobs than ours: its messages may mean something else."""
+        runner.spent = True
+        self._failed_starts = MOST_FAILED_STARTS
+        self._say(f"stopping: bgjobs on the disk has version {version}, this worker {__version__}: start it again")
 
     def look_after(self) -> Iterator[Report]:
         """Notice dead runners whose pipe a child of theirs still holds open, and output that has grown too long."""
@@ -201,7 +216,7 @@ class Pool:
 
     def _start(self, slot: int, lifespan: int | None = None) -> None:
         self._vacant.discard(slot)
-        setup = assignments.setup(self._queue.settings, self._session, slot)
+        setup = assignments.setup(self._queue.settings, self._session, slot, reload=self._reload)
         try:
             process = self._spares.take()
         except OSError as error:

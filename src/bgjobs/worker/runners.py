@@ -76,7 +76,7 @@ class Began(Struct, frozen=True):
 class Finished(Struct, frozen=True):
     """The attempt ended. After the death of the runner nobody knows yet whether it had begun at all: `died`.
 
-    `recorded_ms` is when the runner wrote down that it succeeded, if it did.
+    `recorded_ms` is when the runner wrote down that it succeeded, if it did. `stale` is as in `Ended`.
     """
 
     assignment: Assignment
@@ -85,6 +85,7 @@ class Finished(Struct, frozen=True):
     took: float | None = None
     died: bool = False
     recorded_ms: int | None = None
+    stale: str = ""
 
     def running(self) -> Job:
         """Return the job as it ran: with the moment at which it really began, and its latest progress."""
@@ -97,12 +98,17 @@ class Finished(Struct, frozen=True):
 
 
 class Returned(Struct, frozen=True):
-    """The job was not begun. `gone`: it is not ours any more; `trouble`: it could not be begun."""
+    """The job was not begun. `gone`: it is not ours any more; `trouble`: it could not be begun.
+
+    `stale` and `begun` are as in `Unbegun`.
+    """
 
     assignment: Assignment
     reason: str = ""
     gone: bool = False
     trouble: bool = False
+    stale: str = ""
+    begun: bool = False
 
 
 Report = Began | Finished | Returned
@@ -124,6 +130,7 @@ class Runner:
         self.ready: Ready | None = None
         self.served = 0
         self.spent = False
+        self.stale = ""
         self._spent_since: float | None = None
         self._killed = False
         self._recalling = False
@@ -276,13 +283,18 @@ class Runner:
                 outcome = outcome_of(message, held)
                 # One that has become another user could not write there.
                 recorded = message.recorded_ms if isinstance(outcome, Succeeded) and not held.message.user else None
-                reports.append(Finished(held, outcome, message.began_ms, message.took, recorded_ms=recorded))
+                self.stale = message.stale
+                reports.append(
+                    Finished(held, outcome, message.began_ms, message.took, recorded_ms=recorded, stale=message.stale)
+                )
             case Unbegun():
                 self.held.remove(held)
                 self.spent = self.spent or not message.clean
                 if held.why is Why.TIMED_OUT:
                     self.kill()  # it had all the time that it needed: whatever it does, it does not run jobs any more
-                reports.append(Returned(held, message.reason, message.gone, message.trouble))
+                reports.append(
+                    Returned(held, message.reason, message.gone, message.trouble, message.stale, message.begun)
+                )
         began = self._turn()
         if began is not None:
             reports.append(began)
