@@ -41,6 +41,8 @@ def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, run
         max_output=policy.max_output,
         limits=limits.of(policy),
         user=users.other(policy),
+        number=begun.attempts[-1].number,
+        crashes=begun.crashes,
     )
     return Assignment(begun, message, policy)
 

@@ -53,6 +53,7 @@ class Run(Struct, frozen=True, tag=True):
     """Run this job: `begin` first, if there is one, then the callable at module, owner, method.
 
     With `user` the process first becomes that user, for good. With `look_only` the callable is found but not called.
+    `attempt` is the count of charged attempts, this one included; `number` that of all starts.
     """
 
     id: str
@@ -72,6 +73,8 @@ class Run(Struct, frozen=True, tag=True):
     limits: Limits = Limits()
     user: str = ""
     look_only: bool = False
+    number: int = 1
+    crashes: int = 0
 
 
 class Stop(Struct, frozen=True, tag=True):

@@ -35,7 +35,7 @@ class Traces:
         """Tell the attempt by its environment which job it is."""
         marks = {
             "BGJOBS_ID": job.id,
-            "BGJOBS_ATTEMPT": str(job.attempt),
+            "BGJOBS_ATTEMPT": str(job.number),
             "BGJOBS_CLASS": job.class_name,
             "BGJOBS_METHOD": job.method,
         }
