@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from bgjobs.errors import BgjobsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import SupportsFloat, SupportsIndex
 
     from bgjobs.job import Progress
 
@@ -40,22 +42,65 @@ class JobCancelled(BaseException):
 
 
 class CurrentJob:
-    """The job that this process runs right now. `attempt` counts from 1 the attempts that were charged."""
+    """The job that this process runs right now.
 
-    def __init__(self, job_id: str, *, attempt: int, retries: int, report: Callable[[Progress], None]) -> None:
+    `attempt` counts from 1 the attempts that were charged, `crashes` those that were lost with their worker. `number`
+    counts every start, as `BGJOBS_ATTEMPT` does: from 2 on the job may have run before.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        retries: int,
+        report: Callable[[Progress], None],
+        number: int = 1,
+        crashes: int = 0,
+    ) -> None:
         self.id = job_id
         self.attempt = attempt
+        self.number = number
+        self.crashes = crashes
         self.retries = retries
         self._report = report
 
-    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Say how far the job is: `done` of `total` in any unit, and a short message. Cheap enough for a tight loop."""
+    def progress(
+        self,
+        done: SupportsFloat | SupportsIndex,
+        total: SupportsFloat | SupportsIndex | None = None,
+        message: object = "",
+    ) -> None:
+        """Say how far the job is: `done` of `total` in any unit, and a short message. Cheap enough for a tight loop.
+
+        Any number will do that can become an `int` or a `float`. Raises TypeError for what is no number, and ValueError
+        for one that is not finite.
+        """
         from bgjobs.job import Progress  # noqa: PLC0415 - keeps `import bgjobs` small
 
-        for number in (done, total):
-            if number is not None and not -math.inf < number < math.inf:
-                raise ValueError(f"progress is not a finite number: {number}")
-        self._report(Progress(done=done, total=total, message=str(message)))
+        self._report(
+            Progress(
+                done=_finite("done", done),
+                total=None if total is None else _finite("total", total),
+                message="" if message is None else str.__str__(str(message)),
+            )
+        )
+
+
+def _finite(name: str, value: SupportsFloat | SupportsIndex) -> float:
+    """Return a number as a plain one."""
+    kind = type(value)
+    is_whole = hasattr(kind, "__index__")
+    if not is_whole and not hasattr(kind, "__float__"):
+        raise TypeError(f"progress: {name} has to be a number, not a {kind.__name__}")
+    try:
+        number = operator.index(value) if is_whole else float(value)  # type: ignore[arg-type]  # as was just looked
+        is_finite = math.isfinite(number)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"progress: {name} cannot become a finite number") from error
+    if not is_finite:
+        raise ValueError(f"progress: {name} has to be a finite number, not {number}")
+    return number
 
 
 _current: CurrentJob | None = None

@@ -93,7 +93,8 @@ class Log:
         match outcome:
             case Succeeded(result, note, holds_secret):
                 shown = NOT_SHOWN if holds_secret else bytes(result).decode("utf-8", "replace")
-                self._status(before, "SUCCESS", now, note or shown, cut=MOST_RESULT)
+                said = f"{shown} ({note})" if note and shown != "null" else note or shown
+                self._status(before, "SUCCESS", now, said, cut=MOST_RESULT)
             case Cancelled(by):
                 self._status(before, "CANCELLED", now, f"cancelled by {by}" if by else "cancelled")
             case Interrupted():

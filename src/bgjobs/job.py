@@ -81,6 +81,7 @@ class Raised(Struct, frozen=True, tag=True):
     asked: bool = False  # raise Retry(…)
     retry_in: timedelta | None = None  # raise Retry(delay=…)
     final: bool = False  # raise Fail(…)
+    beside: tuple[str, ...] = ()  # the classes of what was raised in one group with a Retry
 
 
 class Refused(Struct, frozen=True, tag=True):
@@ -134,9 +135,9 @@ class Job(Struct, frozen=True, kw_only=True):
 
     `priority` is 0–9, a higher number runs first. `charged` counts attempts that used up a retry, the running one
     included; `crashes` those lost together with their worker. `text` says that the arguments are text from a command
-    line, which becomes what the method's annotations say. Arguments may be secret and stay out of `repr`.
-    `from_user` is set if another user handed the job in: who that was, as the system says. `submitted_by` is what the
-    submitter says.
+    line, which becomes what the method's annotations say. Arguments may be secret and stay out of `repr`. `note` says
+    what was lost of the result. `from_user` is set if another user handed the job in: who that was, as the system says.
+    `submitted_by` is what the submitter says.
     """
 
     id: str
@@ -162,6 +163,7 @@ class Job(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     worker: str = ""
     result_json: msgspec.Raw | None = None
+    note: str = ""
     error: JobError | None = None
     progress: Progress | None = None
 
@@ -204,6 +206,7 @@ class Job(Struct, frozen=True, kw_only=True):
         result = self.result
         if hide and result is not None:
             result = secrets.Secrets(secrets.values(self.args, self.kwargs, hide)).mask_json(result)
+        note = {"note": self.note} if self.note else {}
         return {
             "id": self.id,
             "class": self.class_name,
@@ -225,6 +228,7 @@ class Job(Struct, frozen=True, kw_only=True):
             "worker": self.worker or None,
             "tags": list(self.tags),
             "result": result,
+            **note,
             "error": _error_json(self.error),
             "progress": msgspec.to_builtins(self.progress),
             "attempts": [_attempt_json(attempt) for attempt in self.attempts],

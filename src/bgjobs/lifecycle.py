@@ -78,9 +78,9 @@ def after(job: Job, outcome: Outcome, policy: Policy, now: datetime, luck: float
     `luck` in 0..1 spreads the wait before another attempt by ±25 %.
     """
     match outcome:
-        case Succeeded(result):
+        case Succeeded(result, note):
             done = _closed(job, "succeeded", now)
-            return replace(done, state=State.DONE, finished_at=now, result_json=result, error=None)
+            return replace(done, state=State.DONE, finished_at=now, result_json=result, note=note, error=None)
         case Cancelled(by):
             return cancelled(_closed(job, "cancelled", now), by, now)
         case Interrupted():
@@ -93,9 +93,11 @@ def after(job: Job, outcome: Outcome, policy: Policy, now: datetime, luck: float
         case TimedOut(timeout, exit_status):
             error = JobError(type="JobTimeout", message=f"ran longer than {timeout.total_seconds():g} s")
             return _after_failure(_closed(job, "timed_out", now, error, exit_status), policy, now, luck)
-        case Raised(error, lineage, asked, retry_in, final):
+        case Raised(error, lineage, asked, retry_in, final, beside):
             closed = _closed(job, "raised", now, error)
-            if final or not _is_retried(lineage, policy, asked=asked):
+            # What asks for another attempt is not asked itself, but another failure in its group is.
+            is_retried = _is_worth_it(beside, policy) if asked else _is_retried(lineage, policy)
+            if final or not is_retried:
                 return failed(closed, error, now)
             return _after_failure(closed, policy, now, luck, wait=retry_in)
         case Refused(error):
@@ -133,13 +135,14 @@ def backoff(policy: Policy, failures: int, luck: float) -> timedelta:
     return timedelta(seconds=min(seconds, policy.max_retry_delay.total_seconds()))
 
 
-def _is_retried(lineage: tuple[str, ...], policy: Policy, *, asked: bool) -> bool:
-    if asked:
-        return True
-    names = set(lineage)
-    if names.intersection(policy.fail_on):
+def _is_worth_it(lineage: tuple[str, ...], policy: Policy) -> bool:
+    return not set(lineage).intersection(policy.fail_on)
+
+
+def _is_retried(lineage: tuple[str, ...], policy: Policy) -> bool:
+    if not _is_worth_it(lineage, policy):
         return False
-    return not policy.retry_on or bool(names.intersection(policy.retry_on))
+    return not policy.retry_on or bool(set(lineage).intersection(policy.retry_on))
 
 
 def _after_failure(job: Job, policy: Policy, now: datetime, luck: float, wait: timedelta | None = None) -> Job:

@@ -102,15 +102,25 @@ def _is_standard(module: object) -> bool:
     return not isinstance(module, str) or module.partition(".")[0] in sys.stdlib_module_names
 
 
+def never_run(name: str, kind: str = "generator") -> NoSuchTargetError:
+    """Return the refusal of a callable that gives back an object of a type which runs later, as a generator does."""
+    if "generator" in kind.lower():
+        what, hint = "is a generator", "return a value instead of yielding some"
+    else:
+        what, hint = f"returns an object of type {kind}", "return what comes of it"
+    return NoSuchTargetError(f"{name} {what}: it would be called, and never run", hint=hint, code="not-a-method")
+
+
+def full_name(module: str, owner: str | None, method: str) -> str:
+    """Return the name of a callable as messages give it."""
+    return f"{module}.{method}" if owner is None else f"{module}:{owner}.{method}"
+
+
 def _plain(name: str, found: object) -> FunctionType:
     if type(found) is not FunctionType:
         raise NoSuchTargetError(f"{name} is a {type(found).__name__}, not a plain function", code="not-a-method")
     if found.__code__.co_flags & GENERATOR:
-        raise NoSuchTargetError(
-            f"{name} is a generator: it would be called, and never run",
-            hint="return a value instead of yielding some",
-            code="not-a-method",
-        )
+        raise never_run(name)
     return found
 
 

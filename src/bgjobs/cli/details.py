@@ -33,16 +33,23 @@ def of_job(job: Job, hide: frozenset[str], now: datetime) -> Iterator[Line]:
         yield _line("worker", job.worker)
     if job.progress is not None and not job.state.ended:
         yield _line("progress", progress(job.progress))
-    if job.result_json is not None:
-        yield _line("result", _result(job, hide))
-    if job.error is not None:
-        yield _line("error", why(job.error), "red")
+    yield from _outcome(job, hide)
     yield _line("attempts", f"{job.charged} of {job.retries + 1}" + (f", {job.crashes} lost" if job.crashes else ""))
     for attempt in job.attempts:
         yield _attempt(attempt, now)
     if job.error is not None and job.error.traceback:
         yield _line("traceback", "")
         yield from ([(f"  {line}", "")] for line in job.error.traceback.rstrip().splitlines())
+
+
+def _outcome(job: Job, hide: frozenset[str]) -> Iterator[Line]:
+    """Go through the lines about what came of it."""
+    if job.result_json is not None:
+        yield _line("result", _result(job, hide))
+    if job.note:
+        yield _line("note", job.note, "yellow")
+    if job.error is not None:
+        yield _line("error", why(job.error), "red")
 
 
 def of_request(job: Job, hide: frozenset[str]) -> Iterator[Line]:

@@ -48,6 +48,7 @@ def wait(
     for job in ended:
         if result and job.result_json is not None:
             output.json(job.result_json)
+            _tell_note(job)
         elif as_json and not result:
             output.json(job.to_json(hide=queue.hidden(job)))
         elif first and not result:
@@ -69,7 +70,15 @@ def for_submitted(queue: Queue, job_id: str, *, follow: bool, as_json: bool) -> 
         raise
     if as_json:
         output.json(job.to_json(hide=queue.hidden(job)))
+    else:
+        _tell_note(job)
     return verdict(queue, [job], as_json=as_json)
+
+
+def _tell_note(job: Job) -> None:
+    """Say what was lost of a result: it would look like a plain one."""
+    if job.note:
+        output.note(f"job {job.id}: {job.note}")
 
 
 def until_ended(queue: Queue, ids: Sequence[str], *, first: bool = False, patience: float | None = None) -> list[Job]:

@@ -151,6 +151,7 @@ def ending_of(before: Job, job: Job, wid: str) -> Ending:
             exit=exit_status,
             progress=job.progress,
             result=UNSET if job.result_json is None else job.result_json,
+            note=job.note,
             lost=lost,
         )
     kind = record.Lost if lost else record.Try

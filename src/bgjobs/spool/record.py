@@ -31,6 +31,7 @@ FULL_BYTES = 6 * 1024 * 1024  # from here on no further attempt: what is left is
 MOST_RESULT = 1024 * 1024
 MOST_TRACEBACK = 64 * 1024
 MOST_MESSAGE = 4 * 1024
+MOST_NOTE = 1000
 
 
 Moment = Annotated[int, Meta(ge=0, le=LATEST_MS)]
@@ -82,10 +83,14 @@ class Back(Event, tag="back", frozen=True, omit_defaults=True, kw_only=True):
 
 
 class End(Ending, tag="end", frozen=True, omit_defaults=True, kw_only=True):
-    """The job has ended. `lost` marks an attempt that was lost with its worker, the last one allowed."""
+    """The job has ended. `lost` marks an attempt that was lost with its worker, the last one allowed.
+
+    `note` says what was lost of the result.
+    """
 
     state: State
     result: Raw | UnsetType = UNSET  # not `| None`: msgspec would take nothing but null for it
+    note: str = ""
     lost: bool = False
 
 
@@ -126,7 +131,15 @@ def encoded(line: Line1 | AnyEvent) -> bytes:
 
 def end_of_success(at: int, wid: str, outcome: Succeeded, progress: Progress | None) -> bytes:
     """Return the line that says that the method has returned."""
-    end = End(at=at, wid=wid, state=State.DONE, outcome="succeeded", progress=progress, result=outcome.result)
+    end = End(
+        at=at,
+        wid=wid,
+        state=State.DONE,
+        outcome="succeeded",
+        progress=progress,
+        result=outcome.result,
+        note=outcome.note,
+    )
     return encoded(end)
 
 
@@ -219,6 +232,7 @@ def _told(job: Job, recorded: list[AnyEvent]) -> Job:
         worker=attempts[-1].worker if attempts and (end or not attempts[-1].outcome) else "",
         finished_at=moment(end.at) if end else None,
         result_json=_checked(end.result) if end else None,
+        note=end.note[:MOST_NOTE] if end else "",
         progress=last.progress if last else None,
     )
 

@@ -7,9 +7,9 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Coroutine
 from importlib import import_module
-from threading import Condition, Lock, Thread
-from types import CoroutineType
+from threading import Condition, RLock, Thread
 from typing import TYPE_CHECKING
 
 from bgjobs import __version__, clock, system
@@ -17,7 +17,7 @@ from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, JobCancelled, JobTimeout, set_current
 from bgjobs.errors import BadArgumentsError, NoSuchTargetError
 from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
-from bgjobs.resolve import resolve
+from bgjobs.resolve import full_name, never_run, resolve
 from bgjobs.spool import files, record
 from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
@@ -34,7 +34,8 @@ from bgjobs.worker.messages import (
     Stop,
     Unbegun,
 )
-from bgjobs.worker.outcomes import ending, of_changed_code, succeeded
+from bgjobs.worker.outcomes import ending, of_changed_code, succeeded, utf8
+from bgjobs.worker.results import NotRunError
 from bgjobs.worker.traces import Traces
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Runner:
         self._source = source
         self._target = target
         self._channel = os.fstat(target)
-        self._write_lock = Lock()
+        self._write_lock = RLock()  # a signal handler of the job may report progress in the middle of a report
         self._jobs: deque[Run] = deque()
         self._more = Condition()
         self._running: str | None = None
@@ -264,7 +265,16 @@ class Runner:
     def _attempt(self, job: Run) -> Told:
         self._stopped = self._progress = None
         self._discretion = discretion = Discretion(job)
-        set_current(CurrentJob(job.id, attempt=job.attempt, retries=job.retries, report=self._report))
+        set_current(
+            CurrentJob(
+                job.id,
+                attempt=job.attempt,
+                retries=job.retries,
+                report=self._report,
+                number=job.number,
+                crashes=job.crashes,
+            )
+        )
         try:
             failure = self._become(job.user)
             if failure is not None:
@@ -318,7 +328,7 @@ class Runner:
             self._last_progress = now
             discretion = self._discretion
             total = None if progress.total is None else discretion.number(progress.total)
-            message = discretion.text(progress.message)[:MOST_PROGRESS]
+            message = utf8(discretion.text(progress.message)[:MOST_PROGRESS])
             self._progress = Progress(discretion.number(progress.done), total, message)
             self._say(Progressed(self._running, self._progress))
 
@@ -345,14 +355,31 @@ def _call(job: Run, discretion: Discretion) -> Told:
         discretion.learn(function)
         args, kwargs = convert(function, job.args, job.kwargs, text=job.text, secret=job.secret)
     except (NoSuchTargetError, BadArgumentsError) as error:
-        return Refused(JobError(type=error.code, message=discretion.text(str(error))))
+        if not _is_ours(error):
+            raise
+        return Refused(JobError(type=error.code, message=utf8(discretion.text(str(error)))))
     discretion.learn_converted(args, kwargs)
     returned = function(*args, **kwargs)
-    if isinstance(returned, CoroutineType):
+    if isinstance(returned, Coroutine):
         import asyncio  # noqa: PLC0415 - most jobs need no event loop
 
         returned = asyncio.run(returned)
-    return discretion.result(succeeded(returned, discretion))
+    try:
+        return discretion.result(succeeded(returned, discretion))
+    except NotRunError as later:
+        # Not a refusal: whatever wraps the method has run, and should not run again for the same end.
+        refusal = never_run(full_name(job.module, job.owner, job.method), str(later))
+        return Raised(JobError(type=refusal.code, message=utf8(discretion.text(str(refusal)))), final=True)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Tell whether no user code raised it: a constructor that submits a job may see the very same refusals."""
+    trace = error.__traceback__
+    while trace is not None:
+        if not str(trace.tb_frame.f_globals.get("__name__")).startswith(("__main__", "bgjobs.")):
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from bgjobs import system
 from bgjobs.job import JobError, Raised
 from bgjobs.worker.messages import LOST_CONTACT, Limits, Told
+from bgjobs.worker.outcomes import members
 
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy
@@ -32,7 +33,9 @@ def of(policy: Policy) -> Limits:
 
 def named(outcome: Told, error: BaseException, limits: Limits) -> Told:
     """Return the outcome, with the limit in its message that made the method raise this."""
-    hit = _hit(error, limits)
+    if limits == NONE:
+        return outcome
+    hit = next((found for part in members(error) if (found := _hit(part, limits))), "")
     if not hit or not isinstance(outcome, Raised):
         return outcome
     message = f"{outcome.error.message} ({hit})" if outcome.error.message else hit

@@ -4,48 +4,66 @@ from __future__ import annotations
 
 import traceback
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from bgjobs.current import Fail, Retry
 from bgjobs.job import JobError, Raised, Succeeded
-from bgjobs.spool.line1 import MOST_RESULT_DEPTH, CorruptError, check_depth
-from bgjobs.worker.messages import LONGEST_WAIT, MOST_RESULT
+from bgjobs.worker import results
+from bgjobs.worker.messages import LONGEST_WAIT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from bgjobs.worker.discretion import Discretion
-    from bgjobs.worker.messages import Told
 
 OURS = frozenset({"__main__", "bgjobs.worker.child", "bgjobs.resolve"})  # frames: a runner is started as __main__
+MOST_MEMBERS: Final = 10_000  # of a group of exceptions
+MOST_NAMES: Final = 1000
+LONGEST_NAME: Final = 300
+MOST_MESSAGE: Final = 4096
+MOST_LEADING: Final = 3072  # of a message, where that of its group follows
+MOST_NOTE: Final = 200
+
+_members_of = BaseExceptionGroup.__dict__["exceptions"].__get__  # not what a subclass may answer
+_mro_of = type.__dict__["__mro__"].__get__
+_name_of = type.__dict__["__name__"].__get__
+_qualname_of = type.__dict__["__qualname__"].__get__
+_module_of = type.__dict__["__module__"].__get__
 
 
 def succeeded(returned: object, discretion: Discretion) -> Succeeded:
-    """Return the outcome for a returned value. One that JSON cannot hold is dropped with a note: the job is done."""
+    """Return the outcome for a returned value. One that JSON cannot hold is dropped with a note: the job is done.
+
+    Raises NotRunError for what has not run yet: the job is not.
+    """
     try:
-        data = msgspec.json.encode(returned)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        return Succeeded(note=f"result dropped: not JSON: {discretion.text(str(error))[:100]}")
-    if len(data) > MOST_RESULT:
-        return Succeeded(note=f"result dropped: {len(data)} bytes, more than {MOST_RESULT}")
-    try:
-        check_depth(data, MOST_RESULT_DEPTH)  # the worker and all readers parse it, with less stack than we may have
-    except CorruptError as error:
-        return Succeeded(note=f"result dropped: {error}")
-    return Succeeded(msgspec.Raw(data))
+        data, note = results.encoded(returned)
+    except results.NotJSONError as error:
+        return Succeeded(note=f"result dropped: {utf8(discretion.text(str(error)))}"[:MOST_NOTE])
+    return Succeeded(msgspec.Raw(data), note)
 
 
-def ending(error: BaseException, discretion: Discretion) -> Told:
-    """Return the outcome for what user code raised. Only text crosses back to the worker."""
-    described = _described(error, discretion)
-    match error:
-        case Retry(delay=delay):
-            return Raised(described, lineage(error), retry_in=_capped(delay), asked=True)
-        case Fail():
-            return Raised(described, lineage(error), final=True)
-        case _:
-            return Raised(described, lineage(error))
+def ending(error: BaseException, discretion: Discretion) -> Raised:
+    """Return the outcome for what user code raised. Only text crosses back to the worker.
+
+    A group of exceptions is all that it holds: one Fail fails the job, else one Retry asks for another attempt, after
+    the longest of the delays.
+    """
+    parts = list(members(error))
+    retries = [part for part in parts if issubclass(type(part), Retry)]
+    fails = [part for part in parts if issubclass(type(part), Fail)]
+    plain = [part for part in parts if not issubclass(type(part), BaseExceptionGroup)]
+    leading = next(iter(fails or retries or plain), error)
+    described = _described(error, leading, discretion)
+    if fails:
+        return Raised(described, _lineage(parts), final=True)
+    if retries:
+        beside = _lineage([part for part in plain if part not in retries])
+        return Raised(described, _lineage(parts), asked=True, retry_in=_longest_delay(retries), beside=beside)
+    return Raised(described, _lineage(parts))
 
 
 def of_changed_code(outcome: Raised, path: str) -> Raised:
@@ -60,22 +78,56 @@ def of_changed_code(outcome: Raised, path: str) -> Raised:
     return replace(outcome, error=replace(error, message=message, traceback=trace))
 
 
-def _capped(delay: timedelta | None) -> timedelta | None:
-    return None if delay is None else max(timedelta(0), min(delay, LONGEST_WAIT))
+def members(error: BaseException) -> Iterator[BaseException]:
+    """Go through an exception and, if it is a group, through all that it holds, groups within groups included."""
+    waiting, left = [error], MOST_MEMBERS
+    while waiting and left:
+        part = waiting.pop()
+        left -= 1
+        yield part
+        if issubclass(type(part), BaseExceptionGroup):
+            waiting.extend(reversed(_members_of(part)))
 
 
-def lineage(error: BaseException) -> tuple[str, ...]:
-    """Return the names of the exception's classes, most special first: builtins bare, others with their module."""
-    classes = [cls for cls in type.__dict__["__mro__"].__get__(type(error)) if cls is not object]
-    return tuple(
-        cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}" for cls in classes
-    )
+def _longest_delay(retries: Sequence[BaseException]) -> timedelta | None:
+    """Return the longest of the delays, so that none is tried before its moment; None if there is none."""
+    # A subclass may not have called our constructor, and an attribute can be set to anything.
+    delays = [delay for part in retries if isinstance(delay := getattr(part, "delay", None), timedelta)]
+    if not delays:
+        return None
+    longest = max(delays)
+    plain = timedelta(longest.days, longest.seconds, longest.microseconds)
+    return max(timedelta(0), min(plain, LONGEST_WAIT))
 
 
-def _described(error: BaseException, discretion: Discretion) -> JobError:
+def _lineage(errors: Sequence[BaseException]) -> tuple[str, ...]:
+    """Return the names of the exceptions' classes, the most special ones first."""
+    names = dict.fromkeys(name for kind in dict.fromkeys(map(type, errors)) for name in lineage(kind))
+    return tuple(names)[:MOST_NAMES]
+
+
+def lineage(kind: type[BaseException]) -> tuple[str, ...]:
+    """Return the names of a class and its bases, most special first: builtins bare, others with their module."""
+    return tuple(_full_name(cls) for cls in _mro_of(kind) if cls is not object)
+
+
+def _full_name(cls: type) -> str:
+    module = _module_of(cls)
+    if module == "builtins":
+        return utf8(_name_of(cls))[:LONGEST_NAME]
+    home = f"{module}." if isinstance(module, str) else ""
+    return utf8(f"{home}{_qualname_of(cls)}")[:LONGEST_NAME]
+
+
+def _described(error: BaseException, leading: BaseException, discretion: Discretion) -> JobError:
+    """Return the words for what was raised: those of the leading exception, and of the group that it is in."""
+    message = _message(leading, discretion)
+    if leading is not error:
+        group = f"in {_full_name(type(error))}: {_message(error, discretion)}"
+        message = f"{message[:MOST_LEADING]} ({discretion.text(group)})"
     return JobError(
-        type=discretion.text(lineage(error)[0]),
-        message=_message(error, discretion),
+        type=discretion.text(_full_name(type(leading))),
+        message=message[:MOST_MESSAGE],
         traceback=_traceback(error, discretion),
     )
 
@@ -83,23 +135,23 @@ def _described(error: BaseException, discretion: Discretion) -> JobError:
 def _message(error: BaseException, discretion: Discretion) -> str:
     try:
         if isinstance(error, SystemExit):
-            return _utf8(discretion.text(f"the method called sys.exit({error.code!r})")[:4096])
-        return _utf8(discretion.text(str(error))[:4096])
+            return utf8(discretion.text(f"the method called sys.exit({error.code!r})"))[:MOST_MESSAGE]
+        return utf8(discretion.text(str(error)))[:MOST_MESSAGE]
     except BaseException:  # noqa: BLE001 - __str__ is user code too
         return "(its message cannot be shown)"
 
 
 def _traceback(error: BaseException, discretion: Discretion) -> str:
     """Format the traceback without our own frames."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") in OURS:
-        trace = trace.tb_next
     try:
-        return _utf8(discretion.text("".join(traceback.format_exception(type(error), error, trace)))[-65_536:])
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__name__") in OURS:
+            trace = trace.tb_next
+        return utf8(discretion.text("".join(traceback.format_exception(type(error), error, trace)))[-65_536:])
     except BaseException:  # noqa: BLE001 - formatting calls user code (__str__, __repr__)
         return ""
 
 
-def _utf8(text: str) -> str:
+def utf8(text: str) -> str:
     """Return the text with what UTF-8 cannot hold written out: the name of an old file can have such letters."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return str.encode(text, "utf-8", "backslashreplace").decode()
