@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from bgjobs import system
 from bgjobs.job import JobError, Raised
+from bgjobs.worker.groups import members
 from bgjobs.worker.messages import LOST_CONTACT, Limits, Told
-from bgjobs.worker.outcomes import members
 
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy

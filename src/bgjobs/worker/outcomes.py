@@ -12,22 +12,21 @@ from msgspec.structs import replace
 from bgjobs.current import Fail, Retry
 from bgjobs.job import JobError, Raised, Succeeded
 from bgjobs.worker import results
+from bgjobs.worker.groups import members
 from bgjobs.worker.messages import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from bgjobs.worker.discretion import Discretion
 
 OURS = frozenset({"__main__", "bgjobs.worker.child", "bgjobs.resolve"})  # frames: a runner is started as __main__
-MOST_MEMBERS: Final = 10_000  # of a group of exceptions
 MOST_NAMES: Final = 1000
 LONGEST_NAME: Final = 300
 MOST_MESSAGE: Final = 4096
 MOST_LEADING: Final = 3072  # of a message, where that of its group follows
 MOST_NOTE: Final = 200
 
-_members_of = BaseExceptionGroup.__dict__["exceptions"].__get__  # not what a subclass may answer
 _mro_of = type.__dict__["__mro__"].__get__
 _name_of = type.__dict__["__name__"].__get__
 _qualname_of = type.__dict__["__qualname__"].__get__
@@ -76,17 +75,6 @@ def of_changed_code(outcome: Raised, path: str) -> Raised:
     message = f"{error.message} ({remark})" if error.message else remark
     trace = f"{error.traceback.rstrip()}\n\n{remark}\n" if error.traceback else ""
     return replace(outcome, error=replace(error, message=message, traceback=trace))
-
-
-def members(error: BaseException) -> Iterator[BaseException]:
-    """Go through an exception and, if it is a group, through all that it holds, groups within groups included."""
-    waiting, left = [error], MOST_MEMBERS
-    while waiting and left:
-        part = waiting.pop()
-        left -= 1
-        yield part
-        if issubclass(type(part), BaseExceptionGroup):
-            waiting.extend(reversed(_members_of(part)))
 
 
 def _longest_delay(retries: Sequence[BaseException]) -> timedelta | None:
