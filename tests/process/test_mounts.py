@@ -134,6 +134,42 @@ def test_a_worker_whose_disk_turns_read_only_loses_no_job(
     assert project.traces() == []
 
 
+READING = ["status", "list", "wait ID", "logs", "logs ID"]
+WRITING = ["submit Honest echo x", "cancel LATER", "run-now LATER", "delete ID", "worker --once"]
+
+
+def test_a_disk_that_is_read_only_can_be_looked_at_and_who_must_write_is_told_in_one_line(
+    tmp_path: Path, mount: Callable[..., None]
+) -> None:
+    project = Project(tmp_path / "project")
+    later = project.queue.submit("Honest", "echo", ["y"], delay=3600)
+    worker = project.start()
+    ended = project.queue.wait(project.queue.submit("Honest", "echo", ["x"]).id, LIMIT)  # its runner is there, too
+    mount(project.spool, "--bind", str(project.spool))
+    call("mount", "-o", "remount,ro,bind", str(project.spool))
+
+    def bgjobs(words: str) -> subprocess.CompletedProcess[str]:
+        argv = [{"ID": ended.id, "LATER": later.id}.get(word, word) for word in words.split()]
+        command = [sys.executable, "-m", "bgjobs", *argv, "--spool", str(project.spool)]
+        return subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False, timeout=LIMIT)
+
+    for words in READING:
+        looked = bgjobs(words)
+        assert (looked.returncode, looked.stderr) == (0, ""), words
+    assert worker.name in bgjobs("status").stdout
+    found = bgjobs("doctor")
+    assert (found.returncode, found.stderr) == (1, "")
+    assert str(project.spool / "tmp") in found.stdout
+    for words in WRITING:
+        refused = bgjobs(words)
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1), words
+        assert refused.stderr.startswith(f"bgjobs: the disk of the spool {project.spool} is read-only: "), words
+    call("umount", str(project.spool))
+    assert project.state(later) is State.SCHEDULED
+    assert worker.stop() == 0, worker.says()
+    project.close()
+
+
 def test_a_job_whose_runner_hangs_in_the_kernel_waits_until_that_is_gone(
     on_ext4: tuple[Project, Callable[[], None], str], tmp_path: Path, mount: Callable[..., None]
 ) -> None:

@@ -106,7 +106,7 @@ class Probe:
     def __init__(self, path: str) -> None:
         """Open the lock file. Raises OSError when there is none."""
         self._path = path
-        self._descriptor = disk.open_append(path)
+        self._descriptor = disk.open_read(path)  # no more is needed, and a disk may have turned read-only
         self.is_stale = False
 
     def take(self) -> bool:

@@ -179,8 +179,11 @@ class SpoolQueue:
             raise _unusable(self.paths.root, error) from error
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
-        """Cancel a job that has not begun, or ask for the end of a running one."""
-        return self._control.cancel(job_id, by)
+        """Cancel a job that has not begun, or ask for the end of a running one. Raises SpoolError."""
+        try:
+            return self._control.cancel(job_id, by)
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
 
     def run_now(self, job_id: str, by: str = "") -> RunNowResult:
         """Let a delayed job start as soon as a worker has time for it. Raises SpoolError."""
@@ -252,6 +255,12 @@ def _unusable(root: str, error: OSError) -> SpoolError:
     where = os.fsdecode(error.filename) if error.filename else root
     if error.errno in FULL:
         return SpoolError(f"no space left for {where}", hint="free some, or prune ended jobs", code="disk-full")
+    if error.errno == errno.EROFS:
+        return SpoolError(
+            f"the disk of the spool {root} is read-only",
+            hint="nothing can be changed there before it is mounted for writing again",
+            code="read-only-disk",
+        )
     return SpoolError(
         f"cannot use the spool {root}: {error.strerror} ({where})",
         hint="check its permissions, or name another with --spool",
