@@ -31,7 +31,10 @@ def runner(project: Project) -> Iterator[Runner]:
     """A runner that has not run anything yet."""
     configured = project.queue.settings
     started = Runner(
-        0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured)), lifespan=100
+        0,
+        assignments.setup(configured, None, 0),
+        start_process(assignments.environment(configured, "test")),
+        lifespan=100,
     )
     yield started
     started.retire()

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 MARK = "_BGJOBS_DETACHED"  # in the environment of a worker whose starter waits to hear that it has arrived
 # As in a runner: what lies in the current directory is not imported.
 COMMAND: tuple[str, ...] = ("-P", "-m", "bgjobs", "worker")
-NOT_FOR_IT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # it is no part of the service that its starter may be
+# It is no part of the service that its starter may be, nor of the job.
+NOT_FOR_IT = (
+    *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
+    *("BGJOBS_ID", "BGJOBS_ATTEMPT", "BGJOBS_CLASS", "BGJOBS_METHOD", "BGJOBS_RUNNER"),
+)
 
 
 def start(queue: Queue, words: list[str], *, as_json: bool) -> int:

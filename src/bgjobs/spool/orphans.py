@@ -1,4 +1,4 @@
-"""End the runners that outlived their worker: none of its jobs may run again before."""
+"""End the runners that outlived their worker, and what its jobs have started: no job may run again before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from bgjobs import clock, system
-from bgjobs.spool import files, locks, notes
+from bgjobs.spool import files, layout, locks, notes
 
 if TYPE_CHECKING:
     from bgjobs.events import Log
@@ -37,7 +37,7 @@ class Orphans:
         self._hanging: set[str] = set()
 
     def end(self, wid: str) -> bool:
-        """End what is left of the dead worker's runners; return whether none of them can still run a job."""
+        """End what is left of the dead worker's runners and jobs; return whether nothing of that runs any more."""
         directory = self._paths.worker(wid)
         held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
         # One that was killed and hangs in a system call dies when that ends. To try again takes seconds each time.
@@ -51,20 +51,36 @@ class Orphans:
         deadline = time.monotonic() + LEFTOVER_PATIENCE_S
         while any(map(_is_held, held)):
             if time.monotonic() > deadline:
-                self._tell_once(wid)
+                self._tell_once(wid, "a runner of this dead worker cannot be killed")
                 return False
             time.sleep(0.005)
-        return True
+        return self._end_escaped(wid)
+
+    def _end_escaped(self, wid: str) -> bool:
+        """End what jobs of the dead worker have started in sessions of their own; return whether it is gone."""
+        if wid in self._hanging and self._escaped(wid):
+            return False
+        left = system.kill_marked(self._paths.root, runner=wid, jobs=self._jobs(wid))
+        if left:
+            self._tell_once(wid, f"process {left[0]}, which a job of this dead worker has started, cannot be killed")
+        return not left
+
+    def _escaped(self, wid: str) -> bool:
+        jobs = self._jobs(wid)
+        return any(one.job_id in jobs or one.runner.startswith(f"{wid}-") for one in system.marked(self._paths.root))
+
+    def _jobs(self, wid: str) -> frozenset[str]:
+        parts = map(layout.parse_claimed, files.names(self._paths.claims_of(wid)))
+        return frozenset(found[2] for found in parts if found is not None)
 
     def forget(self, wid: str) -> None:
         """Forget a worker whose place is about to go."""
         self._hanging.discard(wid)
 
-    def _tell_once(self, wid: str) -> None:
+    def _tell_once(self, wid: str, what: str) -> None:
         if wid not in self._hanging:
             self._hanging.add(wid)
-            reason = "a runner of this dead worker cannot be killed; its jobs wait until it is gone"
-            self._log.left_alone(f"workers/{wid}", reason, clock.now())
+            self._log.left_alone(f"workers/{wid}", f"{what}; its jobs wait until it is gone", clock.now())
 
 
 def _is_held(lock: str) -> bool:

@@ -57,13 +57,14 @@ if sys.platform == "win32":
     )
 
     if TYPE_CHECKING:
+        from bgjobs.system.windows_adoption import adopting, reap_adopted
         from bgjobs.system.windows_child import Child, start_child
         from bgjobs.system.windows_detached import send_errors_to, silence_output, start_detached
         from bgjobs.system.windows_disks import disk_facts
         from bgjobs.system.windows_doorbell import Doorbell
         from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.windows_poller import Poller
-        from bgjobs.system.windows_processes import birth, kill_leftover, kill_orphan, kill_tree
+        from bgjobs.system.windows_processes import birth, kill_leftover, kill_marked, kill_orphan, kill_tree, marked
         from bgjobs.system.windows_runner import children, die_with_parent
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
         from bgjobs.system.windows_user import become, cannot_become
@@ -105,6 +106,7 @@ else:
         from bgjobs.system.posix_detached import send_errors_to, silence_output, start_detached
         from bgjobs.system.posix_killing import kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
+        from bgjobs.system.posix_marks import kill_marked, marked
         from bgjobs.system.posix_poller import Poller
         from bgjobs.system.posix_processes import birth
         from bgjobs.system.posix_runner import children
@@ -125,6 +127,7 @@ else:
         )
 
         if TYPE_CHECKING:
+            from bgjobs.system.darwin_adoption import adopting, reap_adopted
             from bgjobs.system.darwin_disks import disk_facts
             from bgjobs.system.darwin_doorbell import Doorbell
             from bgjobs.system.darwin_runner import die_with_parent
@@ -141,6 +144,7 @@ else:
         )
 
         if TYPE_CHECKING:
+            from bgjobs.system.linux_adoption import adopting, reap_adopted
             from bgjobs.system.linux_disks import disk_facts
             from bgjobs.system.linux_doorbell import Doorbell
             from bgjobs.system.linux_runner import die_with_parent
@@ -158,6 +162,7 @@ __all__ = [
     "ResourceLimits",
     "SignalHandlers",
     "Supervisor",
+    "adopting",
     "base_environment",
     "become",
     "birth",
@@ -180,11 +185,13 @@ __all__ = [
     "is_stopped",
     "is_trusted",
     "kill_leftover",
+    "kill_marked",
     "kill_orphan",
     "kill_tree",
     "knows_user",
     "links_are_guarded",
     "listdir",
+    "marked",
     "may_give",
     "may_read",
     "move",
@@ -195,6 +202,7 @@ __all__ = [
     "open_folder",
     "open_new",
     "open_read",
+    "reap_adopted",
     "replace",
     "ring",
     "rmdir",
@@ -232,6 +240,7 @@ if not TYPE_CHECKING:
         "Poller": f"{_FAMILY}_poller",
         "ResourceLimits": f"{_FAMILY}_limits",
         "UNENFORCED": f"{_FAMILY}_limits",
+        "adopting": f"{_SYSTEM}_adoption",
         "become": f"{_FAMILY}_user",
         "birth": f"{_SYSTEM}_processes",
         "cannot_become": f"{_FAMILY}_user",
@@ -246,8 +255,11 @@ if not TYPE_CHECKING:
         "install_interrupt": f"{_FAMILY}_signals",
         "is_stopped": "stopped",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "kill_marked": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "kill_orphan": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
+        "marked": "windows_processes" if sys.platform == "win32" else "posix_marks",
+        "reap_adopted": f"{_SYSTEM}_adoption",
         "send_errors_to": f"{_FAMILY}_detached",
         "silence_output": f"{_FAMILY}_detached",
         "start_child": f"{_FAMILY}_child",

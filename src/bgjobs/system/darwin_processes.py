@@ -51,9 +51,14 @@ def descendants(root: int) -> list[ProcessFacts]:
     return [process for process in found if process and process.alive]
 
 
+def pids() -> list[int]:
+    """Return the number of every process."""
+    return psutil.pids()
+
+
 def in_session(session: int) -> list[ProcessFacts]:
     """Return the live processes of a session that began as one of bgjobs: its variables are in their environment."""
-    found = (look(pid) for pid in psutil.pids())
+    found = (look(pid) for pid in pids())
     return [
         process for process in found if process and process.session == session and process.alive and _is_ours(process)
     ]

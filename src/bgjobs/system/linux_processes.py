@@ -55,7 +55,7 @@ def descendants(root: int) -> list[ProcessFacts]:
 
     What forks or ends meanwhile may be missed: stop the root, and look until twice nothing is found.
     """
-    children = _children_as_listed if _kernel_lists_children() else _children_as_scanned()
+    children = _children()
     found: dict[int, ProcessFacts] = {}
     heads = [root]
     while heads:
@@ -65,6 +65,15 @@ def descendants(root: int) -> list[ProcessFacts]:
                 found[process.pid] = process
                 heads.append(process.pid)
     return [process for process in found.values() if process.alive]
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process, dead ones included."""
+    return list(_children()(pid))
+
+
+def _children() -> Callable[[int], Iterable[int]]:
+    return _children_as_listed if _kernel_lists_children() else _children_as_scanned()
 
 
 def _kernel_lists_children() -> bool:
@@ -99,8 +108,13 @@ def in_session(session: int) -> list[ProcessFacts]:
     return [process for process in _everyone() if process.session == session and process.alive and _is_ours(process)]
 
 
+def pids() -> list[int]:
+    """Return the number of every process."""
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+
+
 def _everyone() -> Iterable[ProcessFacts]:
-    found = (look(int(name)) for name in os.listdir(PROC) if name.isdigit())
+    found = map(look, pids())
     return (process for process in found if process)
 
 

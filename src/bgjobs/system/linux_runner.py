@@ -11,7 +11,7 @@ import sys
 
 assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
 
-from bgjobs.system.posix_runner import take_death_fd  # noqa: E402 - on this system only
+from bgjobs.system.posix_runner import RUNNER, take_death_fd  # noqa: E402 - on this system only
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -28,7 +28,12 @@ def die_with_parent() -> bool:
         return False
     group = os.getpgrp()
     _kill_group_when_pipe_breaks(fd, group)
-    adopts = _adopt_orphans()
+    # It keeps processes that fork twice visible as children of this one.
+    adopts = set_subreaper(on=True)
+    if adopts:
+        # What a job starts is found as our child, and after us as our worker's, so no job needs to see this. It stays
+        # in what the kernel shows of this process and its forks.
+        os.environ.pop(RUNNER, None)
     ask_for_death_with_parent()
     # The parent may have died before the kernel was asked to tell.
     watch = select.poll()
@@ -58,9 +63,9 @@ def ask_for_death_with_parent() -> None:
     _ask_kernel(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _adopt_orphans() -> bool:
-    # It keeps processes that fork twice visible as children of this one.
-    return _ask_kernel(_PR_SET_CHILD_SUBREAPER, 1)
+def set_subreaper(*, on: bool) -> bool:
+    """Have those become children of this process that descend from it and whose parents die; return whether it does."""
+    return _ask_kernel(_PR_SET_CHILD_SUBREAPER, int(on))
 
 
 def _ask_kernel(option: int, value: int) -> bool:

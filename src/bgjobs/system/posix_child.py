@@ -13,14 +13,20 @@ if TYPE_CHECKING:
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
 from bgjobs.system.posix_killing import kill_leftover  # noqa: E402 - on this system only
+from bgjobs.system.posix_marks import kill_marked  # noqa: E402 - on this system only
 from bgjobs.system.posix_processes import look  # noqa: E402 - on this system only
-from bgjobs.system.posix_runner import DEATH_FD  # noqa: E402 - on this system only
+from bgjobs.system.posix_runner import DEATH_FD, RUNNER  # noqa: E402 - on this system only
+
+if sys.platform == "linux":
+    from bgjobs.system.linux_adoption import end_adopted, let_go, started
+else:
+    from bgjobs.system.darwin_adoption import end_adopted, let_go, started
 
 
 class Child:
     """A process that `start_child` started. It does not outlive this process, nor the call of `close`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], death_fd: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], death_fd: int, began: dict[str, str]) -> None:
         assert process.stdin  # noqa: S101 - it was started with pipes
         assert process.stdout  # noqa: S101 - it was started with pipes
         self._process = process
@@ -28,7 +34,10 @@ class Child:
         # Nobody has asked for its exit status yet, so that even if it is dead the pid is still its own.
         facts = look(process.pid)
         self._birth = facts.birth if facts else ""
+        self._runner = began.get(RUNNER, "")
+        self._spool = began.get("BGJOBS_SPOOL", "")
         self.pid = process.pid
+        started(self.pid)
         self.input_fd = process.stdin.fileno()
         self.output_fd = process.stdout.fileno()
         os.set_blocking(self.input_fd, False)  # a child that does not read must not hold us up
@@ -49,8 +58,10 @@ class Child:
         self._process.kill()
 
     def kill_tree(self) -> None:
-        """Kill the process and all that descends from it; if it ended before, what it left in its session."""
+        """Kill the process and all that descends from it; if it ended before, what it left, in whatever session."""
         kill_leftover(self.pid, self._birth)
+        if not end_adopted() and self._runner:
+            kill_marked(self._spool, runner=self._runner)
 
     def rest(self) -> Iterator[bytes]:
         """Go through what the child said and nobody has read yet, if its output does not block."""
@@ -70,6 +81,8 @@ class Child:
                 pipe.close()
         if self._death_fd >= 0:
             os.close(self._death_fd)
+            let_go(self.pid)
+            end_adopted()  # it may have started something after it said that nothing is left
         self._death_fd = -1
 
 
@@ -97,4 +110,4 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
         raise
     finally:
         os.close(reader)
-    return Child(process, writer)
+    return Child(process, writer, env)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
 from bgjobs.system.posix_processes import birth, descendants, environment, in_session, look  # noqa: E402 - as above
-from bgjobs.system.posix_runner import DEATH_FD  # noqa: E402 - as above
+from bgjobs.system.posix_runner import DEATH_FD, RUNNER  # noqa: E402 - as above
 
 # How long to kill what does not die: a process in the middle of a disk or network operation ends only after it.
 _PATIENCE_S = 2.0
@@ -39,8 +39,8 @@ def kill_tree(pid: int) -> None:
     # Only of a session leader is it known that its groups hold nothing but its own descendants.
     leads = root.session == pid
     if _send_group(pid, signal.SIGSTOP) if leads else _send(pid, signal.SIGSTOP):
-        _kill_until_none(lambda: descendants(pid), lambda group: leads and group != pid)
-        _kill_until_none(lambda: _still_alive(pid, root.birth), lambda _: leads)
+        kill_until_none(lambda: descendants(pid), lambda group: leads and group != pid)
+        kill_until_none(lambda: _still_alive(pid, root.birth), lambda _: leads)
 
 
 def kill_leftover(pid: int, birth: str) -> bool:
@@ -53,7 +53,7 @@ def kill_leftover(pid: int, birth: str) -> bool:
         return True
     if _still_alive(pid, birth):
         kill_tree(pid)
-    return _kill_until_none(lambda: _remains(pid, birth), lambda _: True)
+    return kill_until_none(lambda: _remains(pid, birth), lambda _: True)
 
 
 def kill_orphan(pid: int, birth: str, spool: str) -> None:
@@ -71,10 +71,16 @@ def kill_orphan(pid: int, birth: str, spool: str) -> None:
 def _began_for(pid: int, spool: str, marks: tuple[str, ...]) -> bool:
     """Tell by the environment with which a process began whether it did so for this spool, with one of these names."""
     found = environment(pid)
-    return any(name in found for name in marks) and _is_same(found.get("BGJOBS_SPOOL", ""), spool)
+    return any(name in found for name in marks) and is_same(found.get("BGJOBS_SPOOL", ""), spool)
 
 
-def _is_same(path: str, other: str) -> bool:
+def began_as_ours(pid: int) -> bool:
+    """Tell by the environment with which a process began whether that was as a runner, or by a job."""
+    return any(name in environment(pid) for name in (RUNNER, DEATH_FD, "BGJOBS_ID"))
+
+
+def is_same(path: str, other: str) -> bool:
+    """Tell whether two paths lead to the same directory."""
     try:
         return path == other or os.path.samefile(path, other)
     except (OSError, ValueError):
@@ -91,7 +97,7 @@ def _remains(pid: int, birth: str) -> list[ProcessFacts]:
     return [] if holder and holder.birth != birth else in_session(pid)
 
 
-def _kill_until_none(find: Callable[[], list[ProcessFacts]], as_a_group: Callable[[int], bool]) -> bool:
+def kill_until_none(find: Callable[[], list[ProcessFacts]], as_a_group: Callable[[int], bool]) -> bool:
     """Kill what `find` finds, until it finds nothing twice in a row: one look can miss what forks and ends at once.
 
     `as_a_group` tells which process groups may be killed whole. Return False if some would not die.

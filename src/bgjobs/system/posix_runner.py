@@ -10,6 +10,9 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 # The environment variable that hands over the number of the death pipe's descriptor.
 DEATH_FD = "BGJOBS_DEATH_FD"
 
+# The one with the mark of a runner: its worker, and what tells it from the other runners of that one.
+RUNNER = "BGJOBS_RUNNER"
+
 
 def take_death_fd() -> int | None:
     """Take the death pipe's descriptor out of the environment, and keep what this process starts from having it."""

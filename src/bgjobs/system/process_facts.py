@@ -14,3 +14,11 @@ class ProcessFacts(NamedTuple):
     group: int
     session: int
     alive: bool  # False: a zombie, dead but for the exit status that its parent has not asked for
+
+
+class Marked(NamedTuple):
+    """A process that began for a spool: a job started it (`job_id`), or it is a runner or a fork of one (`runner`)."""
+
+    process: ProcessFacts
+    job_id: str
+    runner: str

@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from bgjobs.system.process_facts import Marked
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -69,6 +75,18 @@ def kill_orphan(pid: int, birth: str, spool: str) -> None:
         return
     if os.path.normcase(began[0]) == os.path.normcase(spool) and _MODULE in began[1]:
         kill_leftover(pid, birth)
+
+
+def marked(spool: str) -> list[Marked]:
+    """Return nothing: what a job starts ends with the job object of its runner."""
+    del spool
+    return []
+
+
+def kill_marked(spool: str, *, runner: str, jobs: Collection[str] = ()) -> list[int]:
+    """Return nothing: there is nothing to kill, as above."""
+    del spool, runner, jobs
+    return []
 
 
 _birth_of = birth

@@ -61,8 +61,16 @@ def setup(configured: Settings, session: Session | None, slot: int, *, reload: b
     )
 
 
-def environment(configured: Settings) -> dict[str, str]:
-    """Return the environment of a runner: what is harmless of ours, what the settings name, and where the queue is."""
+def environment(configured: Settings, worker: str) -> dict[str, str]:
+    """Return the environment of a new runner of a worker.
+
+    What is harmless of ours, what the settings name, where the queue is, and a mark by which it is found again with
+    whatever it forks.
+    """
     chosen = system.base_environment(os.environ)
     chosen |= {name: os.environ[name] for name in configured.pass_env if name in os.environ}
-    return chosen | {"BGJOBS_CONFIG": configured.config, "BGJOBS_SPOOL": configured.spool}
+    return chosen | {
+        "BGJOBS_CONFIG": configured.config,
+        "BGJOBS_SPOOL": configured.spool,
+        "BGJOBS_RUNNER": f"{worker}-{os.urandom(8).hex()}",
+    }

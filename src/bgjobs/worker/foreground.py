@@ -15,7 +15,7 @@ from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
 from bgjobs.worker import assignments, limits
 from bgjobs.worker.messages import Run
-from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner, Why, start_process
+from bgjobs.worker.runners import Assignment, Began, Finished, Report, Returned, Runner, Why, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +101,10 @@ def _outcome(report: Finished | Returned) -> Outcome:
             return Crashed(JobError(type="Crashed", message=report.reason or "it was not begun"))
 
 
+def _ends(reports: list[Report]) -> Iterator[Finished | Returned]:
+    return (report for report in reports if not isinstance(report, Began))
+
+
 class _Foreground:
     """A runner that is ours alone, replaced when it dies."""
 
@@ -111,9 +115,11 @@ class _Foreground:
         self._user = ""
         self._asked = 0  # how often somebody has asked to stop
         self._signals: AbstractContextManager[None] = system.stop_requests(self._asked_to_stop)
+        self._adoption: AbstractContextManager[None] = system.adopting()
 
     def __enter__(self) -> Self:
         self._signals.__enter__()
+        self._adoption.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,6 +128,7 @@ class _Foreground:
             self._poller.forget(self._runner)
             self._runner.retire()
         self._poller.close()
+        self._adoption.__exit__(None, None, None)
 
     def run(self, assignment: Assignment) -> Outcome:
         """Run one assignment to its end."""
@@ -169,20 +176,28 @@ class _Foreground:
             self._runner.retire()
         configured = self._queue.settings
         self._runner = Runner(
-            0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured))
+            0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured, "run"))
         )
         self._poller.watch(self._runner, self._runner.output_fd)
         return self._runner
 
     def _reports(self, runner: Runner) -> Iterator[Finished | Returned]:
-        for _, data in self._poller.wait(
+        said = self._poller.wait(
             max(0.0, min(0.01 if runner.behind else SLICE_S, runner.deadline() - time.monotonic()))
-        ):
+        )
+        system.reap_adopted()
+        for _, data in said:
             if data:
-                yield from (report for report in runner.hear(data) if not isinstance(report, Began))
+                yield from _ends(runner.hear(data))
             else:
-                runner.spent = True
-                yield from (report for report in runner.bury() if not isinstance(report, Began))
+                yield from self._bury(runner)
+                return
+        if not said and runner.is_dead():  # its pipe has no end, because a child that it forked holds it open
+            yield from self._bury(runner)
+
+    def _bury(self, runner: Runner) -> Iterator[Finished | Returned]:
+        self._poller.forget(runner)
+        yield from _ends(runner.bury())
 
     def _obey(self, runner: Runner) -> None:
         """Ask the method to stop if somebody asked us to; when asked again, kill it."""

@@ -57,7 +57,7 @@ def run(
     _open_standard_descriptors()
     requests = StopRequests()
     # Before it has a place: from then on it ends in order, whenever it is asked to.
-    with system.stop_requests(requests.add, then_exit=then_exit):
+    with system.adopting(), system.stop_requests(requests.add, then_exit=then_exit):
         return Worker(queue, options, requests, arrived).run()
 
 

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__
+from bgjobs import __version__, system
 from bgjobs.worker import assignments
 from bgjobs.worker.runners import Began, Finished, Report, Runner, Why
 from bgjobs.worker.spares import Spares
@@ -55,7 +55,7 @@ class Pool:
         self._reload = options.reload
         self._failed_starts = 0
         self._vacant: set[int] = set()
-        self._spares = Spares(queue)
+        self._spares = Spares(queue, session.id)
         self._say = say
         self._closing = False
         self._runners: dict[int, Runner] = {}
@@ -182,6 +182,7 @@ class Pool:
 
     def look_after(self) -> Iterator[Report]:
         """Notice dead runners whose pipe a child of theirs still holds open, and output that has grown too long."""
+        system.reap_adopted()
         self._fill_vacant()
         if not self.busy():
             self._spares.close()  # nothing is urgent any more

@@ -21,9 +21,10 @@ DYING_S = 1.0
 class Spares:
     """The processes of one worker that no runner has become yet. They know no job, and run none."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, worker: str) -> None:
         """Have none."""
         self._queue = queue
+        self._worker = worker
         self._waiting: list[Child] = []
 
     def keep(self, count: int) -> None:
@@ -50,4 +51,4 @@ class Spares:
         self._waiting.clear()
 
     def _start(self) -> Child:
-        return start_process(assignments.environment(self._queue.settings))
+        return start_process(assignments.environment(self._queue.settings, self._worker))

@@ -1,0 +1,211 @@
+"""What a job has started ends before another attempt of it begins, whatever its session and whoever died."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from bgjobs.job import State
+from tests.process.conftest import LIMIT, alive, gone, numbers, wait_for_lines, wait_until
+
+if not TYPE_CHECKING and sys.platform == "win32":
+    pytest.skip("all of a job ends with its job object there", allow_module_level=True)
+assert sys.platform != "win32"
+
+import fcntl  # noqa: E402 - POSIX only
+
+if TYPE_CHECKING:
+    from bgjobs.job import Job
+    from tests.process.conftest import Project
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt what others leave")
+NOT_AS_PID_1 = shutil.which("unshare") is None or os.geteuid() != 0
+KINDS = ["session", "daemon", "fork", "forked daemon", "always another"]
+
+
+def ended(project: Project, job: Job) -> Job:
+    return project.queue.ended(job.id, LIMIT)
+
+
+def outcomes(job: Job) -> list[str]:
+    return [attempt.outcome for attempt in job.attempts]
+
+
+def zombies(pid: int) -> int:
+    return sum(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process(pid).children())
+
+
+def none_is_left(pids: Path) -> bool:
+    """Tell whether all are gone that said their pids, and those that go on under another one at every moment."""
+    with Path(f"{pids}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return gone(*numbers(pids))
+
+
+# The worker dies
+
+
+@pytest.mark.parametrize("how", KINDS)
+def test_what_left_the_session_ends_before_the_next_attempt_of_a_lost_job(
+    project: Project, tmp_path: Path, how: str
+) -> None:
+    pids, go = tmp_path / "pids", tmp_path / "go"
+    first = project.start()
+    job = project.queue.submit("Escaping", "leave_and_wait", [how, str(pids), str(go)])
+    wait_for_lines(pids)
+    wait_until(lambda: project.state(job) is State.RUNNING)
+    first.kill()
+    go.touch()
+    project.drain()
+    done = project.queue.get(job.id)
+    assert (done.state, outcomes(done), done.result) == (State.DONE, ["crashed", "succeeded"], [])
+    assert none_is_left(pids)
+
+
+def test_a_worker_that_lives_ends_what_the_job_of_a_dead_one_left_and_nothing_of_its_own(
+    project: Project, tmp_path: Path
+) -> None:
+    pids, own, go = tmp_path / "pids", tmp_path / "own", tmp_path / "go"
+    living = project.start().ready()
+    kept = project.queue.submit("Escaping", "leave_and_wait", ["daemon", str(own), str(go)])
+    wait_for_lines(own)
+    dying = project.start(concurrency=2)
+    lost = [project.queue.submit("Escaping", "leave_and_wait", [how, str(pids), str(go)]) for how in ("fork", "daemon")]
+    wait_for_lines(pids)
+    wait_until(lambda: all(project.state(job) is State.RUNNING for job in lost))
+    left = numbers(pids)
+    dying.kill()
+    wait_until(lambda: gone(*left))
+    assert alive(numbers(own)[0])
+    go.touch()
+    assert outcomes(ended(project, kept)) == ["succeeded"]
+    for job in lost:
+        assert outcomes(ended(project, job)) == ["crashed", "succeeded"]
+    assert living.stop() == 0
+    assert gone(*numbers(own))
+
+
+def test_a_cancel_that_came_after_the_worker_was_killed_ends_what_left_the_session(
+    project: Project, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    first = project.start()
+    job = project.queue.submit("Escaping", "leave_and_wait", ["session", str(pids), str(tmp_path / "never")])
+    wait_for_lines(pids)
+    first.kill()
+    project.queue.cancel(job.id)
+    project.drain()
+    assert project.state(job) is State.CANCELLED
+    assert gone(*numbers(pids))
+
+
+# The runner dies
+
+
+@pytest.mark.parametrize("how", [*KINDS, "wiped"])
+def test_what_left_the_session_ends_with_its_runner(project: Project, tmp_path: Path, how: str) -> None:
+    pids = tmp_path / "pids"
+    job = project.queue.submit("Escaping", "leave_and_die", [how, str(pids)], retries=1)
+    worker = project.start()
+    done = ended(project, job)
+    assert (done.state, outcomes(done), done.result) == (State.DONE, ["crashed", "succeeded"], [])
+    assert none_is_left(pids)
+    wait_until(lambda: zombies(worker.pid) == 0)
+    assert worker.stop() == 0
+
+
+def test_what_a_killed_runner_leaves_ends_and_the_job_of_another_runner_keeps_its_own(
+    project: Project, tmp_path: Path
+) -> None:
+    pids, own, go = tmp_path / "pids", tmp_path / "own", tmp_path / "go"
+    worker = project.start(concurrency=2)
+    kept = project.queue.submit("Escaping", "leave_and_wait", ["forked daemon", str(own), str(go)])
+    wait_for_lines(own)
+    before = {*worker.runners()}
+    other = project.queue.submit("Escaping", "leave_and_die", ["forked daemon", str(pids)], retries=1)
+    assert outcomes(ended(project, other)) == ["crashed", "succeeded"]
+    assert gone(*numbers(pids))
+    assert alive(numbers(own)[0])
+    assert before & {*worker.runners()}
+    go.touch()
+    assert outcomes(ended(project, kept)) == ["succeeded"]
+    wait_until(lambda: gone(*numbers(own)))
+
+
+# Nobody dies
+
+
+@pytest.mark.parametrize("how", [*KINDS, "wiped"])
+def test_what_left_the_session_ends_with_its_job(project: Project, tmp_path: Path, how: str) -> None:
+    pids = tmp_path / "pids"
+    project.start()
+    job = project.queue.submit("Escaping", "leave_and_return", [how, str(pids)])
+    assert ended(project, job).state is State.DONE
+    wait_until(lambda: none_is_left(pids))
+
+
+@pytest.mark.parametrize("how", ["daemon", "forked daemon", "wiped"])
+def test_what_left_the_session_ends_with_a_cancelled_job(project: Project, tmp_path: Path, how: str) -> None:
+    pids = tmp_path / "pids"
+    project.start()
+    job = project.queue.submit("Escaping", "leave_and_wait", [how, str(pids), str(tmp_path / "never")])
+    wait_for_lines(pids)
+    project.queue.cancel(job.id)
+    assert ended(project, job).state is State.CANCELLED
+    wait_until(lambda: gone(*numbers(pids)))
+
+
+@pytest.mark.parametrize("method", ["leave_and_return", "leave_and_die"])
+def test_what_left_the_session_ends_with_a_job_in_the_foreground(project: Project, tmp_path: Path, method: str) -> None:
+    pids = tmp_path / "pids"
+    command = [sys.executable, "-m", "bgjobs", "run", "Escaping", method, "forked daemon", str(pids)]
+    subprocess.run(command, cwd=project.root, capture_output=True, timeout=LIMIT, check=False)
+    assert gone(*numbers(pids))
+
+
+# Zombies
+
+
+def test_a_worker_asks_for_the_exit_status_of_whatever_it_adopts(project: Project, tmp_path: Path) -> None:
+    worker = project.start().ready()
+    job = project.queue.submit("Escaping", "leave_many", [300])
+    assert ended(project, job).state is State.FAILED
+    after = ended(project, project.queue.submit("Honest", "echo", ["next"]))
+    assert after.result == "next"
+    wait_until(lambda: zombies(worker.pid) == 0)
+    assert worker.stop() == 0
+
+
+@pytest.mark.skipif(NOT_AS_PID_1, reason="only root can begin a PID namespace")
+def test_a_worker_that_is_pid_1_ends_and_reaps_what_jobs_leave_and_nothing_else(
+    project: Project, tmp_path: Path
+) -> None:
+    pids, others = tmp_path / "pids", tmp_path / "others"
+    # As `docker exec` does it: something else in the container, whose parent ends.
+    start = f"import sys; sys.path.insert(0, '.'); import escaping; escaping.start('daemon', '{others}')"
+    script = tmp_path / "container"
+    script.write_text(f'#!/bin/sh\n({sys.executable} -c "{start}")\nexec "$@"\n', "utf-8")
+    script.chmod(0o755)
+    worker = project.start(
+        through=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", str(script)], concurrency=2
+    )
+    wait_for_lines(others)
+    for how in ("session", "fork", "forked daemon"):
+        job = project.queue.submit("Escaping", "leave_and_die", [how, str(pids)], retries=1)
+        done = ended(project, job)
+        assert (outcomes(done), done.result) in ((["crashed", "succeeded"], []), (["succeeded"], []))
+    (first,) = (child for child in psutil.Process(worker.pid).children())
+    wait_until(lambda: zombies(first.pid) == 0)
+    names = [" ".join(child.cmdline()) for child in first.children()]
+    assert sum(str(others) in name for name in names) == 1  # the stranger lives
+    assert not any(str(pids) in name for name in names)
