@@ -58,7 +58,7 @@ class Queue:
 
         An allowlist that other users could have written is refused, unless `strict` is false: to look for mistakes.
         """
-        return cls(settings.load(config=config, spool=spool, strict=strict))
+        return cls(settings.load_whole(config=config, spool=spool, strict=strict))
 
     @property
     def backend(self) -> Backend:

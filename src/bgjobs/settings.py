@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FILE_NAME = "allowed_jobs.toml"
+JUST_NOW_S = 0.3
+LOOKS, PAUSE_S = 40, 0.05
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -103,6 +106,29 @@ def load(
         forced=forced,
         **general,
     )
+
+
+def load_whole(*, config: str | None = None, spool: str | None = None, strict: bool = True) -> Settings:
+    """Return the settings as `load` does, but give a file that somebody is just writing a moment to be whole."""
+    for _ in range(LOOKS):
+        try:
+            found = load(config=config, spool=spool, strict=strict)
+        except ConfigError:
+            if not _is_being_written(config):
+                raise
+        else:
+            if found.text or not _is_being_written(found.config):
+                return found
+        time.sleep(PAUSE_S)
+    return load(config=config, spool=spool, strict=strict)
+
+
+def _is_being_written(config: str | None) -> bool:
+    try:
+        path, _ = _find(config or os.environ.get("BGJOBS_CONFIG") or None)
+        return abs(time.time() - path.stat().st_mtime) < JUST_NOW_S
+    except (ConfigError, OSError):
+        return False
 
 
 def bad(path: str | Path, text: str, table: tuple[str, ...], key: str | None, reason: str) -> ConfigError:

@@ -647,3 +647,15 @@ def test_the_function_in_the_page_signs_what_a_worker_takes(reports: Project) ->
     reports.drain()
     assert [found.result for found in reports.queue.jobs()] == [job["args"][0]] * 2
     assert aside(reports) == {}
+
+
+def test_a_job_signed_with_a_key_that_is_missing_for_a_moment_waits_for_it(signed: Project) -> None:
+    queue = signed.queue
+    first = queue.submit("Honest", "echo", ["old"], delay=3600)
+    signed.start().ready()
+    assert queue.wait(queue.submit("Honest", "echo", ["now"]).id, LIMIT).result == "now"
+    (signed.root / "signing.keys").write_text(f"new {NEW}\n", "utf-8")  # its beginning; the rest is on its way
+    queue.run_now(first.id)
+    wait_until(lambda: list(signed.spool.glob("claimed/*/*.json")))
+    set_keys(signed, ("new", NEW), ("old", OLD))
+    assert queue.wait(first.id, LIMIT).result == "old"

@@ -197,6 +197,19 @@ def test_what_is_written_while_it_is_imported_counts_as_changed_at_once(root: Pa
     assert not code.differs()  # so a refusal of this process is for good
 
 
+def test_a_module_that_a_job_has_just_made_is_not_stale(root: Path) -> None:
+    write(root / "plain.py")
+    code = loaded(root, "plain", reload=False)
+    assert code.begin(run("plain"))
+    (root / "made.py").write_text("x = 1\n", "utf-8")
+    importlib.invalidate_caches()
+    importlib.import_module("made")
+    code.note()
+    assert code.changed() == ""
+    rewrite(root / "made.py")
+    assert code.changed() == "made.py"
+
+
 def test_a_time_in_the_future_does_not_make_each_process_stale(root: Path) -> None:
     write(root / "plain.py", at_ns=4_000_000_000_000_000_000)
     assert loaded(root, "plain").begin(run("plain"))

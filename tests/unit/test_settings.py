@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
@@ -16,7 +17,7 @@ from bgjobs import Queue, Request, settings, values
 from bgjobs.allowlist import Allowlist
 from bgjobs.errors import BgjobsError, ConfigError, UsageError
 from bgjobs.lifecycle import Policy
-from bgjobs.settings import Settings, load
+from bgjobs.settings import Settings, load, load_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -479,3 +480,24 @@ def test_the_environment_of_the_process_is_what_counts_by_default(
     monkeypatch.setenv("BGJOBS_DURABILITY", "os")
     assert load().durability == "os"
     assert load().config == os.environ["BGJOBS_CONFIG"]
+
+
+@pytest.mark.parametrize("half", ["", '[bgjobs]\ntimeout = "9'])
+def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, half: str) -> None:
+    path = Path(write(tmp_path, half))
+
+    def go_on() -> None:
+        for text in [half] * 30 + ['[bgjobs]\ntimeout = "90s"\n']:
+            path.write_text(text, "utf-8")
+
+    others = Thread(target=go_on)
+    others.start()
+    try:
+        assert load_whole(config=str(path)).policy.timeout == timedelta(seconds=90)
+    finally:
+        others.join()
+
+
+def test_a_file_that_stays_broken_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_whole(config=write(tmp_path, "[half"))

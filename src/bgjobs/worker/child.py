@@ -39,6 +39,8 @@ from bgjobs.worker.results import NotRunError
 from bgjobs.worker.traces import Traces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bgjobs.worker.messages import Told
 
 MOST_PROGRESS = 200  # letters of its message
@@ -287,7 +289,7 @@ class Runner:
                 # From here on a Stop raises: importing the job's module is user code as well.
                 self._in_user_code = True
                 self._raise_if_asked()
-                return _call(job, discretion)
+                return _call(job, discretion, self._code.note)
             finally:
                 self._in_user_code = False
                 self._limits.lift()
@@ -346,8 +348,9 @@ def _ran_out_of_memory(outcome: Told, job: Run) -> bool:
     return bool(job.limits.memory) and isinstance(outcome, Raised) and "MemoryError" in outcome.lineage
 
 
-def _call(job: Run, discretion: Discretion) -> Told:
+def _call(job: Run, discretion: Discretion, imported: Callable[[], None]) -> Told:
     import_module(job.module)  # what this raises is an attempt that failed, whatever its type
+    imported()
     try:
         function = resolve(job.module, job.owner, job.method)
         if job.look_only:

@@ -73,15 +73,15 @@ class LoadedCode:
         return True
 
     def note(self) -> None:
-        """Remember the files of modules that the attempt has imported."""
+        """Remember the files of the modules that the attempt has imported since the last call."""
         if len(sys.modules) == len(self._known):
             return
-        for name in [name for name in sys.modules if name not in self._known]:
-            self._known.add(name)
+        now = set(sys.modules)  # in one step: a thread of the job may be importing
+        for name in now - self._known:
             path = self._file_of(name)
             if path and path not in self._stamps:
                 self._stamp(path)
-        self._known.intersection_update(sys.modules)
+        self._known = now
 
     def look(self, *, at_once: bool) -> str:
         """Return the first file that has changed, or nothing; looked at once a second unless `at_once`."""
@@ -127,11 +127,11 @@ class LoadedCode:
         if self._reload:
             folder = os.path.dirname(path)
             self._folders.setdefault(folder, _folder(folder))
-        # It was read at some moment since the attempt began. What was written since then, or right before, may be newer
-        # than what was read: the next process sees it whole. A time in the future says nothing.
-        written, margin = _written_ns(path), MARGIN_NS if self._reload else 0
-        if self._began_ns - margin < written < time.time_ns() + FUTURE_NS and not self._changed:
-            self._changed = self._shown(path)
+            # It was read at some moment since the attempt began. What was written since then, or right before, may be
+            # newer than what was read: the next process sees it whole. A time in the future says nothing. Without
+            # `reload` that counts for nothing: mostly the job itself has just made the module.
+            if self._began_ns - MARGIN_NS < _written_ns(path) < time.time_ns() + FUTURE_NS and not self._changed:
+                self._changed = self._shown(path)
 
     def _file_of(self, name: str) -> str:
         """Return the file of a module, or of the archive that it is in, if its changes count."""
