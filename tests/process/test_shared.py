@@ -141,7 +141,7 @@ def test_the_owner_of_the_file_counts_whatever_the_file_says(shop: Shop) -> None
     first, second = sorted(shop.ended(2), key=lambda job: job.from_user or "", reverse=True)
     assert (first.from_user, first.submitter) == ("nobody", "nobody (as root@localhost)")
     assert second.from_user == "#54321"
-    wait_until(lambda: any("unknown field `from_user`" in reason for reason in shop.reasons()))
+    wait_until(lambda: any("'from_user' is unknown" in reason for reason in shop.reasons()))
     assert worker.stop() == 0
     assert any("submitted by nobody (as root@localhost)" in record["message"] for record in shop.log(first))
     shown = subprocess.run(

@@ -526,7 +526,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "from tomorrow": (lambda: sign(call(submitted_at=4_000_000_000_000), purpose="incoming"), "replayed: "),
     "beyond time": (lambda: sign(call(submitted_at=2**62), purpose="incoming"), "replayed: "),
     "before time": (lambda: sign(call(submitted_at=-1), purpose="incoming"), "replayed: "),
-    "an id": (lambda: sign(call(id=new_id()), purpose="incoming"), "unknown field `id`"),
+    "an id": (lambda: sign(call(id=new_id()), purpose="incoming"), "'id' is unknown"),
     "not JSON": (lambda: sign(b'{"format":1,}', purpose="incoming"), "not a job"),
 }
 
@@ -592,7 +592,7 @@ def test_a_signed_file_is_taken_where_nothing_is_signed(project: Project) -> Non
     project.drain()
     (job,) = project.queue.jobs()
     assert job.result == "x"
-    assert "unknown field" in "".join(aside(project).values())
+    assert "is unknown" in "".join(aside(project).values())
 
 
 # ----------------------------------------------------------------------------------------------------------- the page

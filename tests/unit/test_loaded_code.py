@@ -169,6 +169,24 @@ def test_an_installed_package_counts_if_a_job_names_it(root: Path, module: str, 
     assert bool(code.changed()) == counts
 
 
+def test_of_a_module_that_another_job_has_imported_nothing_is_known(root: Path) -> None:
+    place = root / "lib" / "site-packages"
+    write(place / "shared.py")
+    write(root / "plain.py", "import shared\n")
+    sys.path.insert(0, str(place))
+    try:
+        code = loaded(root, "plain", reload=False)
+    finally:
+        sys.path.remove(str(place))
+    assert code.begin(run("plain"))
+    assert not code.differs("plain")
+    assert code.begin(run("shared"))
+    assert code.differs("shared")
+    fresh = LoadedCode([str(root)], str(root), reload=False)
+    assert fresh.begin(run("shared"))
+    assert not fresh.differs("shared")
+
+
 def pack(archive: Path, content: str) -> None:
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("inside.py", content)
@@ -194,7 +212,7 @@ def test_what_is_written_while_it_is_imported_counts_as_changed_at_once(root: Pa
     os.utime(path)
     code.note()
     assert code.changed() == "plain.py"
-    assert not code.differs()  # so a refusal of this process is for good
+    assert not code.differs("plain")  # so a refusal of this process is for good
 
 
 def test_a_module_that_a_job_has_just_made_is_not_stale(root: Path) -> None:

@@ -199,7 +199,7 @@ class Runner:
         traces.mark(job)
         outcome = self._attempt(job)
         self._code.note()
-        if isinstance(outcome, Refused) and job.begin is not None and self._code.differs():
+        if isinstance(outcome, Refused) and job.begin is not None and self._code.differs(job.module):
             # What is new on the disk may have what was missing here. A fresh process decides.
             self._wipe(job, outcome, traces)
             self._say(self._because_code_changed(job, begun=True))

@@ -47,6 +47,8 @@ class LoadedCode:
         self._cwd = cwd
         self._place = _place(".")
         self._known = set(sys.modules)
+        self._from_the_start = frozenset(self._known)
+        self._unwatched: set[str] = set()  # modules that a job names, but another one had imported
         self._named: set[str] = set()  # the packages of modules that jobs named
         self._targets: set[tuple[str, str | None, str]] = set()
         self._stamps: dict[str, tuple[int, ...]] = {}
@@ -67,6 +69,9 @@ class LoadedCode:
         if target not in self._targets:
             self._targets.add(target)
             self._named.add(job.module.partition(".")[0])
+            imported = job.module in sys.modules and job.module not in self._from_the_start
+            if imported and self._file_of(job.module) not in self._stamps:
+                self._unwatched.add(job.module)
         if self._reload and not self._stamps:
             self._folders = {path: _folder(path) for path in self._import_paths}
         self._began_ns = time.time_ns()
@@ -98,8 +103,13 @@ class LoadedCode:
             self._changed = self._first_changed()
         return self._changed
 
-    def differs(self) -> bool:
-        """Tell whether a file is another one than after its import: then a fresh process has other code for certain."""
+    def differs(self, module: str) -> bool:
+        """Tell whether a fresh process may have other code than this one, and for this module perhaps another answer.
+
+        In a fresh process it is never so: what is refused there is refused for good.
+        """
+        if module in self._unwatched:
+            return True
         return any(_state(path, whole=self._reload) != stamp for path, stamp in self._stamps.items())
 
     def _first_changed(self) -> str:
