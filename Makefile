@@ -14,7 +14,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-check
+# What is installed is what constraints.txt pins, today and in a year. The second variable is for what builds the package:
+# pip before 25.3 takes the first for that too, and does not know the second.
+PINS := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+PIP := $(PINS) $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-check
+NOT_INSTALLED := { echo 'bgjobs: pip could not install what is needed, see above: is a package index within reach?' >&2; exit 1; }
 PYTHON ?=
 ARGS ?=
 SECONDS ?= 60
@@ -23,6 +27,7 @@ SAMPLES ?= benchmarks.json
 JOBS ?= 4
 # The crash tests have a target of their own.
 TESTS = RUN -m pytest tests --ignore tests/crash -q -n $(JOBS) $(ARGS)
+LOOK := { echo "bgjobs: tests failed: the lines FAILED above name them; what to do: docs/troubleshooting.md, 'When a test fails'" >&2; exit 1; }
 
 # The stamps: the environment, bgjobs installed as a user has it, and installed in place with one of the extras.
 # The last two replace each other, so each removes the other's stamp.
@@ -33,7 +38,7 @@ SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
 .PHONY: help demo test check format lint types imports cover package pythons crash soak powercut fuzz windows fix
-.PHONY: bench bench-full bench-plots clean
+.PHONY: bench bench-full bench-plots lock latest oldest clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -43,7 +48,8 @@ demo: $(INSTALLED) ## install bgjobs into .venv and take the one-minute tour
 	@$(BIN)/bgjobs demo </dev/null
 
 test: $(WITH)test ## run the tests
-	$(TESTS:RUN=$(BIN)/python) </dev/null
+	@echo '$(TESTS:RUN=$(BIN)/python)'
+	@$(TESTS:RUN=$(BIN)/python) </dev/null || $(LOOK)
 
 check: format lint types imports cover ## all that a change must pass: format, lint, types, imports, tests with coverage
 
@@ -66,7 +72,7 @@ imports: $(WITH)dev ## who may import whom
 
 cover: $(WITH)dev ## the tests, with coverage
 	@$(BIN)/coverage erase
-	$(TESTS:RUN=$(BIN)/coverage run) </dev/null
+	@$(TESTS:RUN=$(BIN)/coverage run) </dev/null || $(LOOK)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -106,8 +112,20 @@ powercut: $(WITH)test ## cut the power under a busy queue, 200 times, on ext4 an
 windows: ## the tests on a Windows Python under Wine, which is installed first (as root, on Debian)
 	@scripts/test-on-wine.sh $(ARGS) </dev/null
 
+latest: $(WITH)test ## tests with the newest releases of all that bgjobs needs, in .venv-latest
+	@JOBS=$(JOBS) sh scripts/try-releases.sh latest $(ARGS) </dev/null
+
+oldest: $(WITH)test ## tests with the oldest releases that pyproject.toml allows, in .venv-oldest
+	@JOBS=$(JOBS) sh scripts/try-releases.sh oldest $(ARGS) </dev/null
+
+lock: ## pin the newest releases of all that bgjobs needs in constraints.txt (for maintainers)
+	@[ -x $(VENV)-lock/bin/python ] || PYTHON='$(PYTHON)' sh scripts/make-venv.sh $(VENV)-lock </dev/null
+	@$(VENV)-lock/bin/python -m pip --quiet --quiet --no-input --disable-pip-version-check install --upgrade uv </dev/null \
+		|| $(NOT_INSTALLED)
+	@sh scripts/lock.sh $(VENV)-lock/bin/python $(VENV)-lock/bin/uv </dev/null
+
 clean: ## remove .venv, build output and caches; jobs in spool/ stay
-	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-oldest $(VENV)-lock build dist .coverage .coverage.* htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -115,14 +133,14 @@ $(READY):
 	@PYTHON='$(PYTHON)' sh scripts/make-venv.sh $(VENV) </dev/null
 	@touch $@
 
-$(INSTALLED): $(SHIPPED) | $(READY)
+$(INSTALLED): $(SHIPPED) constraints.txt | $(READY)
 	@echo 'Installing bgjobs into $(VENV) …'
 	@rm -f $(WITH)*
-	@$(PIP) install . </dev/null
+	@$(PIP) install . </dev/null || $(NOT_INSTALLED)
 	@touch $@
 
-$(WITH)%: pyproject.toml | $(READY)
+$(WITH)%: pyproject.toml constraints.txt | $(READY)
 	@echo 'Installing bgjobs and its "$*" tools into $(VENV) …'
 	@rm -f $(INSTALLED)
-	@$(PIP) install --editable '.[$*]' </dev/null
+	@$(PIP) install --editable '.[$*]' </dev/null || $(NOT_INSTALLED)
 	@touch $@

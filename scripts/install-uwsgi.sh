@@ -3,6 +3,7 @@
 #
 #   install-uwsgi.sh PYTHON
 set -u
+export PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 if [ -x "$(dirname "$1")/uwsgi" ]; then
     exit 0

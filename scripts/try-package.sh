@@ -9,6 +9,9 @@ python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' HUP INT TERM
+# For what is installed here, and for what builds. A copy, because pip splits the variable at blanks.
+cp constraints.txt "$scratch"
+export PIP_CONSTRAINT="$scratch/constraints.txt" PIP_BUILD_CONSTRAINT="$scratch/constraints.txt"
 
 quietly() { # the output of a step matters when the step fails
     "$@" >"$scratch/output" 2>&1 </dev/null || {

@@ -19,6 +19,7 @@ set -euo pipefail
 
 ver=${WINE_PYTHON_VERSION:-3.11}
 tag=${ver/./}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 home=${WINE_PYTHON_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/bgjobs-wine}
 dir=$home/py$tag
 export WINEPREFIX=$home/prefix WINEDEBUG=${WINEDEBUG:--all} WINEDLLOVERRIDES='mscoree,mshtml='
@@ -159,15 +160,18 @@ run() {
 
 wheels() {
   # pip reads environment markers of the interpreter that runs it, so Windows-only dependencies
-  # (colorama for click and pytest, tzdata) are named here.
-  "$(host_python)" -m pip install -qq --upgrade --target "$dir/Lib/site-packages" --platform win_amd64 \
+  # (colorama for click and pytest, tzdata) are named here, and pinned without their markers.
+  local pins
+  pins=$(mktemp)
+  sed "s/ ; .*'win32'.*//" "$here/constraints.txt" >"$pins"
+  PIP_CONSTRAINT=$pins "$(host_python)" -m pip install -qq --upgrade --target "$dir/Lib/site-packages" --platform win_amd64 \
     --implementation cp --python-version "$ver" --only-binary=:all: --no-warn-conflicts colorama tzdata "$@"
+  rm -f "$pins"
 }
 
 editable() {
-  local here tmp
+  local tmp
   local -a wanted
-  here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
   mapfile -t wanted < <("$(host_python)" - "$here/pyproject.toml" "$@" <<'PY'
 import sys, tomllib
 with open(sys.argv[1], 'rb') as f:
@@ -177,7 +181,10 @@ PY
   )
   wheels "${wanted[@]}"
   tmp=$(mktemp -d)
-  "$(host_python)" -m pip wheel -qq --no-deps -w "$tmp" "$here"
+  # A copy, because pip splits the variables at blanks.
+  cp "$here/constraints.txt" "$tmp"
+  PIP_CONSTRAINT=$tmp/constraints.txt PIP_BUILD_CONSTRAINT=$tmp/constraints.txt \
+    "$(host_python)" -m pip wheel -qq --no-deps -w "$tmp" "$here"
   "$(host_python)" - "$tmp"/*.whl "$here" "$dir/Lib/site-packages" <<'PY'
 import glob, os, shutil, sys, zipfile
 wheel, source, site = sys.argv[1:]
