@@ -8,12 +8,14 @@ import sys
 from collections.abc import Container
 from functools import lru_cache, partial
 from inspect import Parameter
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from bgjobs import kinds
+from bgjobs import kinds, secrets
+from bgjobs.decorated import Layer, layer_of
 from bgjobs.errors import BadArgumentsError
 from bgjobs.secrets import MASK
 from bgjobs.signatures import Default, Unreadable
@@ -21,6 +23,7 @@ from bgjobs.signatures import Default, Unreadable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from bgjobs.decorated import Lent
     from bgjobs.kinds import Kind
     from bgjobs.signatures import Signature
 
@@ -75,9 +78,17 @@ def convert(
     return call.fitted(args, kwargs, partial(kinds.when_loaded, function) if text else None)
 
 
-def signature_of(function: Callable[..., object]) -> inspect.Signature:
-    """Return what a bound method or function takes. Raises TypeError or ValueError where it does not say."""
-    return _taken_by(function).signature
+def hidden(function: Callable[..., object], count: int, secret: frozenset[str]) -> frozenset[str]:
+    """Return which arguments of a call are secret, so many of them by position, as `secrets.masked` takes it.
+
+    Raises TypeError or ValueError where a bound method or function does not say what it takes.
+    """
+    takes = _taken_by(function)
+    if takes.layer is None:
+        return secrets.hidden(takes.signature.parameters.values(), secret)
+    places = [takes.layer.by_place(place + takes.filled) for place in range(count)]
+    known = [lent.parameter for lent in places if lent is not None and lent.certain]
+    return secrets.hidden(known, secret) if len(known) == count else secrets.ALL
 
 
 def _taken_by(function: Callable[..., object]) -> _Takes:
@@ -94,12 +105,24 @@ def _taken_by_source(signature: Signature) -> _Takes:
 
 @lru_cache(maxsize=256)
 def _taken_when_bound(function: Callable[..., object]) -> _Takes:
-    return _taken_apart(_signature(MethodType(function, object())))
+    layer = layer_of(function) if isinstance(function, FunctionType) else None
+    if layer is None:
+        return _taken_apart(_signature(MethodType(function, object())))
+    return replace(_taken_apart(_without_first(layer.signature)), layer=layer, filled=1)
 
 
 @lru_cache(maxsize=256)
 def _taken_by_function(function: Callable[..., object]) -> _Takes:
-    return _taken_apart(_signature(function))
+    layer = layer_of(function) if isinstance(function, FunctionType) else None
+    if layer is None:
+        return _taken_apart(_signature(function))
+    return replace(_taken_apart(layer.signature), layer=layer)
+
+
+def _without_first(signature: inspect.Signature) -> inspect.Signature:
+    """Return what is left to give when `self` or `cls` is given; it may be among `*args`."""
+    first, *others = signature.parameters.values()
+    return signature if first.kind is Parameter.VAR_POSITIONAL else inspect.Signature(others)
 
 
 def _signature(function: Callable[..., object]) -> inspect.Signature:
@@ -123,6 +146,8 @@ class _Takes(Struct, frozen=True):
     others: Parameter | None  # what takes all other names
     needed: tuple[str, ...]
     fewest: float  # so many arguments by position are enough
+    layer: Layer | None = None  # of a decorated function: which parameters lend their annotations
+    filled: int = 0  # arguments by position that the look-up gives: `self` or `cls`
 
 
 def _taken_apart(signature: inspect.Signature) -> _Takes:
@@ -159,10 +184,37 @@ class _Call(Struct, frozen=True):
         places, names = self._bound(args, kwargs)
         if kind_of is None:
             return list(args), dict(kwargs)
+        if self.takes.layer is not None:
+            return self._fitted_below(self.takes.layer, args, kwargs)
         return (
             [self._fit(part.name, part, value, kind_of) for part, value in zip(places, args, strict=True)],
             {name: self._fit(name, names[name], value, kind_of) for name, value in kwargs.items()},
         )
+
+    def _fitted_below(
+        self, layer: Layer, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> tuple[list[object], dict[str, object]]:
+        """Return the arguments, each text as the parameter asks that it reaches, below the decorators."""
+        filled = self.takes.filled
+        is_alike = layer.fits(len(args) + filled, kwargs)
+
+        def fit(name: str, lent: Lent | None, value: object) -> object:
+            return self._fit_lent(name, lent, value) if lent is not None and (lent.certain or is_alike) else value
+
+        return (
+            [fit("", layer.by_place(place), value) for place, value in enumerate(args, filled)],
+            {name: fit(name, layer.by_name(name), value) for name, value in kwargs.items()},
+        )
+
+    def _fit_lent(self, name: str, lent: Lent, value: object) -> object:
+        """Return the value as the parameter asks. Where it is not certain to be this one, a text may also stay."""
+        parameter = lent.parameter
+        try:
+            return self._fit(name or parameter.name, parameter, value, partial(kinds.when_loaded, lent.function))
+        except BadArgumentsError:
+            if lent.certain:
+                raise
+            return value
 
     def _bound(
         self, args: Sequence[object], kwargs: Mapping[str, object]

@@ -31,7 +31,7 @@ class   = "odd"
 methods = [
     "generator", "awaitable", "lazy", "coroutine", "coroutine_of_a_generator", "list_of_coroutines", "submitting",
     "group", "numbers", "no_number", "interrupted_progress", "lossy", "subclasses", "lines",
-    "strange_error", "strange_retry", "starts",
+    "strange_error", "strange_retry", "starts", "within_a_session",
 ]
 
 [jobs.Picky]
@@ -81,6 +81,19 @@ class Promise:
 @decorated
 def awaitable():
     return Promise()
+
+
+def session(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function("SESSION", *args, **kwargs)
+
+    return wrapper
+
+
+@session
+def within_a_session(session, month, pages: int = 1):
+    return [session, month, pages]
 
 
 def lazy():
@@ -344,6 +357,22 @@ def test_a_refusal_that_user_code_meets_is_an_error_of_that_code(queue: Queue) -
         assert (job.error.type, len(job.attempts)) == (f"bgjobs.errors.{error}", 3), job.error
 
 
+# Decorators that hand in an argument
+
+
+def test_a_decorator_may_hand_in_an_argument(home: tuple[Project, Worker]) -> None:
+    project, _ = home
+    assert "within_a_session" not in bgjobs(project, "check").stderr
+    submitted = bgjobs(project, "submit", "Odd", "within_a_session", "2026-11", "7", "--wait")
+    assert (submitted.returncode, submitted.stderr) == (0, "")
+    job = project.queue.get(submitted.stdout.strip())
+    assert (job.result, len(job.attempts)) == (["SESSION", "2026-11", 7], 1)
+    assert ended(project.queue, "within_a_session", "2026-11", 8).result == ["SESSION", "2026-11", 8]
+    refused = ended(project.queue, "within_a_session", "2026-11", "many", text=True)
+    assert refused.error is not None
+    assert (refused.error.type, len(refused.attempts)) == ("bad-arguments", 1)
+
+
 # Groups of exceptions
 
 
@@ -358,9 +387,8 @@ def test_a_fail_in_a_group_fails_the_job_whatever_else_is_in_it(queue: Queue) ->
 
 def test_a_retry_in_a_group_waits_as_long_as_the_longest_one_says(queue: Queue) -> None:
     job = queue.submit("Odd", "group", [["Retry", ["LongRetry"], "PlainRetry"]])
-    while not (found := queue.get(job.id)).attempts or found.state is State.RUNNING:
-        pass
-    assert found.state is State.SCHEDULED
+    wait_until(lambda: queue.get(job.id).state is State.SCHEDULED)
+    found = queue.get(job.id)
     assert found.attempts[0].finished_at is not None
     assert (found.not_before - found.attempts[0].finished_at).total_seconds() == pytest.approx(3600, abs=1)
     queue.cancel(job.id)

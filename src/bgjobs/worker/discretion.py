@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bgjobs import secrets
-from bgjobs.arguments import signature_of
+from bgjobs.arguments import hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +31,9 @@ class Discretion:
         if not self._job.secret:
             return
         try:
-            parameters = signature_of(function).parameters.values()
+            self._hide = hidden(function, len(self._job.args), self._job.secret)
         except (TypeError, ValueError):
             return
-        self._hide = secrets.hidden(parameters, self._job.secret)
         self._values = secrets.values(self._job.args, self._job.kwargs, self._hide)
         self._secrets = None
 
