@@ -30,7 +30,6 @@ from bgjobs.worker.capture import Capture
 from bgjobs.worker.messages import Run, Setup
 from bgjobs.worker.options import WorkerOptions
 from bgjobs.worker.pool import Pool
-from bgjobs.worker.traces import Traces
 
 CONFIG = "allowed_jobs.toml"
 WARM_UP = 200
@@ -132,12 +131,12 @@ def runner(jobs: int) -> dict[str, float]:
     steps.watch(child.Runner, "_say", "tell the worker")
     runs = [_run(number) for number in range(WARM_UP + jobs)]
     being = _runner()
-    do, traces = being._do, Traces()  # noqa: SLF001 - what a runner does with one job is what is measured
+    do = being._do  # noqa: SLF001 - what a runner does with one job is what is measured
     for run in runs[:WARM_UP]:
-        do(run, traces)
+        do(run)
     steps.begin()
     for run in runs[WARM_UP:]:
-        do(run, traces)
+        do(run)
     return steps.told(jobs)
 
 

@@ -13,6 +13,7 @@ from bgjobs.system.polled_doorbell import ring
 
 if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, ignore_interrupts, signal_name, stop_requests
+    from bgjobs.system.own_process import put_back_scheduling, rights, scheduling
     from bgjobs.system.stopped import is_stopped
     from bgjobs.system.supervisor import Supervisor, take_supervisor
 
@@ -65,7 +66,13 @@ if sys.platform == "win32":
         from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.windows_poller import Poller
         from bgjobs.system.windows_processes import birth, kill_leftover, kill_marked, kill_orphan, kill_tree, marked
-        from bgjobs.system.windows_runner import children, die_with_parent
+        from bgjobs.system.windows_runner import (
+            ChildProcesses,
+            children,
+            die_with_parent,
+            open_descriptors,
+            unbuffer_c_output,
+        )
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
         from bgjobs.system.windows_user import become, cannot_become
         from bgjobs.system.windows_users import group_of, is_member, knows_user, may_give, user_of
@@ -109,7 +116,7 @@ else:
         from bgjobs.system.posix_marks import kill_marked, marked
         from bgjobs.system.posix_poller import Poller
         from bgjobs.system.posix_processes import birth
-        from bgjobs.system.posix_runner import children
+        from bgjobs.system.posix_runner import ChildProcesses, children, open_descriptors, unbuffer_c_output
         from bgjobs.system.posix_signals import install_interrupt, stop_signals
         from bgjobs.system.posix_user import become, cannot_become
         from bgjobs.system.posix_users import group_of, is_member, knows_user, may_give, user_of
@@ -157,6 +164,7 @@ __all__ = [
     "SERVICES",
     "UNENFORCED",
     "Child",
+    "ChildProcesses",
     "Doorbell",
     "Poller",
     "ResourceLimits",
@@ -199,14 +207,18 @@ __all__ = [
     "one_fsync_is_safe",
     "open_append",
     "open_create_append",
+    "open_descriptors",
     "open_folder",
     "open_new",
     "open_read",
+    "put_back_scheduling",
     "reap_adopted",
     "replace",
+    "rights",
     "ring",
     "rmdir",
     "scandir",
+    "scheduling",
     "send_errors_to",
     "set_access",
     "signal_name",
@@ -219,6 +231,7 @@ __all__ = [
     "sync_file",
     "sync_filesystem",
     "take_supervisor",
+    "unbuffer_c_output",
     "unlink",
     "user",
     "user_of",
@@ -244,7 +257,10 @@ if not TYPE_CHECKING:
         "become": f"{_FAMILY}_user",
         "birth": f"{_SYSTEM}_processes",
         "cannot_become": f"{_FAMILY}_user",
+        "ChildProcesses": f"{_FAMILY}_runner",
         "children": f"{_FAMILY}_runner",
+        "open_descriptors": f"{_FAMILY}_runner",
+        "unbuffer_c_output": f"{_FAMILY}_runner",
         "die_with_parent": f"{_SYSTEM}_runner",
         "disk_facts": f"{_SYSTEM}_disks",
         "group_of": f"{_FAMILY}_users",
@@ -260,6 +276,9 @@ if not TYPE_CHECKING:
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "marked": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "reap_adopted": f"{_SYSTEM}_adoption",
+        "put_back_scheduling": "own_process",
+        "rights": "own_process",
+        "scheduling": "own_process",
         "send_errors_to": f"{_FAMILY}_detached",
         "silence_output": f"{_FAMILY}_detached",
         "start_child": f"{_FAMILY}_child",

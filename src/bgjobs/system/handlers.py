@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 # What `signal` is made of, without its enumerations: to make one of each answer takes longer than to ask.
 _bare: Any = sys.modules.get("_signal", signal)
 
-OFTEN_CHANGED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGBREAK")
-
 
 @contextmanager
 def stop_requests(handler: Callable[[], None], *, then_exit: bool = False) -> Iterator[None]:
@@ -69,19 +67,36 @@ def signal_name(number: int) -> str:
 
 
 class SignalHandlers:
-    """Remembers how signals are handled, and clears what a job left: handlers, a blocked signal, an alarm."""
+    """Remembers how signals are handled, and clears what a job left: handlers, timers, a descriptor to be woken by."""
 
     def __init__(self) -> None:
-        numbers = [getattr(signal, name) for name in OFTEN_CHANGED if hasattr(signal, name)]
-        self._before = {number: _bare.getsignal(number) for number in numbers}
+        never = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}
+        self._numbers = [int(number) for number in signal.valid_signals() if number not in never]
+        self.remember()
+
+    def remember(self) -> None:
+        """From now on, the state as it is now is what has to be brought back."""
+        self._handlers = [*map(_bare.getsignal, self._numbers)]
+        self._wakeup_fd = _bare.set_wakeup_fd(-1)
+        _bare.set_wakeup_fd(self._wakeup_fd)
         if sys.platform != "win32":
             self._mask = _bare.pthread_sigmask(signal.SIG_BLOCK, [])
 
-    def restore(self) -> None:
-        """Bring back what was remembered."""
+    def restore(self) -> bool:
+        """Bring back what was remembered; return whether all of it is as it was.
+
+        A signal that the job has blocked stays so: it may be waiting, and would now hit another one.
+        """
         if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            _bare.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        for number, handler in self._before.items():
-            if _bare.getsignal(number) is not handler:
-                signal.signal(number, handler)
+            for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+                _bare.setitimer(timer, 0)
+        handlers = [*map(_bare.getsignal, self._numbers)]
+        if handlers != self._handlers:
+            for number, before, now in zip(self._numbers, self._handlers, handlers, strict=True):
+                if now is not before and before is not None:  # what C code had put there, Python cannot put back
+                    signal.signal(number, before)
+            handlers = [*map(_bare.getsignal, self._numbers)]
+        if _bare.set_wakeup_fd(-1) != self._wakeup_fd or self._wakeup_fd != -1:
+            _bare.set_wakeup_fd(self._wakeup_fd)
+        unblocked = sys.platform == "win32" or _bare.pthread_sigmask(signal.SIG_BLOCK, []) == self._mask
+        return unblocked and handlers == self._handlers

@@ -42,9 +42,35 @@ def _children() -> frozenset[int]:
     return frozenset()
 
 
-_family = _Family()
+class ChildProcesses:
+    """Tells whether this process has more descendants than it had."""
+
+    def __init__(self) -> None:
+        self.any = False
+        self._family = _Family()
+
+    def remember(self) -> None:
+        """Those that live now belong to this process."""
+        self.any = self.any or self._family.has_grown()
+        self._family = _Family()
+
+    def have_grown(self) -> bool:
+        """Tell whether there are others than those that were remembered."""
+        return self._family.has_grown()
+
+
+_family = ChildProcesses()
 
 
 def children() -> bool:
     """Tell whether something that this process has started since it began is alive."""
-    return _family.has_grown()
+    return _family.have_grown()
+
+
+def open_descriptors() -> list[int]:
+    """Return nothing: to ask about a pipe that a thread reads from would wait for that thread."""
+    return []
+
+
+def unbuffer_c_output() -> None:
+    """Do nothing: each C library of a process has its own."""

@@ -21,6 +21,7 @@ from bgjobs.resolve import full_name, never_run, resolve
 from bgjobs.spool import files, record
 from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
+from bgjobs.worker.descriptors import Owned, Standard, identity, is_still, lifted
 from bgjobs.worker.discretion import Discretion
 from bgjobs.worker.loaded_code import LoadedCode, import_from_source_alone
 from bgjobs.worker.messages import (
@@ -34,12 +35,11 @@ from bgjobs.worker.messages import (
     Stop,
     Unbegun,
 )
-from bgjobs.worker.outcomes import ending, of_changed_code, succeeded, utf8
+from bgjobs.worker.outcomes import ending, of_changed_code, succeeded, utf8, was_importing
 from bgjobs.worker.results import NotRunError
 from bgjobs.worker.traces import Traces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from bgjobs.worker.messages import Told
 
@@ -56,7 +56,7 @@ class Runner:
         self._adopts = adopts
         self._source = source
         self._target = target
-        self._channel = os.fstat(target)
+        self._channel = identity(os.fstat(target))
         self._write_lock = RLock()  # a signal handler of the job may report progress in the middle of a report
         self._jobs: deque[Run] = deque()
         self._more = Condition()
@@ -66,6 +66,8 @@ class Runner:
         self._in_user_code = False
         self._interrupt = system.install_interrupt(self._raise_if_asked)
         self._capture: Capture | None = None
+        self._standard: Standard | None = None
+        self._importing = False
         self._discretion: Discretion
         self._code: LoadedCode
         self._last_progress = 0.0
@@ -86,12 +88,11 @@ class Runner:
         self._settle(setup)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
         self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=__version__))
-        traces = Traces()
         fit = True
         while True:
             job = self._next()
             if fit:
-                fit = self._do(job, traces)
+                fit = self._do(job)
             else:
                 self._return_all()  # the worker replaces this process
 
@@ -109,8 +110,11 @@ class Runner:
         if setup.output is not None:
             self._capture = Capture(setup.output)
         else:
-            os.dup2(2, 1)  # in the foreground: what a job prints is not what the command answers
+            # In the foreground: what a job prints is not what the command answers.
+            self._standard = Standard(lifted(os.dup(2)))
             sys.stdout = sys.stderr
+        self._traces = Traces()
+        self._owned = Owned([self._target], but=[] if self._capture is None else [self._capture.output])
 
     # Listening: a thread of its own, because the main thread is in user code when a Stop comes
 
@@ -186,7 +190,7 @@ class Runner:
 
     # Running
 
-    def _do(self, job: Run, traces: Traces) -> bool:
+    def _do(self, job: Run) -> bool:
         """Run one job; return whether this process is good for another one."""
         refusal = self._begin(job)
         if refusal is not None:
@@ -196,24 +200,23 @@ class Runner:
         began, start = clock.now_ms(), time.perf_counter()
         if self._capture is not None:
             self._capture.begin(job.max_output)
-        traces.mark(job)
+        self._traces.mark(job)
         outcome = self._attempt(job)
+        whole = self._owned.are_whole()
         self._code.note()
         if isinstance(outcome, Refused) and job.begin is not None and self._code.differs(job.module):
             # What is new on the disk may have what was missing here. A fresh process decides.
-            self._wipe(job, outcome, traces)
+            self._wipe(job, outcome, whole=whole)
             self._say(self._because_code_changed(job, begun=True))
             return False
         stale = self._code.look(at_once=not isinstance(outcome, Succeeded))
-        clean = self._wipe(job, outcome, traces)
-        if self._capture is not None and job.keep_output is not None:
-            if job.user:
-                self._capture.leave()
-            else:
-                self._capture.end(job.keep_output)
+        left = self._wipe(job, outcome, whole=whole)
+        if not self._keep_output(job):
+            left = left or "it has closed or replaced what belongs to the process"
+        clean = not left
         took = time.perf_counter() - start
         stopped = self._stopped == job.id
-        recorded = None if stopped else self._record(job, outcome)
+        recorded = self._record(job, outcome) if whole and not stopped else None
         if stale and isinstance(outcome, Raised):
             outcome = of_changed_code(outcome, stale)
         self._say(Ended(job.id, began, took, outcome, stopped=stopped, clean=clean, recorded_ms=recorded, stale=stale))
@@ -222,15 +225,14 @@ class Runner:
     def _record(self, job: Run, outcome: Told) -> int | None:
         """Write down a success at once; return the moment, or None when that is for the worker to do.
 
-        What has ended must not run again, whoever dies before the worker has read that it has.
+        What has ended must not run again, whoever dies before the worker has read that it has. Only for a process whose
+        descriptors are whole: without its lock, its worker decides.
         """
         begin = job.begin
         if begin is None or not begin.wid or job.user or not isinstance(outcome, Succeeded):
             return None
         at = clock.now_ms()
         try:
-            if not os.path.samestat(os.fstat(self._target), self._channel):
-                return None  # the method closed our descriptors, its own lock among them: its worker decides
             files.append(begin.path, record.end_of_success(at, begin.wid, outcome, self._progress), whole=True)
         except OSError:
             return None  # the worker tries it again, and knows what to do about a disk that is full
@@ -289,11 +291,14 @@ class Runner:
                 # From here on a Stop raises: importing the job's module is user code as well.
                 self._in_user_code = True
                 self._raise_if_asked()
-                return _call(job, discretion, self._code.note)
+                self._import(job.module)
+                self._code.note()
+                return self._traces.context().run(_call, job, discretion)
             finally:
                 self._in_user_code = False
                 self._limits.lift()
         except BaseException as error:  # noqa: BLE001 - whatever user code raises ends the attempt, not the runner
+            self._importing = self._importing or was_importing(error)
             # A Stop that arrives in the inner `finally` ends up here too: it raises only once, and only in there.
             self._limits.lift()
             return limits.named(ending(error, discretion), error, job.limits)
@@ -302,6 +307,17 @@ class Runner:
                 os._exit(1)  # the method forked, and this is the child: it must not go on as if it were the runner
             self._running = None
             set_current(None)
+
+    def _import(self, module: str) -> None:
+        """Import the module of a job. What that sets up in this process stays; what raises has failed the attempt."""
+        if module in sys.modules:
+            return
+        self._importing = True
+        import_module(module)
+        self._traces.adopt()
+        if self._capture is not None:
+            self._capture.adopt()
+        self._importing = False
 
     def _become(self, user: str) -> Raised | None:
         """Take on the rights of the job's user, if it has one, or return how the attempt ends that cannot have them."""
@@ -317,11 +333,34 @@ class Runner:
         os.environ.update(self._user_environment)
         return None
 
-    def _wipe(self, job: Run, outcome: Told, traces: Traces) -> bool:
-        """Wipe off what the attempt left; return whether this process is good for another one."""
+    def _wipe(self, job: Run, outcome: Told, *, whole: bool) -> str:
+        """Wipe off what the attempt left; return why this process is not good for another one, or nothing."""
         if job.user and (not job.look_only or isinstance(outcome, Raised)):
-            return False  # it has not even the right any more to write down that another one begins
-        return traces.wipe() and self._limits.intact and not _ran_out_of_memory(outcome, job)
+            return "it runs as another user"  # it has not even the right to write down that another one begins
+        left = self._traces.wipe()
+        if self._importing:
+            return "its module was not imported to the end"  # what that has registered somewhere cannot come twice
+        if not whole:
+            return "it has closed descriptors of the process"
+        if not self._limits.intact:
+            return "it has changed the limits of the process"
+        if _ran_out_of_memory(outcome, job):
+            return "it ran out of memory"
+        return left.what
+
+    def _keep_output(self, job: Run) -> bool:
+        """Put aside what the attempt has printed; return whether the next one can print."""
+        try:
+            if self._standard is not None and self._owned.are_whole():
+                self._standard.restore()
+            if self._capture is None or job.keep_output is None:
+                return True
+            if job.user:
+                self._capture.leave()
+                return True
+            return self._capture.end(job.keep_output)
+        except Exception:  # noqa: BLE001 - no descriptor is to be had, or an object of the job's is in the place of ours
+            return False
 
     def _report(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -337,6 +376,8 @@ class Runner:
     def _say(self, message: messages.FromRunner) -> None:
         with self._write_lock:
             try:
+                if not is_still(self._target, self._channel):
+                    os._exit(LOST_CONTACT)  # a method has closed it, and the number may be that of a file by now
                 files.write_all(self._target, messages.encoded(message))
             except OSError:
                 # Nobody is there to hear the answer, so nobody may count on this process.
@@ -348,9 +389,7 @@ def _ran_out_of_memory(outcome: Told, job: Run) -> bool:
     return bool(job.limits.memory) and isinstance(outcome, Raised) and "MemoryError" in outcome.lineage
 
 
-def _call(job: Run, discretion: Discretion, imported: Callable[[], None]) -> Told:
-    import_module(job.module)  # what this raises is an attempt that failed, whatever its type
-    imported()
+def _call(job: Run, discretion: Discretion) -> Told:
     try:
         function = resolve(job.module, job.owner, job.method)
         if job.look_only:
@@ -390,10 +429,8 @@ def main() -> None:
     adopts = system.die_with_parent()
     os.umask(0o077)  # whatever a job writes is for the worker's user alone, unless the job says otherwise
     source, target = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
     os.dup2(2, 1)
-    os.close(null)
+    system.unbuffer_c_output()
     Runner(source, target, adopts=adopts).serve()
 
 

@@ -1,35 +1,59 @@
-"""What an attempt leaves behind in its runner: wipe off what can be wiped off, and tell what cannot."""
+"""What an attempt leaves behind in its runner: wipe off what can be wiped off, and tell what cannot.
+
+The base line is the state after the import of the job's module: what a module sets up stays, what a method changes is
+undone. `docs/isolation.md` says it to those who write jobs.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
-from _locale import LC_ALL, setlocale  # what `locale` is made of: that one takes milliseconds to import
+import time
+from contextvars import Context, copy_context
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from bgjobs import system
+from bgjobs.worker import interpreter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bgjobs.worker.messages import Run
 
 
+class Left(Struct, frozen=True):
+    """What cannot be undone, in words. `runs` tells that something of the attempt still runs."""
+
+    what: str
+    runs: bool = False
+
+
+NOTHING = Left("")
+
+
 class Traces:
-    """Remembers how a fresh runner is, and brings it back to that after each attempt."""
+    """Remembers how a runner is, and brings it back to that after each attempt."""
 
     def __init__(self) -> None:
         """Remember the state of this process. Called before the first attempt."""
-        self._environment = dict(os.environ)
         self._marks: dict[str, str] = {}
-        self._marked_environment = _environment_as_kept()
-        self._cwd = os.getcwd()
-        self._path = list(sys.path)
-        self._threads = threading.active_count()
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
-        self._recursion = sys.getrecursionlimit()
-        self._locale = setlocale(LC_ALL)
+        self._context = self._given = self._used = copy_context()
+        self._shares_decimal = False
         self._handlers = system.SignalHandlers()
+        self._seeded = _watch_seeds()
+        self._children = system.ChildProcesses()
+        self._ours = threading.active_count()
+        self._remember()
+
+    @property
+    def keeps_processes(self) -> bool:
+        """Whether modules have started processes that belong to this one."""
+        return self._children.any
 
     def mark(self, job: Run) -> None:
         """Tell the attempt by its environment which job it is."""
@@ -46,29 +70,124 @@ class Traces:
         self._marks = marks
         self._marked_environment = _environment_as_kept()
 
-    def wipe(self) -> bool:
-        """Wipe off what the attempt left; return whether the runner is as good as new."""
-        try:
-            self._restore()
-        except (OSError, ValueError, TypeError):
-            return False
-        # Threads and children cannot be undone: the worker replaces this process.
-        return threading.active_count() <= self._threads and not system.children()
+    def adopt(self) -> None:
+        """Take the state as it is now for the base line: a module was imported, and nothing else has run."""
+        self._handlers.remember()
+        self._children.remember()
+        self._remember()
 
-    def _restore(self) -> None:
-        if _environment_as_kept() != self._marked_environment:
+    def context(self) -> Context:
+        """Return a fresh copy of the context variables, for the method to run in."""
+        copy = self._context.copy()
+        if self._shares_decimal:
+            # Else the copy would lead to the same object, with the precision in it.
+            copy.run(_copy_decimal_context)
+        self._given = copy.copy()
+        self._used = copy
+        return copy
+
+    def _remember(self) -> None:
+        self._environment = {name: value for name, value in os.environ.items() if name not in self._marks}
+        self._marked_environment = _environment_as_kept()
+        self._cwd = os.getcwd()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._threads = frozenset(threading.enumerate())
+        self._context = self._given = self._used = copy_context()
+        self._shares_decimal = any(variable.name == "decimal_context" for variable in self._context)
+        self._seeded.clear()
+        self._state = interpreter.remembered()
+        self._modules = frozenset(sys.modules)
+
+    def wipe(self) -> Left:
+        """Wipe off what the attempt left; return what cannot be."""
+        try:
+            left = self._restore()
+            running = self._running()
+        except BaseException as error:  # noqa: BLE001 - a handler, a timer or an object of the job may raise anything
+            return Left(f"what it left cannot be undone: {type(error).__name__}", runs=True)
+        return Left(running, runs=True) if running else Left(left)
+
+    def _restore(self) -> str:
+        """Put back what can be; return what cannot, in words."""
+        intact = self._handlers.restore()
+        if "faulthandler" in sys.modules:
+            sys.modules["faulthandler"].cancel_dump_traceback_later()  # it might end the process of another job
+        environment = _environment_as_kept()
+        changed = environment != self._marked_environment
+        if changed:
             os.environ.clear()
             os.environ.update(self._environment)
             self._marks = {}
-        if _current_directory() != self._cwd:
+        moved = _current_directory() != self._cwd
+        if moved:
             os.chdir(self._cwd)
+        changed |= moved
         os.umask(self._umask)
-        if sys.path != self._path:
-            sys.path[:] = self._path
-        sys.setrecursionlimit(self._recursion)
-        if setlocale(LC_ALL) != self._locale:
-            _bring_back_locale(self._locale)
-        self._handlers.restore()
+        if self._seeded:
+            random.seed()
+            self._seeded.clear()
+        state = interpreter.state()
+        differing = interpreter.differing(self._state, state) if state != self._state else []
+        # It is not in the state as long as both names stand for the same hours now.
+        if changed and hasattr(time, "tzset"):
+            time.tzset()
+        lasting = interpreter.put_back(self._state, differing)
+        if len(sys.modules) != len(self._modules):
+            changed |= any(not part.by_use for part in differing)
+            loaded = self._loaded()
+            if loaded and (changed or self._used != self._given):
+                # Perhaps it was the import: then the next job that needs the module would miss what it had set.
+                return f"{loaded} was imported by the method, and the state of the process has changed"
+            self._state = interpreter.remembered()
+            self._modules = frozenset(sys.modules)
+        if not intact:
+            return "a signal that it has blocked, or whose handler cannot be put back"
+        return f"changed for good: {', '.join(part.name for part in lasting)}" if lasting else ""
+
+    def _loaded(self) -> str:
+        """Return the first module beyond the standard library and bgjobs that was loaded since, or nothing."""
+        for name in sys.modules.keys() - self._modules:
+            top = name.partition(".")[0]
+            if top != "bgjobs" and top not in sys.stdlib_module_names:
+                return name
+        return ""
+
+    def _running(self) -> str:
+        """Return what the attempt has left running, in words."""
+        # Our own threads never end: where there are no others, it is enough to count.
+        if len(self._threads) > self._ours or threading.active_count() > self._ours:
+            threads = [thread for thread in threading.enumerate() if thread not in self._threads]
+            if threads:
+                return f"the thread {threads[0].name!r} runs on"
+        if self._children.have_grown():
+            return "a process that it has started runs on"
+        return ""
+
+
+def _watch_seeds() -> list[bool]:
+    """Have a list filled whenever somebody makes the random numbers of this process predictable.
+
+    To look at the state of the generator instead would take as long as some jobs.
+    """
+    seeded: list[bool] = []
+
+    def noting(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def noted(*args: object, **kwargs: object) -> None:
+            seeded.append(True)
+            function(*args, **kwargs)
+
+        return noted
+
+    random.seed, random.setstate = noting(random.seed), noting(random.setstate)
+    return seeded
+
+
+def _copy_decimal_context() -> None:
+    import decimal  # noqa: PLC0415 - it is loaded, or nothing would be shared
+
+    decimal.setcontext(decimal.getcontext().copy())
 
 
 def _current_directory() -> str | None:
@@ -76,15 +195,6 @@ def _current_directory() -> str | None:
         return os.getcwd()
     except OSError:
         return None  # the attempt has removed it, or locked itself out
-
-
-def _bring_back_locale(before: str) -> None:
-    import locale  # noqa: PLC0415 - whoever changed it has paid for the import
-
-    try:
-        setlocale(LC_ALL, before)
-    except locale.Error as error:
-        raise ValueError(str(error)) from error
 
 
 def _environment_as_kept() -> dict[Any, Any]:

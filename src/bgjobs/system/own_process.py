@@ -1,0 +1,43 @@
+"""What the system keeps for this process and what code in it can change: priority, processors, scheduler, rights."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+Rights = tuple[object, ...]
+Scheduling = tuple[Any, ...]
+
+if sys.platform == "win32":
+
+    def scheduling() -> Scheduling:
+        """Return how this process is scheduled: nothing, for no function of Python changes it here."""
+        return ()
+
+    def put_back_scheduling(before: Scheduling) -> None:
+        """Do nothing."""
+
+    def rights() -> Rights:
+        """Return whose rights this process has: those of its user, for good."""
+        return ()
+
+else:
+    _IS_ROOT = os.geteuid() == 0
+
+    def scheduling() -> Scheduling:
+        """Return how this process is scheduled: its priority, and on Linux its processors and its scheduler."""
+        found: Scheduling = (os.getpriority(os.PRIO_PROCESS, 0),)
+        if sys.platform == "linux":
+            found += (os.sched_getaffinity(0), os.sched_getscheduler(0))
+        return found
+
+    def put_back_scheduling(before: Scheduling) -> None:
+        """Bring back priority and processors. Raises OSError for a priority that only root may have."""
+        if sys.platform == "linux":
+            os.sched_setaffinity(0, before[1])
+        os.setpriority(os.PRIO_PROCESS, 0, before[0])
+
+    def rights() -> Rights:
+        """Return whose rights this process has: users and groups, if it is root. No other can change its own."""
+        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()) if _IS_ROOT else ()
