@@ -40,7 +40,6 @@ from bgjobs.worker.results import NotRunError
 from bgjobs.worker.traces import Traces
 
 if TYPE_CHECKING:
-
     from bgjobs.worker.messages import Told
 
 MOST_PROGRESS = 200  # letters of its message

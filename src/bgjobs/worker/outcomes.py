@@ -16,11 +16,8 @@ from bgjobs.worker.groups import members
 from bgjobs.worker.messages import LONGEST_WAIT
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from collections.abc import Sequence
-=======
-    from types import FrameType
->>>>>>> 44f82c3 (wip)
+    from types import FrameType, TracebackType
 
     from bgjobs.worker.discretion import Discretion
 
@@ -30,13 +27,12 @@ LONGEST_NAME: Final = 300
 MOST_MESSAGE: Final = 4096
 MOST_LEADING: Final = 3072  # of a message, where that of its group follows
 MOST_NOTE: Final = 200
+MOST_STEPS: Final = 20  # from an error to what it came from
 
 _mro_of = type.__dict__["__mro__"].__get__
 _name_of = type.__dict__["__name__"].__get__
 _qualname_of = type.__dict__["__qualname__"].__get__
 _module_of = type.__dict__["__module__"].__get__
-
-MOST_STEPS = 20  # from an error to what it came from
 
 
 def succeeded(returned: object, discretion: Discretion) -> Succeeded:
@@ -94,7 +90,32 @@ def _longest_delay(retries: Sequence[BaseException]) -> timedelta | None:
     return max(timedelta(0), min(plain, LONGEST_WAIT))
 
 
-<<<<<<< HEAD
+def was_importing(error: BaseException) -> bool:
+    """Tell whether this, or what it came from, was raised while the code of a module ran: half of that has happened."""
+    for part in members(error):
+        step: BaseException | None = part
+        for _ in range(MOST_STEPS):
+            if step is None:
+                break
+            if _passes_through_a_module(step.__traceback__):
+                return True
+            step = step.__cause__ or step.__context__
+    return False
+
+
+def _passes_through_a_module(trace: TracebackType | None) -> bool:
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__spec__") and not _is_ours(frame):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") in OURS
+
+
 def _lineage(errors: Sequence[BaseException]) -> tuple[str, ...]:
     """Return the names of the exceptions' classes, the most special ones first."""
     names = dict.fromkeys(name for kind in dict.fromkeys(map(type, errors)) for name in lineage(kind))
@@ -120,29 +141,6 @@ def _described(error: BaseException, leading: BaseException, discretion: Discret
     if leading is not error:
         group = f"in {_full_name(type(error))}: {_message(error, discretion)}"
         message = f"{message[:MOST_LEADING]} ({discretion.text(group)})"
-=======
-def was_importing(error: BaseException) -> bool:
-    """Tell whether this, or what it came from, was raised while the code of a module ran: half of that has happened."""
-    step: BaseException | None = error
-    for _ in range(MOST_STEPS):
-        if step is None:
-            return False
-        trace = step.__traceback__
-        while trace is not None:
-            frame = trace.tb_frame
-            if frame.f_code.co_name == "<module>" and frame.f_globals.get("__spec__") and not _is_ours(frame):
-                return True
-            trace = trace.tb_next
-        step = step.__cause__ or step.__context__
-    return False
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__") in OURS
-
-
-def _described(error: BaseException, discretion: Discretion) -> JobError:
->>>>>>> 44f82c3 (wip)
     return JobError(
         type=discretion.text(_full_name(type(leading))),
         message=message[:MOST_MESSAGE],
@@ -161,15 +159,9 @@ def _message(error: BaseException, discretion: Discretion) -> str:
 
 def _traceback(error: BaseException, discretion: Discretion) -> str:
     """Format the traceback without our own frames."""
-<<<<<<< HEAD
-=======
-    trace = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame):
-        trace = trace.tb_next
->>>>>>> 44f82c3 (wip)
     try:
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_globals.get("__name__") in OURS:
+        while trace is not None and _is_ours(trace.tb_frame):
             trace = trace.tb_next
         return utf8(discretion.text("".join(traceback.format_exception(type(error), error, trace)))[-65_536:])
     except BaseException:  # noqa: BLE001 - formatting calls user code (__str__, __repr__)
