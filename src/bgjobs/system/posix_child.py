@@ -59,9 +59,13 @@ class Child:
 
     def kill_tree(self) -> None:
         """Kill the process and all that descends from it; if it ended before, what it left, in whatever session."""
-        kill_leftover(self.pid, self._birth)
-        if not end_adopted() and self._runner:
-            kill_marked(self._spool, runner=self._runner)
+        try:
+            kill_leftover(self.pid, self._birth)
+            if not end_adopted() and self._runner:
+                kill_marked(self._spool, runner=self._runner)
+        except OSError:
+            # Without a free descriptor nobody can look around. Then at least it does not go on itself.
+            self._process.kill()
 
     def rest(self) -> Iterator[bytes]:
         """Go through what the child said and nobody has read yet, if its output does not block."""
@@ -110,4 +114,11 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
         raise
     finally:
         os.close(reader)
-    return Child(process, writer, env)
+    try:
+        return Child(process, writer, env)
+    except BaseException:
+        # It ends by itself when its pipes do; it has become nothing yet that could have started others.
+        os.close(writer)
+        with process:  # closes its pipes, and waits for its end
+            process.kill()
+        raise

@@ -58,6 +58,7 @@ class Ending:
         self._requests = requests
         self._announced = False
         self._interrupted = False
+        self._could_not_start = False
         self._end_at = time.monotonic() + options.max_time.total_seconds() if options.max_time else None
 
     def is_over(self) -> bool:
@@ -71,7 +72,9 @@ class Ending:
 
     def is_broken(self) -> bool:
         """Tell whether it cannot go on: no runner can be started, or the disk does not keep what is written."""
-        return self._pool.broken or self._holdings.disk_failed
+        # Afterwards no runner is started any more, and those that there are go one by one.
+        cannot_start = self._could_not_start if self.has_begun else self._pool.broken
+        return cannot_start or self._holdings.disk_failed
 
     def _should_stop(self) -> bool:
         options, claiming = self._options, self._claiming
@@ -96,7 +99,11 @@ class Ending:
         return not (due or left.incoming) and (self._options.once or not (left.later or left.claimed))
 
     def _stop_claiming(self) -> None:
+        self._could_not_start = self._pool.broken
         self.has_begun = True
+        if self._could_not_start:
+            self._say(f"stopping: {self._pool.trouble}")
+        self._pool.start_no_more()
         self._holdings.give_back_waiting(Why.WORKER_STOPS.value)
         self._pool.recall()
 

@@ -26,7 +26,7 @@ from bgjobs.worker.supervision import Supervision
 from bgjobs.worker.voice import Voice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from bgjobs.backend import Claim
     from bgjobs.queue import Queue
@@ -282,25 +282,26 @@ class Worker:
     def _look_around(self, now: float) -> None:
         """Do what has to be done now and then: obey wishes, look after the others, notice changes."""
         self._tick_at = now + TICK_S
-        try:
-            for report in self._pool.look_after():
-                self._take_report(report)
-            self._stale.tell(self._session)
-            self._obey(self._session.renew(self._pool.progress()))
-            for _ in range(self._session.stop_requests()):
-                self._requests.add()
-            self._holdings.pay()
-            if not self._ending.has_begun:
-                self._keep_house()
-        except SyncFailedError as error:
-            self._say(str(error))
-            self._holdings.disk_failed = True
-        except (OSError, ClaimLostError) as error:
-            # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
-            self._say(f"cannot look after the queue: {error}")
-            self._tick_at = now + TROUBLE_PAUSE_S
+        steps = (self._look_after_runners, self._obey_cancels, self._obey_stops, self._holdings.pay, self._keep_house)
+        for step in steps:  # each by itself: one that fails every time must not keep us from doing the others
+            try:
+                step()
+            except SyncFailedError as error:
+                self._say(str(error))
+                self._holdings.disk_failed = True
+            except (OSError, ClaimLostError) as error:
+                # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
+                self._say(f"cannot look after the queue: {error}")
+                self._tick_at = now + TROUBLE_PAUSE_S
+
+    def _look_after_runners(self) -> None:
+        for report in self._pool.look_after():
+            self._take_report(report)
+        self._stale.tell(self._session)
 
     def _keep_house(self) -> None:
+        if self._ending.has_begun:
+            return
         self._pool.recall(overdue_only=True)
         self._holdings.give_back_overdue(self._pool.room(1))
         if self._watch.changed():
@@ -310,11 +311,16 @@ class Worker:
         self._claiming.may_be_more |= housekeeping.import_jobs(self._session, self._queue) > 0
         self._tidying.check(self._session, self._queue.settings)
 
-    def _obey(self, wishes: Mapping[str, str]) -> None:
+    def _obey_cancels(self) -> None:
         """Stop the jobs that somebody asked to cancel."""
-        for job_id, by in wishes.items():
+        for job_id, by in self._session.renew(self._pool.progress()).items():
             if not self._pool.cancel(job_id, by):
                 self._holdings.cancel_waiting(job_id, by)
+
+    def _obey_stops(self) -> None:
+        """Stop when somebody asked for it without a signal."""
+        for _ in range(self._session.stop_requests()):
+            self._requests.add()
 
     def _patience(self) -> float:
         """Return how long to wait at most, in seconds."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bgjobs.worker.options import WorkerOptions
 
 MOST_FAILED_STARTS = 5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0  # after a start that failed; each is twice as long as the one before
+START_PATIENCE_S = 120.0  # a loaded machine may take long to start a runner; one that hangs is never ready
 NEAR_ITS_END = 256  # jobs: about as many short ones as are run while a process starts
 
 
@@ -53,11 +55,14 @@ class Pool:
         self._poller = poller
         self._recycle = options.recycle
         self._reload = options.reload
-        self._failed_starts = 0
+        self._failed_starts = 0  # in a row
+        self._failure = ""
+        self._replaced_by = ""
+        self._start_at = 0.0  # no start before this monotonic moment: the last one failed
         self._vacant: set[int] = set()
         self._spares = Spares(queue, session.id)
         self._say = say
-        self._closing = False
+        self._stopping = False
         self._runners: dict[int, Runner] = {}
         for slot in range(options.concurrency):
             # The first ones live shorter, each a little longer than the one before: so that not all wear out at once.
@@ -65,8 +70,22 @@ class Pool:
 
     @property
     def broken(self) -> bool:
-        """Whether runners cannot be started at all."""
-        return self._failed_starts >= MOST_FAILED_STARTS
+        """Whether runners cannot be started at all. As long as one serves, others are tried again and again."""
+        serves = any(runner.ready is not None and not runner.spent for runner in self._runners.values())
+        return bool(self._replaced_by) or (self._failed_starts >= MOST_FAILED_STARTS and not serves)
+
+    @property
+    def trouble(self) -> str:
+        """Why runners cannot be started."""
+        if self._replaced_by:
+            return f"bgjobs on the disk has version {self._replaced_by}, this worker {__version__}: start it again"
+        if self._failure:
+            return f"no runner can be started, as was tried {self._failed_starts} times: {self._failure}"
+        return f"{self._failed_starts} runners in a row died before they were ready: see `bgjobs check`"
+
+    def start_no_more(self) -> None:
+        """Replace no runner from now on: the worker stops."""
+        self._stopping = True
 
     def room(self, depth: int) -> int:
         """Return how many more jobs the runners can take, if each may hold so many."""
@@ -101,7 +120,13 @@ class Pool:
 
     def prepare(self) -> None:
         """Start in time what is to take the place of runners that will soon have served long enough."""
-        self._spares.keep(sum(runner.lifespan - runner.served < NEAR_ITS_END for runner in self._runners.values()))
+        if time.monotonic() < self._start_at:
+            return
+        near = sum(runner.lifespan - runner.served < NEAR_ITS_END for runner in self._runners.values())
+        try:
+            self._spares.keep(near)
+        except OSError as error:
+            self._cannot_start(error)
 
     def busy(self) -> list[Runner]:
         """Return the runners that have a job."""
@@ -168,7 +193,7 @@ class Pool:
             if runner.ready.version != __version__:
                 self._give_up_on(runner, runner.ready.version)
                 return
-            self._failed_starts = 0
+            self._failed_starts, self._failure = 0, ""
             # Without the note a recoverer has to rely on the death pipe alone.
             with suppress(OSError):
                 self._session.runner_started(runner.slot, runner.ready.pid, runner.ready.birth)
@@ -177,8 +202,7 @@ class Pool:
     def _give_up_on(self, runner: Runner, version: str) -> None:
         """Run nothing in a process of another bgjobs than ours: its messages may mean something else."""
         runner.spent = True
-        self._failed_starts = MOST_FAILED_STARTS
-        self._say(f"stopping: bgjobs on the disk has version {version}, this worker {__version__}: start it again")
+        self._replaced_by = version
 
     def look_after(self) -> Iterator[Report]:
         """Notice dead runners whose pipe a child of theirs still holds open, and output that has grown too long."""
@@ -190,6 +214,9 @@ class Pool:
             if runner.is_dead():
                 self._poller.forget(runner)
                 yield from self._bury(runner)
+            elif runner.ready is None and time.monotonic() - runner.started > START_PATIENCE_S:
+                self._say(f"a runner that was not ready after {START_PATIENCE_S:g} s is killed")
+                runner.kill()
             elif runner.head is not None:
                 self._session.limit_output(runner.slot, runner.head.policy.max_output)
 
@@ -208,7 +235,7 @@ class Pool:
 
     def close(self) -> None:
         """End all runners."""
-        self._closing = True
+        self._stopping = True
         for runner in self._runners.values():
             self._poller.forget(runner)
             runner.retire()
@@ -216,21 +243,43 @@ class Pool:
         self._spares.close()
 
     def _start(self, slot: int, lifespan: int | None = None) -> None:
-        self._vacant.discard(slot)
-        setup = assignments.setup(self._queue.settings, self._session, slot, reload=self._reload)
-        try:
-            process = self._spares.take()
-        except OSError as error:
-            # No process or no descriptor to be had right now: the other runners go on.
-            self._say(f"cannot start a runner: {error}")
-            self._vacant.add(slot)
+        """Start the runner of a slot whose last one is gone; later, if starts fail right now."""
+        # Its descriptors are closed. Whatever happens here, nobody may find it in its slot any more.
+        self._runners.pop(slot, None)
+        if self._stopping:
             return
-        runner = Runner(slot, setup, process, self._recycle if lifespan is None else lifespan)
+        self._vacant.add(slot)
+        if time.monotonic() < self._start_at:
+            return
+        setup = assignments.setup(self._queue.settings, self._session, slot, reload=self._reload)
+        runner = None
+        try:
+            runner = Runner(slot, setup, self._spares.take(), self._recycle if lifespan is None else lifespan)
+            self._poller.watch(runner, runner.output_fd)
+        except OSError as error:
+            # No program, no process or no descriptor to be had right now: the other runners go on.
+            if runner is not None:
+                runner.retire()
+            self._cannot_start(error)
+            return
+        self._vacant.discard(slot)
         self._runners[slot] = runner
-        self._poller.watch(runner, runner.output_fd)
+
+    def _cannot_start(self, error: OSError) -> None:
+        before = self._failure
+        self._failure = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        self._count_failed_start()
+        if self._failure != before:
+            self._say(f"cannot start a runner: {self._failure}; it is tried again")
+
+    def _count_failed_start(self) -> None:
+        """Let the next start wait: one that fails at once must not be a hot loop."""
+        self._failed_starts += 1
+        pause = FIRST_PAUSE_S * 2 ** min(self._failed_starts - 1, 10)
+        self._start_at = time.monotonic() + min(pause, LONGEST_PAUSE_S)
 
     def _fill_vacant(self) -> None:
-        for slot in list(self._vacant):
+        for slot in sorted(self._vacant):
             self._start(slot)
 
     def _replace_if_worn(self, runner: Runner) -> None:
@@ -249,18 +298,11 @@ class Pool:
 
     def _bury(self, runner: Runner) -> Iterator[Report]:
         if runner.ready is None:
-            self._failed_starts += 1
-            time.sleep(0.05 * self._failed_starts)  # a start that fails at once must not be a hot loop
+            self._failure = ""
+            self._count_failed_start()
         for report in runner.bury():
             # Others had kept their output before they said how they ended.
             if report.assignment.message.user or (isinstance(report, Finished) and report.died):
                 self._keep_output(runner, report)
             yield report
-        if self._closing:
-            return
-        if self.broken:
-            self._say(
-                f"stopping: {self._failed_starts} runners in a row died before they were ready: see `bgjobs check`"
-            )
-        else:
-            self._start(runner.slot)
+        self._start(runner.slot)

@@ -29,6 +29,7 @@ STOP_AT_MOST_S = 5.0
 DYING_S = 1.0
 SPENT_S = 2.0
 OVERDUE_S = 0.1
+SPARE_DESCRIPTORS = 24  # a start takes 8 of them, of which it keeps 3
 
 
 class Why(Enum):
@@ -115,7 +116,17 @@ Report = Began | Finished | Returned
 
 
 def start_process(environment: dict[str, str]) -> Child:
-    """Start what can become a runner: until then it waits, and holds nothing. Raises OSError."""
+    """Start what can become a runner: until then it waits, and holds nothing.
+
+    Raises OSError, also when it would leave too few descriptors for all that is not a runner: who cannot open a file
+    any more can neither claim a job nor see that one is to be cancelled.
+    """
+    spare: list[int] = []
+    try:
+        spare.extend(os.dup(0) for _ in range(SPARE_DESCRIPTORS))
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
     return system.start_child([sys.executable, *COMMAND], env=environment, cwd=None)
 
 
@@ -129,6 +140,7 @@ class Runner:
         self.held: deque[Assignment] = deque()
         self.ready: Ready | None = None
         self.served = 0
+        self.started = time.monotonic()
         self.spent = False
         self.stale = ""
         self._spent_since: float | None = None

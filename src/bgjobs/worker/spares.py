@@ -5,7 +5,6 @@ To start one takes as long as hundreds of short jobs. Until it has a place it on
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs.worker import assignments
@@ -28,10 +27,9 @@ class Spares:
         self._waiting: list[Child] = []
 
     def keep(self, count: int) -> None:
-        """Have so many at least. What cannot be started now is started when it is needed."""
-        with suppress(OSError):
-            while len(self._waiting) < count:
-                self._waiting.append(self._start())
+        """Have so many at least. Raises OSError; what cannot be started now is started when it is needed."""
+        while len(self._waiting) < count:
+            self._waiting.append(self._start())
 
     def take(self) -> Child:
         """Return one that lives, started now if there is none. Raises OSError."""
