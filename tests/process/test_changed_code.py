@@ -109,6 +109,20 @@ def test_the_error_of_an_attempt_says_that_its_code_has_changed(project: Project
     assert second.traceback.endswith("what ran is the code from before\n")
 
 
+def test_the_death_of_a_process_with_changed_code_says_so(project: Project) -> None:
+    shop(project)
+    dying = "import os\n\n\nclass Shop:\n    def sell(self):\n        return os.path.exists('die') and os._exit(3)\n"
+    project.rewrite("shop.py", dying)
+    worker = project.start().ready()
+    assert sold(project) is False
+    project.rewrite("shop.py", code(101))
+    wait_until(lambda: sold(project) is False and "restart the worker" in worker.says())
+    (project.root / "die").touch()
+    job = project.queue.ended(project.queue.submit("Shop", "sell").id, LIMIT)
+    assert job.error is not None
+    assert "shop.py has changed since this process loaded it" in job.error.message
+
+
 def test_renewed_processes_run_the_new_code_where_that_is_set(project: Project) -> None:
     shop(project)
     project.allow("[bgjobs]\n", '[bgjobs]\non_code_change = "renew"\n')

@@ -334,7 +334,7 @@ class Runner:
         self._child.wait(DYING_S)
         self._child.close()
         held, self.held = self.held, deque()
-        return [*reports, *(Finished(one, _outcome_of_death(one, status), died=True) for one in held)]
+        return [*reports, *(Finished(one, _outcome_of_death(one, status, self.stale), died=True) for one in held)]
 
     def _last_words(self) -> list[Report]:
         """Hear what the dead runner had said before: attempts that ended must not count as lost."""
@@ -387,7 +387,7 @@ def outcome_of(message: Ended, held: Assignment) -> Outcome:
             return Interrupted() if message.stopped else outcome
 
 
-def _outcome_of_death(held: Assignment, status: int | None) -> Outcome:
+def _outcome_of_death(held: Assignment, status: int | None, stale: str) -> Outcome:
     match held.why:
         case Why.TIMED_OUT:
             return TimedOut(held.policy.timeout, status)
@@ -396,7 +396,8 @@ def _outcome_of_death(held: Assignment, status: int | None) -> Outcome:
         case Why.WORKER_STOPS:
             return Interrupted()
         case None:
-            message = described(status) + limits.suspicion(status, held.policy)
+            remark = f"; {stale} has changed since this process loaded it" if stale else ""
+            message = described(status) + limits.suspicion(status, held.policy) + remark
             return Crashed(limits.ended_by(status, held.policy) or JobError(type="Crashed", message=message), status)
 
 
