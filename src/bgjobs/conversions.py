@@ -163,7 +163,7 @@ PARSERS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
     "date": (_date, "a date such as 2026-12-01"),
     "datetime": (datetime_of, "a moment such as 2026-12-01T09:00 or 2026-12-01T09:00Z"),
     "time": (_time, "a time such as 09:00"),
-    "timedelta": (_timedelta, "a length of time such as 90s, 5m, 2h, 1d or PT5M"),
+    "timedelta": (_timedelta, "a length of time such as 90s, 5m, 1h30m, 1d, 1w or PT5M"),
     "path": (_path, "a path"),
     "uuid": (_uuid, "a UUID such as 01234567-89ab-cdef-0123-456789abcdef"),
 }

@@ -1,32 +1,41 @@
-"""Read and write lengths of time as people write them: `90s`, `5m`, `2h`, `1d`, `0.5`."""
+"""Read and write lengths of time as people write them: `90s`, `5m`, `1h30m`, `1d`, `1w`, `0.5`."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from bgjobs.patterns import Pattern
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LONGEST = timedelta(days=36_525)  # 100 years: beyond it, adding to "now" leaves the range of datetime
-EXAMPLES = 'a duration such as 90, "90s", "5m", "2h" or "1d"'
+EXAMPLES = 'a duration such as 90, "90s", "5m", "1h30m", "1d" or "1w"'
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_WRITTEN = Pattern(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
+_DECIMAL = r"([0-9]+(?:\.[0-9]+)?)"
+_SECONDS = Pattern(_DECIMAL)
+_WRITTEN = Pattern("".join(f"(?:{_DECIMAL}{unit})?" for unit in "wdhms"))
 _NUMBER = r"([0-9]+(?:[.,][0-9]+)?)"
 _ISO = Pattern(rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?")
-_ISO_UNITS = (604_800, 86_400, 3_600, 60, 1)
+_SECONDS_IN = (604_800, 86_400, 3_600, 60, 1)
 
 
 def parse(text: str | float) -> timedelta:
-    """Return the length that a number of seconds, or a number with one unit (s, m, h, d), stands for.
+    """Return the length that a number of seconds, or numbers with units (w, d, h, m, s, in this order), stand for.
 
     Raises ValueError, whose text completes "NAME …", for anything else, for negative lengths and for more than
     100 years.
     """
     if isinstance(text, str):
+        written = _SECONDS.fullmatch(text)
+        if written:
+            return _length(float(text))
         written = _WRITTEN.fullmatch(text)
-        if written is None:
+        if written is None or not text:
             raise ValueError(f"must be {EXAMPLES}")
-        return _length(float(written[1]) * _UNITS[written[2] or "s"])
+        return _length(_sum(written.groups()))
     if isinstance(text, bool):
         raise ValueError(f"must be {EXAMPLES}")
     return _length(text)
@@ -40,8 +49,7 @@ def parse_iso(text: str) -> timedelta:
     written = _ISO.fullmatch(text)
     if written is None or not any(written.groups()) or text.endswith("T"):
         raise ValueError('must be an ISO 8601 duration such as "PT5M" or "P1DT2H"')
-    numbers = (float((number or "0").replace(",", ".")) for number in written.groups())
-    return _length(sum(number * unit for number, unit in zip(numbers, _ISO_UNITS, strict=True)))
+    return _length(_sum(written.groups()))
 
 
 def show(length: timedelta) -> str:
@@ -53,6 +61,12 @@ def show(length: timedelta) -> str:
         return f"{sign}{whole}.{rest.microseconds:06d}".rstrip("0") + "s"
     unit = next((unit for unit in "dhm" if whole and whole % _UNITS[unit] == 0), "s")
     return f"{whole // _UNITS[unit]}{unit}"
+
+
+def _sum(numbers: Sequence[str | None]) -> float:
+    """Return how many seconds so many weeks, days, hours, minutes and seconds are."""
+    found = (float((number or "0").replace(",", ".")) for number in numbers)
+    return sum(number * unit for number, unit in zip(found, _SECONDS_IN, strict=True))
 
 
 def _length(seconds: float) -> timedelta:

@@ -127,6 +127,12 @@ class ClaimLostError(BgjobsError):
     code = "claim-lost"
 
 
+class NotPrintedError(BgjobsError):
+    """Jobs are queued, and their ids could not be printed: a full disk, a closed stream, nobody who reads on."""
+
+    code = "not-printed"
+
+
 class SyncFailedError(BgjobsError):
     """The disk could not keep what was written. It is not tried again: a second success would mean nothing."""
 

@@ -90,7 +90,7 @@ def load(
     root = path.parent
     where = spool or environ.get("BGJOBS_SPOOL") or _spool_beside(root, general.pop("spool", None), is_users=is_users)
     general.pop("spool", None)
-    spool_path = os.path.abspath(where)
+    spool_path = os.path.abspath(where if os.path.isabs(where) else _here() / where)
     log_dir, signing_keys = general.pop("log_dir", ""), general.pop("signing_keys", "")
     return Settings(
         config=str(path),
@@ -157,14 +157,23 @@ def checked(
     return result
 
 
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the current directory was deleted", hint="change to one that is there", code="no-directory"
+        ) from None
+
+
 def _find(named: str | None) -> tuple[Path, bool]:
     """Return the allowlist's path, and whether it is the user's own rather than a project's."""
     if named:
-        path = Path(named).absolute()
+        path = Path(named) if os.path.isabs(named) else _here() / named
         if not path.is_file():
             raise ConfigError(f"no allowlist at {path}", hint="check --config or BGJOBS_CONFIG", code="no-config")
         return path, False
-    here = Path.cwd()
+    here = _here()
     for folder in (here, *here.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME, False
@@ -197,7 +206,7 @@ def _read(path: Path, *, strict: bool) -> str:
                 _refuse(permissions.weakness(str(path), os.fstat(file.fileno())))
         if strict:
             _refuse(next(permissions.weaknesses(str(path)), None))
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # some editors put a byte order mark in front
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}", hint="save it as UTF-8") from None
     except OSError as error:

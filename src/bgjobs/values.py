@@ -55,7 +55,7 @@ def names(value: object) -> tuple[str, ...]:
 def duration(value: object) -> timedelta:
     """Return a duration: a number of seconds, or a text such as "5m"."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError('must be a duration such as 90, "90s", "5m", "2h" or "1d"')
+        raise ValueError(f"must be {durations.EXAMPLES}")
     return durations.parse(value)
 
 

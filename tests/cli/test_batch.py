@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -224,3 +225,78 @@ def test_a_terminal_gets_a_bar_and_all_ids(project: Path, queue: Queue) -> None:
     assert "━" in shown
     assert all(job.id in shown for job in queue.jobs())
     assert queue.counts()[State.QUEUED] == 2100
+
+
+# Slow producers, and an early end
+
+
+def test_a_line_of_a_slow_producer_is_queued_before_the_next_one_comes(project: Path, queue: Queue) -> None:
+    process = started(project)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for count in range(1, 4):
+        process.stdin.write(f"{LINE}\n".encode())
+        process.stdin.flush()
+        job_id = process.stdout.readline().decode().strip()  # the next line comes only after that
+        assert queue.get(job_id).state is State.QUEUED
+        assert queue.counts()[State.QUEUED] == count
+    assert process.communicate(LINE.encode(), timeout=PATIENCE_S)[1] == b""  # a last line needs no end
+    assert (process.returncode, queue.counts()[State.QUEUED]) == (0, 4)
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_interrupts_a_batch_is_told_from_which_line_to_go_on(
+    project: Path, queue: Queue, number: signal.Signals
+) -> None:
+    process = started(project, "--json")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"\n{LINE}\n{LINE}\n".encode())
+    process.stdin.flush()
+    ids = [json.loads(process.stdout.readline())["id"] for _ in range(2)]
+    process.stdin.write(LINE.encode())  # a line without an end is none yet
+    process.stdin.flush()
+    process.send_signal(number)
+    assert process.wait(PATIENCE_S) == 130
+    out, err = process.communicate()
+    assert out == b""
+    said = error(Result(process.args, 130, "", err.decode()))
+    assert (said["code"], said["hint"]) == ("interrupted", "go on from line 4, all jobs before are queued")
+    assert sorted(ids) == sorted(job.id for job in queue.jobs())
+
+
+@posix
+def test_who_takes_no_ids_is_told_that_the_jobs_are_queued_and_from_which_line_to_go_on(
+    project: Path, queue: Queue
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        argv = [sys.executable, "-m", "bgjobs", "batch", "-"]
+        lines = f"{LINE}\n{LINE}\n"
+        result = subprocess.run(
+            argv,
+            cwd=project,
+            env=environment(project.parent),
+            input=lines,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    newest, oldest = [job.id for job in queue.jobs()]
+    assert result.stderr.count("\n") == 1
+    assert f"2 jobs are queued, but their ids could not be printed, from {oldest} to {newest}: " in result.stderr
+    assert result.stderr.endswith(": go on from line 3, all jobs before are queued\n")
+
+
+def test_a_byte_order_mark_is_skipped(project: Path, bgjobs: Bgjobs, queue: Queue) -> None:
+    marked = b"\xef\xbb\xbf" + LINE.encode()
+    assert batch(project, marked).returncode == 0
+    Path(project, "lines.jsonl").write_bytes(marked)
+    assert bgjobs("batch", "lines.jsonl").returncode == 0
+    assert bgjobs("submit", "Work", "echo", "--args", '\ufeff["x"]').returncode == 0
+    allowlist = Path(project, "allowed_jobs.toml")
+    allowlist.write_bytes(b"\xef\xbb\xbf" + allowlist.read_bytes())
+    assert bgjobs("submit", "Work", "echo", "x").returncode == 0
+    assert queue.counts()[State.QUEUED] == 4

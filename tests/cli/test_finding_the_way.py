@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -151,3 +153,97 @@ def test_a_closed_stdout_is_no_bug(project: Path, tmp_path: Path) -> None:
     )
     assert "internal error" not in done.stderr
     assert (project / "spool").exists()
+
+
+# Slips of the pen
+
+
+@pytest.mark.parametrize(
+    "words", ["status", "list", "logs", "wait 01m00000000000000000000000", "cancel --all", "prune", "doctor"]
+)
+def test_a_mistyped_spool_is_named_and_not_made(bgjobs: Bgjobs, project: Path, words: str) -> None:
+    result = bgjobs(*words.split(), "--spool", "typo", "--json")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert error(result)["code"] == "no-spool"
+    assert "--spool" in error(result)["hint"]
+    assert not (project / "typo").exists()
+
+
+def test_a_mistyped_spool_in_a_variable_is_named_and_not_made(bgjobs: Bgjobs, project: Path) -> None:
+    result = bgjobs("worker", "--stop", env={"BGJOBS_SPOOL": "typo"})
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"bgjobs: there is no spool at {project / 'typo'}: check BGJOBS_SPOOL; ")
+    assert not (project / "typo").exists()
+
+
+@pytest.mark.parametrize("words", ["submit Work echo x", "worker --once"])
+def test_a_spool_is_made_in_an_empty_directory_alone(bgjobs: Bgjobs, project: Path, words: str) -> None:
+    other = project / "other"
+    other.mkdir()
+    (other / "letter.txt").touch()
+    result = bgjobs(*words.split(), "--spool", "other", "--json")
+    assert (result.returncode, error(result)["code"]) == (1, "not-empty")
+    assert "letter.txt" in error(result)["message"]
+    assert [path.name for path in other.iterdir()] == ["letter.txt"]
+    (other / "letter.txt").rename(other / ".gitkeep")
+    assert bgjobs(*words.split(), "--spool", "other").returncode == 0
+    assert bgjobs("status", "--spool", "other").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("submit Work nothing -r", "--retries"),
+        ("list --limit", "--limit"),
+        ("logs -n", "--lines"),
+        ("worker --once -c", "--concurrency"),
+    ],
+)
+@pytest.mark.parametrize("number", ["\u0663", "1_0", " 3", "+3", "3.0", "9" * 30])
+def test_a_number_has_ascii_digits_alone(bgjobs: Bgjobs, words: str, option: str, number: str) -> None:
+    result = bgjobs(*words.split(), number, "--json")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert error(result)["message"] == f"bad {option} {number[:40]!a}"
+
+
+def test_an_unknown_variable_is_named_and_nothing_else_changes(bgjobs: Bgjobs) -> None:
+    known = {"BGJOBS_RETRIES": "2", "BGJOBS_ID": "x", "BGJOBS_DEBUG": "1"}
+    assert bgjobs("status", env=known).stderr == ""
+    result = bgjobs("status", env=known | {"BGJOBS_RETRYS": "3"})
+    assert result.returncode == 0
+    assert result.stderr == "bgjobs: warning: unknown variable BGJOBS_RETRYS: did you mean BGJOBS_RETRIES?\n"
+    result = bgjobs("status", "--json", env={"BGJOBS_XYZZY": ""})
+    assert json.loads(result.stderr)["warning"]["message"] == "unknown variable BGJOBS_XYZZY"
+
+
+@posix
+@pytest.mark.parametrize("words", [["status"], ["init"], ["worker", "--once"]])
+def test_a_directory_that_was_deleted_is_named(project: Path, words: list[str]) -> None:
+    gone = project / "gone"
+    gone.mkdir()
+    script = 'rmdir "$PWD"; exec "$@"'
+    result = subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, "-m", "bgjobs", *words],
+        cwd=gone,
+        env=environment(project.parent),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "bgjobs: the current directory was deleted: change to one that is there\n"
+
+
+@posix
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [([b"\xff"], "argument 1"), ([b"-k", b"text=\xff"], "-k text"), ([b"--args", b'["\xff"]'], "--args")],
+)
+def test_a_word_that_is_no_text_is_named(project: Path, words: list[bytes], what: str) -> None:
+    argv = [os.fsencode(sys.executable), b"-m", b"bgjobs", b"submit", b"Work", b"echo", *words]
+    result = subprocess.run(
+        argv, cwd=project, env=environment(project.parent), capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"bgjobs: {what} is not UTF-8 text: ")
+    assert result.stderr.count("\n") == 1

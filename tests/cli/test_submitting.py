@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -303,3 +304,27 @@ def test_the_id_is_out_before_the_waiting_begins(project: Path, tmp_path: Path, 
     _, said = process.communicate(timeout=30)
     assert process.returncode == 6
     assert said == f"bgjobs: job {job_id} was cancelled\n"
+
+
+@posix
+@pytest.mark.parametrize("words", ["submit Work nothing", "submit Work nothing --json", "retry ID"])
+@pytest.mark.parametrize("kind", ["full", "unread", "closed"])
+def test_a_job_whose_id_cannot_be_printed_is_named_as_queued(
+    project: Path, queue: Queue, tmp_path: Path, words: str, kind: str
+) -> None:
+    old = queue.submit("Work", "nothing")
+    queue.cancel(old.id)
+    if kind == "unread":
+        reading, stdout = os.pipe()
+        os.close(reading)
+    else:
+        stdout = os.open("/dev/full", os.O_WRONLY)
+    through = ["sh", "-c", 'exec "$@" >&-', "sh"] if kind == "closed" else []
+    argv = [*through, sys.executable, "-m", "bgjobs", *words.replace("ID", old.id).split()]
+    result = subprocess.run(
+        argv, cwd=project, env=environment(tmp_path), stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(stdout)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    [job] = queue.jobs(state="queued")
+    assert f"job {job.id} is queued, but its id could not be printed: " in result.stderr

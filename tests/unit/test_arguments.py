@@ -523,7 +523,40 @@ def test_whatever_is_read_as_a_length_is_neither_negative_nor_endless(value: str
 
 
 @pytest.mark.parametrize(
-    "value", ["", "5 m", "-1", "1e3", "\u0665", "5ms", "1h30m", "5M", math.nan, math.inf, -1, True, 10**400]
+    ("text", "length"),
+    [
+        ("1h30m", timedelta(hours=1, minutes=30)),
+        ("1w", timedelta(weeks=1)),
+        ("1w2d3h4m5s", timedelta(weeks=1, days=2, hours=3, minutes=4, seconds=5)),
+        ("1d12h", timedelta(days=1, hours=12)),
+        ("1m0.5s", timedelta(seconds=60.5)),
+    ],
+)
+def test_a_length_may_have_several_units_the_largest_first(text: str, length: timedelta) -> None:
+    assert durations.parse(text) == length
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "5 m",
+        "-1",
+        "1e3",
+        "\u0665",
+        "5ms",
+        "30m1h",
+        "1h30",
+        "1h1h",
+        "1h 30m",
+        "1W",
+        "5M",
+        math.nan,
+        math.inf,
+        -1,
+        True,
+        10**400,
+    ],
 )
 def test_what_is_no_length_is_refused(value: str | float) -> None:
     with pytest.raises(ValueError, match="must"):

@@ -8,10 +8,13 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import sys
 import traceback
+from copy import copy
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +44,10 @@ COMMANDS = {
     "service": "service:service",
 }
 COMPLETING = "_BGJOBS_COMPLETE"
+PREFIX = "BGJOBS_"
+# What is no setting: where the project is, and what a job learns of itself.
+OWN_VARIABLES = ("BGJOBS_CONFIG", "BGJOBS_DEBUG", "BGJOBS_ID", "BGJOBS_ATTEMPT", "BGJOBS_CLASS", "BGJOBS_METHOD")
+PRIVATE_VARIABLES = ("BGJOBS_DEATH_FD", "BGJOBS_DETACHED")  # from a worker to what it starts
 EPILOG = (
     "Exit status: 0 done, 1 could not do it, 2 wrong usage, 3 refused, 4 no such job, 5 the job failed, "
     "6 it was cancelled, 124 timed out waiting, 130 interrupted."
@@ -53,10 +60,13 @@ ClickError: Any = typer.BadParameter.__mro__[2]
 def run(words: list[str]) -> int:
     """Run one command line and return its exit status."""
     output.prepare()
-    as_json = "--json" in words[: words.index("--") if "--" in words else None]
-    status = _run_and_tell(words, as_json=as_json)
+    status = _run_and_tell(words, as_json=_wants_json(words))
     output.leave()
     return status
+
+
+def _wants_json(words: list[str]) -> bool:
+    return "--json" in words[: words.index("--") if "--" in words else None]
 
 
 def _run_and_tell(words: list[str], *, as_json: bool) -> int:
@@ -82,6 +92,8 @@ def _run_command(words: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else "see `bgjobs -h` for what there is"
         raise UsageError(f"no command {command[:40]!a}", hint=hint, code="usage")
     is_completing = COMPLETING in os.environ
+    if not is_completing:
+        _name_unknown_variables(as_json=_wants_json(words))
     chosen = list(COMMANDS) if is_completing or command.startswith("-") else [command]
     try:
         return int(_app(chosen)(words or ["--help"], prog_name="bgjobs", standalone_mode=False) or 0)
@@ -89,6 +101,20 @@ def _run_command(words: list[str]) -> int:
         raise _usage(error, command) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
+
+
+def _name_unknown_variables(*, as_json: bool) -> None:
+    """Warn of a variable that looks like ours and sets nothing: a slip of the pen should not pass unseen."""
+    given = [name for name in os.environ if name.startswith(PREFIX)]
+    if not given:
+        return
+    from bgjobs.values import GENERAL, POLICY  # noqa: PLC0415 - few have such variables
+
+    known = {*OWN_VARIABLES, *(f"{PREFIX}{key.upper()}" for key in GENERAL | POLICY)}
+    for name in sorted(set(given) - known - set(PRIVATE_VARIABLES)):
+        near = get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "unset it, see docs/cli.md for those that there are"
+        output.warning(f"unknown variable {name[:80]}", hint=hint, code="unknown-variable", as_json=as_json)
 
 
 def _app(chosen: list[str]) -> Any:  # noqa: ANN401 - click's command, of one click or the other
@@ -106,10 +132,32 @@ def _app(chosen: list[str]) -> Any:  # noqa: ANN401 - click's command, of one cl
         module, _, function = COMMANDS[name].partition(":")
         app.command(name)(getattr(import_module(f"bgjobs.cli.{module}"), function))
     command = typer.main.get_command(app)
+    _read_numbers_strictly(command)
     # What has been imported stays: not looking through it for garbage, now and at the end, saves a tenth of the time.
     gc.freeze()
     gc.enable()
     return command
+
+
+def _read_numbers_strictly(command: Any) -> None:  # noqa: ANN401 - click's command, of one click or the other
+    """Take for whole numbers what has ASCII digits alone: Python itself reads `1_000`, ` 5` and other scripts."""
+    for part in getattr(command, "commands", {"": command}).values():
+        for parameter in part.params:
+            if parameter.type.name.startswith("int"):  # "integer range" and the like, depending on its version
+                parameter.type = _strict(parameter.type)
+
+
+def _strict(kind: Any) -> Any:  # noqa: ANN401 - click's type, of one click or the other
+    strict, convert = copy(kind), kind.convert
+
+    def converted(value: object, parameter: Any, context: Any) -> Any:  # noqa: ANN401 - as above
+        if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}", value):
+            name = parameter.opts[-1] if parameter else "number"
+            raise UsageError(f"bad {name} {value[:40]!a}", hint="write a whole number such as 3", code="usage")
+        return convert(value, parameter, context)
+
+    strict.convert = converted
+    return strict
 
 
 def _show_version(wanted: bool) -> None:
@@ -149,10 +197,24 @@ def _trouble(error: OSError, *, as_json: bool) -> int:
         output.discard(sys.stdout)
         if error.errno in {errno.EPIPE, errno.EINVAL}:
             return 1  # nobody reads on (`bgjobs list | head`); on Windows that is EINVAL
+    if error.errno == errno.ENOENT and _is_here_gone():
+        found = BgjobsError(
+            "the current directory was deleted", hint="change to one that is there", code="no-directory"
+        )
+        output.error(found, as_json=as_json)
+        return 1
     where = f" ({error.filename})" if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     output.error(BgjobsError(f"cannot go on: {reason}{where}", code="system-error"), as_json=as_json)
     return 1
+
+
+def _is_here_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _bug(error: Exception, *, as_json: bool) -> int:

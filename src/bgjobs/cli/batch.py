@@ -6,19 +6,21 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Annotated, BinaryIO, Protocol
 
 import typer
 
+from bgjobs import system
 from bgjobs.cli import options, output
 from bgjobs.cli.chunks import Chunk, chunks
-from bgjobs.errors import RefusedError, UsageError
+from bgjobs.errors import BgjobsError, NotPrintedError, RefusedError, SpoolError, UsageError
 from bgjobs.job import Job
 from bgjobs.queue import Queue
 from bgjobs.requests import Request
 
 STDIN = "-"
+INTERRUPTED = 130
 
 
 def batch(
@@ -28,28 +30,43 @@ def batch(
     config: options.Config = None,
     spool: options.Spool = None,
     as_json: options.AsJson = False,
-) -> None:
+) -> int:
     """Queue many jobs and print their ids, in order. Once an id is printed, its job survives power loss and runs.
 
     Each line is an object with class and method and, as for submit, args, kwargs, priority, delay, at, retries,
-    retry_delay, timeout and tags. Lines are checked and queued a thousand at a time: with one that is wrong, none of
-    its thousand is queued. What was queued before stays.
+    retry_delay, timeout and tags. Lines are checked and queued a thousand at a time, or as many as have come when no
+    further one comes for a moment: with one that is wrong, none of these is queued. What was queued before stays.
     """
-    queue, count = Queue.open(config=config, spool=spool), 0
-    with ExitStack() as stack:
-        stream = _opened(file, stack)
-        bar = _bar(stream, stack)
-        for chunk in chunks(stream):
-            jobs = _taken(queue, chunk, dry_run=dry_run)
-            count += len(jobs)
-            if not dry_run:
-                with bar.aside():
-                    _print_ids(jobs, as_json=as_json)
-            bar.show(chunk.end, f"{count} jobs {'checked' if dry_run else 'queued'}")
+    progress = _Progress(dry_run=dry_run)
+    try:
+        with progress.told():
+            count = _all(file, Queue.open(config=config, spool=spool), progress, dry_run=dry_run, as_json=as_json)
+    except _Interruption:
+        where = progress.where_to_go_on()
+        output.error(BgjobsError("interrupted", hint=where, code="interrupted"), as_json=as_json)
+        return INTERRUPTED
     if dry_run and as_json:
         output.json({"would_queue": count})
     elif dry_run:
         output.data(f"{count} {'job' if count == 1 else 'jobs'} would be queued")
+    return 0
+
+
+def _all(file: str, queue: Queue, progress: _Progress, *, dry_run: bool, as_json: bool) -> int:
+    """Take all lines; return how many jobs they were."""
+    count = 0
+    with ExitStack() as stack:
+        stream = _opened(file, stack)
+        bar = _bar(stream, stack)
+        for chunk in chunks(stream):
+            with progress.taking(chunk):
+                jobs = _taken(queue, chunk, dry_run=dry_run)
+                count += len(jobs)
+                if not dry_run:
+                    with bar.aside():
+                        output.queued([{"id": job.id} for job in jobs], as_json=as_json)
+            bar.show(chunk.end, f"{count} jobs {'checked' if dry_run else 'queued'}")
+    return count
 
 
 def _opened(file: str, stack: ExitStack) -> BinaryIO:
@@ -73,6 +90,57 @@ def _taken(queue: Queue, chunk: Chunk, *, dry_run: bool) -> Sequence[Job]:
         raise chunk.located(error, walk.number) from None
 
 
+class _Progress:
+    """How far a batch has come, for whoever ends it early or meets trouble, and has to go on later."""
+
+    def __init__(self, *, dry_run: bool) -> None:
+        self._next = 1
+        self._done = "checked" if dry_run else "queued"
+        self._is_taking = False
+        self._is_asked = False
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say it when something fails in the block. Signals raise _Interruption there."""
+        try:
+            with system.stop_requests(self._interrupt):
+                yield
+        except NotPrintedError as error:
+            raise NotPrintedError(error.message, hint=self.where_to_go_on()) from None
+        except SpoolError as error:
+            raise SpoolError(error.message, hint=f"{error.hint}; {self.where_to_go_on()}", code=error.code) from None
+
+    @contextmanager
+    def taking(self, chunk: Chunk) -> Iterator[None]:
+        """Take a chunk: an interruption waits until that is done and its ids are printed; a second one does not."""
+        self._is_taking = True
+        try:
+            yield
+        except NotPrintedError:
+            self._next = chunk.last + 1
+            raise
+        finally:
+            self._is_taking = False
+        self._next = chunk.last + 1
+        if self._is_asked:
+            raise _Interruption
+
+    def where_to_go_on(self) -> str:
+        """Return from which line on, and what became of those before."""
+        before = f"all jobs before are {self._done}" if self._next > 1 else f"nothing is {self._done}"
+        return f"go on from line {self._next}, {before}"
+
+    def _interrupt(self) -> None:
+        if self._is_taking and not self._is_asked:
+            self._is_asked = True
+        else:
+            raise _Interruption
+
+
+class _Interruption(BaseException):
+    """Somebody wants the command to end: Ctrl-C, or SIGTERM."""
+
+
 class _Walk:
     """Goes through the requests of a chunk, and knows which line the current one comes from."""
 
@@ -84,15 +152,6 @@ class _Walk:
         for number, request in self._chunk.requests:
             self.number = number
             yield request
-
-
-def _print_ids(jobs: Sequence[Job], *, as_json: bool) -> None:
-    for job in jobs:
-        if as_json:
-            output.json({"id": job.id})
-        else:
-            output.data(job.id)
-    sys.stdout.flush()  # the promise holds from here on, whatever becomes of the rest
 
 
 class _Bar(Protocol):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from bgjobs.queue import Queue
 
+BYTE_ORDER_MARK = "\ufeff"  # some editors and shells put it in front of a file, and so of what is read from it
+
 
 class Call:
     """What to call, with which arguments. `text` says that they are text, which becomes what the annotations say."""
@@ -32,6 +34,11 @@ class Call:
         self.args: Sequence[Any] = args or ()
         self.kwargs: Mapping[str, Any] = {}
         self.text = json_args is None
+        try:
+            _refuse_bytes(args or (), keywords or (), json_args)
+        except RefusedError as error:
+            queue.log.refused_at_submit(class_name, method, error.code, str(error), clock.now())
+            raise
         if json_args is not None:
             if args or keywords:
                 raise _bad_json("given together with ARG or -k", "give one or the other")
@@ -47,7 +54,7 @@ class Call:
 def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the arguments by position or by name that a JSON array or object holds. Raises UsageError."""
     try:
-        found = strict_json(text)
+        found = strict_json(text.removeprefix(BYTE_ORDER_MARK))
     except ValueError as error:
         raise _bad_json(str(error), 'write JSON such as ["Tony", 2] or {"name": "Tony"}') from None
     match found:
@@ -64,6 +71,20 @@ def strict_json(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
     from bgjobs import json_faults  # noqa: PLC0415 - most calls need none
 
     return json_faults.read(text)
+
+
+def _refuse_bytes(args: Sequence[str], keywords: Sequence[str], json_args: str | None) -> None:
+    """Refuse words with bytes that are no UTF-8: such a word of a command line cannot be written as JSON."""
+    words = {f"argument {number}": text for number, text in enumerate(args, 1)}
+    words |= {f"-k {text.partition('=')[0]}": text for text in keywords}
+    words |= {"--args": json_args or ""}
+    for what, text in words.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadArgumentsError(
+                f"{what} is not UTF-8 text: {text[:40]!a}", hint="pass a path, or the bytes as text such as base64"
+            ) from None
 
 
 def _by_name(keywords: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
+import queue
+import stat
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -16,6 +22,10 @@ from bgjobs.requests import Request
 MOST_LINES = 1000
 MOST_BYTES = 8 * 1024 * 1024
 MOST_LINE = 1024 * 1024
+WAIT_S = 0.5  # a line is queued after so long, as soon as no further one is there
+LOOK_S = 0.1
+PIECE = 65_536
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Line(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,11 +71,15 @@ class Chunk:
         self.first = first
         self.end = end
         self.requests: list[tuple[int, Request]] = []
+        self.last = first - 1
         self._begin = end
 
     def add(self, number: int, line: bytes) -> None:
         """Take one line in. Raises UsageError, which names it."""
         self.end += len(line)
+        self.last = number
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
         try:
             _check_length(line)
             if line.strip():
@@ -85,16 +99,72 @@ class Chunk:
 
 
 def chunks(stream: BinaryIO) -> Iterator[Chunk]:
-    """Go through the lines in chunks, reading no further than the one that is given out."""
+    """Go through the lines in chunks. What comes slowly comes in smaller ones: no line waits long for the next."""
     chunk, number = Chunk(1, 0), 0
-    while line := stream.readline(MOST_LINE + 2):
-        number += 1
-        chunk.add(number, line)
-        if chunk.is_full():
+    for line in _lines(stream):
+        if line is not None:
+            number += 1
+            chunk.add(number, line)
+        if chunk.is_full() or (line is None and chunk.requests):
             yield chunk
             chunk = Chunk(number + 1, chunk.end)
     if chunk.requests:
         yield chunk
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
+    """Go through the lines; None when lines were given out a moment ago, and no further one is there."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        descriptor = -1  # in memory
+    if descriptor >= 0 and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        yield from _lines_as_they_come(_read_aside(descriptor))
+        return
+    while line := stream.readline(MOST_LINE + 2):
+        yield line
+
+
+def _lines_as_they_come(pieces: queue.Queue[bytes | OSError]) -> Iterator[bytes | None]:
+    rest, since = b"", math.inf  # when the oldest line came that is not queued yet
+    while True:
+        try:
+            piece = pieces.get(timeout=LOOK_S)  # a wait without end could not be interrupted on Windows
+        except queue.Empty:
+            if time.monotonic() - since > WAIT_S:
+                since = math.inf
+                yield None
+            continue
+        if isinstance(piece, OSError):
+            raise piece
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+        since = min(since, time.monotonic()) if whole else since
+        if not piece or len(rest) > MOST_LINE:  # whoever takes a line that is too long refuses it
+            break
+    if rest:
+        yield rest
+
+
+def _read_aside(descriptor: int) -> queue.Queue[bytes | OSError]:
+    """Read in a thread, for not every system can wait for a pipe *and* for the time. The end is an empty piece.
+
+    Past the stream's own buffer: Python could not end while a thread waits in there.
+    """
+    pieces: queue.Queue[bytes | OSError] = queue.Queue(maxsize=16)
+
+    def read() -> None:
+        try:
+            while piece := os.read(descriptor, PIECE):
+                pieces.put(piece)
+        except OSError as error:
+            pieces.put(error)
+        else:
+            pieces.put(b"")
+
+    threading.Thread(target=read, daemon=True).start()
+    return pieces
 
 
 def _check_length(line: bytes) -> None:

@@ -9,6 +9,7 @@ from itertools import islice
 
 import typer
 
+from bgjobs.cli import opening
 from bgjobs.errors import BgjobsError
 from bgjobs.job import ENDED, State
 from bgjobs.queue import Queue
@@ -91,6 +92,6 @@ def _ids(context: typer.Context, incomplete: str, chosen: frozenset[State]) -> l
 def _queue(context: typer.Context) -> Queue | None:
     """Open the queue that the line names."""
     try:
-        return Queue.open(config=context.params.get("config"), spool=context.params.get("spool"))
+        return opening.existing(context.params.get("config"), context.params.get("spool"))
     except (BgjobsError, OSError):
         return None

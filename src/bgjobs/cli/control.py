@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bgjobs.cli import options, output
+from bgjobs.cli import opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
@@ -31,7 +31,7 @@ def cancel(
 ) -> int:
     """Cancel jobs. One that runs is asked to stop, and then killed with its whole process tree."""
     find = choose(ids, conditions, every=every, among=ACTIVE, default=ACTIVE)
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     return each(find(queue), lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
 
 
@@ -50,7 +50,7 @@ def retry(
 ) -> int:
     """Submit ended jobs again, as new jobs. Prints the new ids. With --all: the failed ones, or those in --state."""
     find = choose(ids, conditions, every=every, among=RETRIED, default=frozenset({State.FAILED}))
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     act = _rehearse if dry_run else _retry
     return each(find(queue), lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
 
@@ -72,10 +72,7 @@ def _cancel(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
 
 def _retry(queue: Queue, job_id: str, *, as_json: bool) -> None:
     job = queue.retry(job_id)
-    if as_json:
-        output.json({"id": job.id, "retry_of": job.retry_of})
-    else:
-        output.data(job.id)
+    output.queued([{"id": job.id, "retry_of": job.retry_of}], as_json=as_json)
 
 
 def _rehearse(queue: Queue, job_id: str, *, as_json: bool) -> None:

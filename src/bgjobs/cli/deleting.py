@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bgjobs.cli import moments, options, output
+from bgjobs.cli import moments, opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions, parse_states
@@ -32,7 +32,7 @@ def delete(
 ) -> int:
     """Delete ended jobs, with all that they printed. With --all: the done, failed and cancelled ones."""
     find = choose(ids, conditions, every=every, among=DELETED, default=DELETED)
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     act = _rehearse if dry_run else _delete
     return each(find(queue), lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
 
@@ -55,7 +55,7 @@ def prune(
     """
     chosen = parse_states(states, ENDED) if states else DELETED
     age = None if older is None else moments.parse_length(older, "--older")
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     count = queue.prune(older=age, state=[*chosen], dry_run=dry_run)
     if as_json:
         output.json({"would_delete" if dry_run else "deleted": count})

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bgjobs import audit, permissions, system
 from bgjobs.backend import Finding
-from bgjobs.cli import options, output
+from bgjobs.cli import opening, options, output
 from bgjobs.job import State
 from bgjobs.queue import Queue
 
@@ -50,7 +50,7 @@ def doctor(
 
     Exits 1 if something is wrong. What the next worker clears away by itself is named, but is not wrong.
     """
-    queue = Queue.open(config=config, spool=spool, strict=False)
+    queue = opening.existing(config, spool, strict=False)
     if list(permissions.weaknesses(queue.settings.config)):
         return _distrusted(queue, as_json=as_json)
     mended = [_utf8(what) for what in _repaired(queue)] if repair else []

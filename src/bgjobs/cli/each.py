@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from bgjobs.cli import output
-from bgjobs.errors import BgjobsError
+from bgjobs.errors import BgjobsError, NotPrintedError
 
 
 def each(ids: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> int:
@@ -14,6 +14,8 @@ def each(ids: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> in
     for job_id in ids:
         try:
             act(job_id)
+        except NotPrintedError:
+            raise  # whoever reads nothing on would not learn the ids of the next ones either
         except BgjobsError as error:
             output.error(error, as_json=as_json)
             worst = max(worst, error.exit_status)

@@ -11,12 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from bgjobs import clock
-from bgjobs.cli import details, moments, options, output
+from bgjobs.cli import details, moments, opening, options, output
 from bgjobs.cli.choosing import conditional
 from bgjobs.cli.filters import Conditions
 from bgjobs.errors import UsageError
 from bgjobs.job import Job, show_priority
-from bgjobs.queue import Queue
 
 HEAD = ("id", "state", "prio", "job", "att", "submitted", "error")
 ELASTIC = {HEAD.index("job"), HEAD.index("error")}
@@ -49,7 +48,7 @@ def list_jobs(
         raise UsageError(f"bad --sort {sort[:40]!r}", hint=f"use one of {', '.join(ORDERS)}", code="bad-sort")
     now = clock.now()
     where = conditions.filter(now)
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     found = _in_order(queue.jobs(where), sort)
     shown = islice(found, limit) if limit else found
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bgjobs.cli import options, output, printed, tailing
+from bgjobs.cli import opening, options, output, printed, tailing
 from bgjobs.errors import UsageError
 from bgjobs.events import ERROR_LOG, STATUS_LOG
 from bgjobs.queue import Queue
@@ -40,7 +40,7 @@ def logs(
     as_json: options.AsJson = False,
 ) -> None:
     """Print what a job printed, or the log of all jobs. Without an ID: one line for each change of a state."""
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     if job_id is None:
         if attempt is not None:
             raise UsageError("--attempt without a job", hint="name the job: bgjobs logs ID --attempt N", code="usage")

@@ -14,22 +14,27 @@ from typing import TYPE_CHECKING, Any, TextIO
 import msgspec
 
 from bgjobs import system
+from bgjobs.errors import NotPrintedError
 from bgjobs.events import sanitized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from bgjobs.errors import BgjobsError
 
 Span = tuple[str, str]
 Line = list[Span]
 
+_closed: set[str] = set()  # the streams that were, when we came
+
 
 def prepare() -> None:
     """Make both streams fit for whatever a job may be called. A closed stream swallows what is printed."""
+    _closed.clear()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
+            _closed.add(name)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -67,6 +72,33 @@ def lines(shown: Iterable[Line]) -> None:
         data("".join(text for text, _ in line).rstrip())
 
 
+def queued(shown: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+    """Print the ids of jobs that are queued, each an object with more about it in JSON; they are out on return.
+
+    Raises NotPrintedError: the jobs are queued whatever becomes of their ids.
+    """
+    try:
+        for one in shown:
+            if as_json:
+                json(one)
+            else:
+                data(str(one["id"]))
+        sys.stdout.flush()
+    except OSError as error:
+        discard(sys.stdout)
+        reason = error.strerror
+    else:
+        # Closed alone, as by `>&-`: who has no console has neither of the two.
+        reason = "standard output is closed" if _closed == {"stdout"} else ""
+    if reason:
+        ids = [str(one["id"]) for one in shown]
+        what = f"job {ids[0]} is queued, but its id" if len(ids) == 1 else f"{len(ids)} jobs are queued, but their ids"
+        which = "" if len(ids) == 1 else f", from {ids[0]} to {ids[-1]}"
+        raise NotPrintedError(
+            f"{what} could not be printed{which}: {reason}", hint="do not submit again what is queued"
+        )
+
+
 def table(head: Sequence[str], rows: Iterable[Line], *, elastic: Container[int]) -> None:
     """Print a table on a terminal, its elastic columns cut to fit; elsewhere its rows alone, with tabs in between."""
     if is_terminal(sys.stdout):
@@ -102,14 +134,23 @@ def note(text: str) -> None:
     _say(f"bgjobs: {sanitized(text)}")
 
 
+def warning(message: str, *, hint: str, code: str, as_json: bool) -> None:
+    """Print what is probably a mistake as one line on stderr, and go on."""
+    if as_json:
+        shown = {"warning": {"code": code, "message": _utf8(message), "hint": _utf8(hint)}}
+        _say(_ascii(msgspec.json.encode(shown).decode()))
+    else:
+        note(f"warning: {message}: {hint}")
+
+
 def error(found: BgjobsError, *, as_json: bool) -> None:
     """Print an error as one line on stderr."""
     if as_json:
         # Words of a command line may hold bytes that are no text, as half pairs, and a message may repeat them.
         shown: dict[str, Any] = {
             "code": found.code,
-            "message": found.message.encode(errors="backslashreplace").decode(),
-            "hint": found.hint.encode(errors="backslashreplace").decode(),
+            "message": _utf8(found.message),
+            "hint": _utf8(found.hint),
         }
         _say(_ascii(msgspec.json.encode({"error": shown}).decode()))
     else:
@@ -134,6 +175,10 @@ def leave() -> None:
 def discard(stream: TextIO) -> None:
     """Send nowhere what is left in the buffer of a stream, and what follows."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _ascii(text: str) -> str:

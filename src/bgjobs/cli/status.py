@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bgjobs import clock
-from bgjobs.cli import details, options, output, overview
+from bgjobs.cli import details, opening, options, output, overview
 from bgjobs.queue import Queue
 
 WATCH_EVERY_S = 1.0
@@ -29,7 +29,7 @@ def status(
 
     How many jobs are in which state, the workers, what runs now, and the latest failures.
     """
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     view = _View(queue, job_id)
     if not watch:
         view.look()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -79,13 +78,9 @@ def submit(
         _show(queue, queue.prepare(request), as_json=as_json)
         return 0
     [job] = queue.submit_many([request])
-    if as_json:
-        output.json({"id": job.id})
-    else:
-        output.data(job.id)
+    output.queued([{"id": job.id}], as_json=as_json)  # the promise holds from here on, whatever becomes of the waiting
     if not wait and not follow:
         return 0
-    sys.stdout.flush()  # the promise holds from here on, whatever becomes of the waiting
     from bgjobs.cli import waiting  # noqa: PLC0415 - most submissions do not wait
 
     return waiting.for_submitted(queue, job.id, follow=follow, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bgjobs.cli import complete, options, output
+from bgjobs.cli import complete, opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
@@ -33,7 +33,7 @@ def run_now(
 ) -> int:
     """Let delayed jobs start as soon as a worker has time for them. Their priority stays as it is."""
     find = choose(ids, conditions, every=every, among=frozenset(State) - ENDED, default=DELAYED)
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     act = _rehearse if dry_run else _run_now
     return each(find(queue), lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
 

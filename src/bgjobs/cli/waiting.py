@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bgjobs.cli import complete, moments, options, output
+from bgjobs.cli import complete, moments, opening, options, output
 from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled
 from bgjobs.job import Job
 from bgjobs.queue import Queue
@@ -41,7 +41,7 @@ def wait(
     as_json: options.AsJson = False,
 ) -> int:
     """Wait until all these jobs have ended. Exit 0 when all are done, 5 when one failed, 6 when one was cancelled."""
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool)
     patience = None if timeout is None else moments.parse_length(timeout, "--timeout").total_seconds()
     chosen = list(dict.fromkeys(queue.get(job_id).id for job_id in ids))
     ended = until_ended(queue, chosen, first=first, patience=patience)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bgjobs import system
-from bgjobs.cli import complete, moments, options
+from bgjobs.cli import complete, moments, opening, options
 from bgjobs.errors import UsageError
 from bgjobs.job import parse_priority
 from bgjobs.queue import Queue
@@ -90,7 +90,7 @@ def worker(
         "--log": log,
     }
     _check(running, names or [], detach=detach, stop=stop)
-    queue = Queue.open(config=config, spool=spool)
+    queue = opening.existing(config, spool) if stop else Queue.open(config=config, spool=spool)
     if stop:
         return _stop(queue, names or [], grace=grace, max_time=max_time, as_json=as_json)
     given = WorkerOptions(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,10 +11,8 @@ from bgjobs import system
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.spool import files, layout, notes
+from bgjobs.spool.layout import Layout
 from bgjobs.spool.line1 import FORMAT
-
-if TYPE_CHECKING:
-    from bgjobs.spool.layout import Layout
 
 SET_UP_S = 10.0
 
@@ -42,8 +39,18 @@ def open_or_set_up(paths: Layout) -> None:
         )
 
 
+def is_there(root: str) -> bool:
+    """Tell whether there is a spool, or what is left of one: what is wrong with it is told when it is opened."""
+    paths = Layout(root)
+    try:
+        return files.exists(paths.version) or _is_in_use(paths)
+    except OSError:
+        return True
+
+
 def _set_up(paths: Layout) -> None:
     root = paths.root
+    _refuse_other_use(paths)
     if len(root) > system.LONGEST_ROOT:
         raise SpoolError(
             f"the path of the spool is {len(root)} characters long, {root}",
@@ -67,7 +74,7 @@ def _set_up(paths: Layout) -> None:
 
 
 def _fill(paths: Layout) -> None:
-    if any(files.names(os.path.join(paths.root, *name.split("/"))) for name in layout.IN_USE):
+    if _is_in_use(paths):
         hint = "restore it, or use another --spool"
         raise SpoolError(f"the spool {paths.root} has lost its VERSION file", hint=hint)
     for directory in paths.directories():
@@ -76,6 +83,23 @@ def _fill(paths: Layout) -> None:
 
     fitness.refuse_unfit(paths)
     _publish_version(paths)
+
+
+def _is_in_use(paths: Layout) -> bool:
+    return any(files.names(os.path.join(paths.root, *name.split("/"))) for name in layout.IN_USE)
+
+
+def _refuse_other_use(paths: Layout) -> None:
+    """Refuse a directory in which somebody keeps something else: a mistyped name must not fill it with ours."""
+    # Half a spool is what a crash leaves, a log what a refusal writes; a disk of its own has lost+found.
+    ours = {name.partition("/")[0] for name in layout.DIRECTORIES} | {"doorbell", "logs", "lost+found"}
+    others = sorted(name for name in files.names(paths.root) if name not in ours and not name.startswith("."))
+    if others:
+        raise SpoolError(
+            f"{paths.root} is no spool, and holds other things: {others[0][:80]!a}",
+            hint="name an empty or a new directory with --spool",
+            code="not-empty",
+        )
 
 
 def _publish_version(paths: Layout) -> None:
