@@ -91,8 +91,8 @@ def _is_in_use(paths: Layout) -> bool:
 
 def _refuse_other_use(paths: Layout) -> None:
     """Refuse a directory in which somebody keeps something else: a mistyped name must not fill it with ours."""
-    # Half a spool is what a crash leaves, a log what a refusal writes; a disk of its own has lost+found.
-    ours = {name.partition("/")[0] for name in layout.DIRECTORIES} | {"doorbell", "logs", "lost+found"}
+    # Half a spool is what a crash leaves, a log what a refusal writes; `init` leaves a README, a disk has lost+found.
+    ours = {name.partition("/")[0] for name in layout.DIRECTORIES} | {"doorbell", "logs", "lost+found", "README.md"}
     others = sorted(name for name in files.names(paths.root) if name not in ours and not name.startswith("."))
     if others:
         raise SpoolError(
