@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bgjobs.current import Fail, JobCancelled, JobTimeout, Retry, current_job
-    from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled, RefusedError
+    from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled, RefusedError, UsageError
     from bgjobs.queue import Queue, run_background_job
     from bgjobs.requests import Request
 
@@ -26,6 +26,7 @@ __all__ = [
     "RefusedError",
     "Request",
     "Retry",
+    "UsageError",
     "__version__",
     "current_job",
     "run_background_job",
@@ -43,6 +44,7 @@ if not TYPE_CHECKING:
         "RefusedError": "errors",
         "Request": "requests",
         "Retry": "current",
+        "UsageError": "errors",
         "current_job": "current",
         "run_background_job": "queue",
     }

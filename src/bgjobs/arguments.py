@@ -50,6 +50,7 @@ def check(
     call.fitted(args, kwargs, kinds.in_source if text else None)
 
 
+@lru_cache(maxsize=256)
 def needs_conversion(signature: Signature | Unreadable) -> bool:
     """Return False if every parameter is known to take text as it is, so that text needs no second look."""
     if isinstance(signature, Unreadable):

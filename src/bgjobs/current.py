@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import math
 import operator
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bgjobs.errors import BgjobsError
+from bgjobs.errors import BgjobsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
     from typing import SupportsFloat, SupportsIndex
 
     from bgjobs.job import Progress
 
 
 class Retry(Exception):  # noqa: N818 - a request, not an error
-    """Raise it to ask for another attempt `delay` from now: seconds, or a timedelta.
+    """Raise it to ask for another attempt `delay` from now: seconds, a text such as "5m", or a timedelta.
 
-    The attempt counts: when none is left, the job fails. Without a delay the job's own backoff holds.
+    The attempt counts: when none is left, the job fails. Without a delay the job's own backoff holds. Making it raises
+    UsageError for a delay that cannot be.
     """
 
-    def __init__(self, reason: str = "", *, delay: float | timedelta | None = None) -> None:
+    def __init__(self, reason: str = "", *, delay: str | float | timedelta | None = None) -> None:
         super().__init__(reason)
-        self.delay = timedelta(seconds=delay) if isinstance(delay, int | float) else delay
-        if self.delay is not None and self.delay < timedelta(0):
-            raise ValueError("the delay of a Retry must not be negative")
+        self.delay: timedelta | None = None
+        if delay is None:
+            return
+        from bgjobs import durations  # noqa: PLC0415 - keeps `import bgjobs` small
+
+        try:
+            self.delay = durations.length(delay)
+        except ValueError as error:
+            raise UsageError(f"bad delay of a Retry: {error}", hint="or leave it out", code="bad-delay") from None
 
 
 class Fail(Exception):  # noqa: N818 - a request, not an error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,19 @@ def parse(text: str | float) -> timedelta:
     if isinstance(text, bool):
         raise ValueError(f"must be {EXAMPLES}")
     return _length(text)
+
+
+def length(value: object) -> timedelta:
+    """Return the length that a value of Python stands for: a timedelta, or what `parse` takes. Raises ValueError."""
+    if isinstance(value, timedelta):  # made anew: one of a class of its own may not add up as ours do
+        given = timedelta(value.days, value.seconds, value.microseconds)
+        if not timedelta(0) <= given <= LONGEST:
+            return _length(given.total_seconds())  # says what is wrong
+        return given
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if is_nan or isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"must be {EXAMPLES}")
+    return parse(value)
 
 
 def parse_iso(text: str) -> timedelta:

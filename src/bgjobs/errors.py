@@ -86,8 +86,11 @@ class NoSuchTargetError(RefusedError):
     code = "no-such-method"
 
 
-class BadArgumentsError(RefusedError):
-    """The arguments do not fit: missing, unknown, repeated, too large, or of the wrong kind."""
+class BadArgumentsError(RefusedError, UsageError):
+    """The arguments do not fit: missing, unknown, repeated, too large, or of the wrong kind.
+
+    A refusal, as the command line counts it, and for a Python program a mistake of the caller like any other.
+    """
 
     code = "bad-arguments"
 

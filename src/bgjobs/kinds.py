@@ -93,7 +93,10 @@ def _any_of(kinds: Iterable[Kind]) -> Kind:
 def in_source(parameter: Parameter) -> Kind:
     """Return what a parameter that `signatures.read` found asks for, or ANY if its source does not show it."""
     annotation = parameter.annotation
-    return TEXT if annotation is Parameter.empty else _from_source(annotation.full)
+    if annotation is Parameter.empty:
+        return TEXT
+    full = annotation.full
+    return KINDS.get(full.id, ANY) if isinstance(full, ast.Name) else _from_source(full)  # most are a name: be quick
 
 
 def _from_source(full: ast.expr) -> Kind:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 import msgspec
 
-from bgjobs import clock, durations, secrets, settings, signatures
+from bgjobs import clock, secrets, settings, signatures
 from bgjobs.allowlist import Allowlist, Target
 from bgjobs.arguments import check, needs_conversion
 from bgjobs.errors import (
@@ -22,19 +22,38 @@ from bgjobs.errors import (
 )
 from bgjobs.events import Log
 from bgjobs.ids import ID, SUFFIX
-from bgjobs.job import Job, State
-from bgjobs.requests import Request, by, check_size, length, new_job
+from bgjobs.job import ENDED, Job, State
+from bgjobs.requests import (
+    Length,
+    Priority,
+    Request,
+    When,
+    by,
+    flag,
+    length,
+    new_job,
+    past_of,
+    plain_arguments,
+    priority_of,
+    shown,
+    states_of,
+    tag_of,
+    text_of,
+)
+from bgjobs.settings import Settings
 from bgjobs.spool.spool_queue import SpoolQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from os import PathLike
     from typing import Self
 
     from bgjobs.backend import Backend, CancelResult, Filter, RunNowResult, WorkerView
-    from bgjobs.settings import Settings
     from bgjobs.signatures import Signature, Unreadable
     from bgjobs.signing import Keyring
 
+Wanted = TypeVar("Wanted")
+LISTED = frozenset(State) - {State.CORRUPT}
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
 KNOWN_S = 1.0  # a source that is changed is looked at again after that; the runner takes it as it is then in any case
 ENDED_AS_JOBS = (State.DONE, State.FAILED, State.CANCELLED)
@@ -45,7 +64,7 @@ class Queue:
 
     def __init__(self, configured: Settings) -> None:
         """Open the queue of these settings. Raises ConfigError or SpoolError."""
-        self.settings = configured
+        self.settings = _instance("settings", configured, Settings, "use Queue.open() to find those of the project")
         self.allowlist = Allowlist(configured)
         self._backend: SpoolQueue | None = None
         self._known: dict[tuple[str, str], Signature | Unreadable] = {}
@@ -53,12 +72,16 @@ class Queue:
         self.log = Log(configured.log_dir, beside=os.path.join(configured.spool, "VERSION"))
 
     @classmethod
-    def open(cls, *, config: str | None = None, spool: str | None = None, strict: bool = True) -> Self:
+    def open(
+        cls, *, config: str | PathLike[str] | None = None, spool: str | PathLike[str] | None = None, strict: bool = True
+    ) -> Self:
         """Open the queue of the project here: the allowlist in this directory or above it, or the one named.
 
         An allowlist that other users could have written is refused, unless `strict` is false: to look for mistakes.
+        Raises ConfigError, or UsageError for what is no path.
         """
-        return cls(settings.load_whole(config=config, spool=spool, strict=strict))
+        strict = flag("strict", strict)
+        return cls(settings.load_whole(config=_path("config", config), spool=_path("spool", spool), strict=strict))
 
     @property
     def backend(self) -> Backend:
@@ -82,25 +105,28 @@ class Queue:
         method: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        *,
-        priority: str | int | None = None,
-        delay: str | float | timedelta | None = None,
-        at: datetime | None = None,
-        retries: int | None = None,
-        retry_delay: str | float | timedelta | None = None,
-        timeout: str | float | timedelta | None = None,
-        tags: Sequence[str] = (),
+        *rest: Never,
+        priority: Priority | None = None,
+        delay: Length | None = None,
+        at: When | None = None,
+        retries: str | int | None = None,
+        retry_delay: Length | None = None,
+        timeout: Length | None = None,
+        tags: str | Collection[str] | None = (),
         text: bool = False,
     ) -> Job:
         """Queue one job and return it; it is durable then. Lengths are seconds, a text such as "90s", or a timedelta.
 
-        Raises RefusedError (not allowed, no such method, wrong arguments), UsageError (bad value) or SpoolError.
+        `at` is a datetime or a text such as "2026-12-01 09:00", local without a zone. What comes after `kwargs` is
+        given by name. Raises RefusedError (not allowed, no such method, wrong arguments), UsageError (bad value) or
+        SpoolError.
         """
+        _refuse_order("queue.submit", class_name, method, kwargs, rest)
         request = Request(
             class_name=class_name,
             method=method,
             args=args,
-            kwargs=kwargs or {},
+            kwargs=kwargs,
             priority=priority,
             delay=delay,
             at=at,
@@ -127,29 +153,44 @@ class Queue:
 
     def prepare_many(self, requests: Iterable[Request]) -> list[Job]:
         """Check requests and return the jobs that they would be, as `prepare` does. The first refusal ends it."""
-        return [self.prepare(request) for request in requests]
+        try:
+            walk = iter(requests)
+        except TypeError:
+            hint = "pass Requests in a list"
+            raise UsageError(f"bad requests {shown(requests)}", hint=hint, code="bad-requests") from None
+        return [self.prepare(request) for request in walk]
 
     def prepare(self, request: Request) -> Job:
         """Check a request and return the job that it would be, without storing it. A refusal is logged."""
+        hint = "make one: Request(class_name=…, method=…, args=[…])"
+        request = _instance("request", request, Request, hint)
+        names = "pass its name in allowed_jobs.toml as text"
+        class_name = _instance("class_name", request.class_name, str, names)
+        method = _instance("method", request.method, str, names)
+        is_text = flag("text", request.text)
         try:
-            target = self.allowlist.target(request.class_name, request.method)
-            text = self._check_arguments(target, request)
+            target = self.allowlist.target(class_name, method)
+            args, kwargs = plain_arguments(f"{class_name}.{method}", request.args, request.kwargs)
+            text = self._check_arguments(target, args, kwargs, text=is_text)
         except RefusedError as error:
-            self.log.refused_at_submit(request.class_name, request.method, error.code, str(error), clock.now())
+            self.log.refused_at_submit(class_name, method, error.code, str(error), clock.now())
             raise
-        return new_job(target, request, text=text)
+        return new_job(target, request, args, kwargs, text=text)
 
     def signature(self, target: Target) -> Signature | Unreadable:
         """Return what the source says an approved method takes, without importing it."""
+        target = _instance("target", target, Target, "ask queue.allowlist for it")
         return signatures.read(target.module, target.owner, target.method, self.settings.import_paths)
 
-    def _check_arguments(self, target: Target, request: Request) -> bool:
-        """Refuse arguments that cannot fit; return whether some of them are text to be converted."""
-        check_size(target, request)
+    def _check_arguments(self, target: Target, args: Sequence[Any], kwargs: Mapping[str, Any], *, text: bool) -> bool:
+        """Refuse arguments that cannot fit; return whether some of them are text to be converted.
+
+        A text that could not become what its annotation says is refused also where it would stay a text.
+        """
         signature = self._signature_of_late(target)
         if isinstance(signature, signatures.Signature):
-            check(signature, request.args, request.kwargs, text=request.text, secret=target.secret)
-        return request.text and needs_conversion(signature)
+            check(signature, args, kwargs, text=True, secret=target.secret)
+        return text and needs_conversion(signature)
 
     def _signature_of_late(self, target: Target) -> Signature | Unreadable:
         """Return what the source said a moment ago: to find the file again takes longer than all the rest."""
@@ -171,14 +212,14 @@ class Queue:
 
     def full_id(self, job_id: str) -> str:
         """Return the id that ends so. Raises UsageError for a bad shape, NoSuchJobError when none or several do."""
+        given: object = job_id
+        if not isinstance(given, str) or not SUFFIX.fullmatch(given):
+            hint = "an id is 26 letters and digits, or the last 8 or more of them"
+            if isinstance(given, Job):
+                hint = "pass its id"
+            raise UsageError(f"bad job id {shown(given)}", hint=hint, code="bad-id")
         if ID.fullmatch(job_id):
             return job_id
-        if not SUFFIX.fullmatch(job_id):
-            raise UsageError(
-                f"bad job id {job_id[:40]!a}",
-                hint="an id is 26 letters and digits, or the last 8 or more of them",
-                code="bad-id",
-            )
         found = self.backend.ids(job_id)
         if len(found) == 1:
             return found[0]
@@ -186,21 +227,43 @@ class Queue:
             raise NoSuchJobError(f"no job ends with {job_id}", hint="see `bgjobs list`")
         raise UsageError(f"{len(found)} jobs end with {job_id}", hint="give more characters", code="bad-id")
 
-    def jobs(self, where: Filter | None = None, **conditions: Any) -> Iterator[Job]:  # noqa: ANN401 - as Filter's
-        """Go through the jobs that meet the conditions, newest first.
+    def jobs(
+        self,
+        where: Filter | None = None,
+        *,
+        state: str | Collection[str] | None = None,
+        class_name: str | None = None,
+        method: str | None = None,
+        priority: Priority | None = None,
+        tag: str | None = None,
+        since: Length | When | None = None,
+        until: Length | When | None = None,
+        error: str | None = None,
+    ) -> Iterator[Job]:
+        """Go through the jobs that meet all conditions that are given, newest first.
 
-        Conditions: `state` (one, or several in a list), `class_name`, `method`, `priority`, `tag`, `since`, `until`
-        (submit moments), `error` (part of the error's text).
+        `state` is one state, or several in a list. `since` and `until` bound the moment at which the job was submitted:
+        a datetime, a text such as "2026-12-01 09:00" (local without a zone), or a length such as "2h", which is so
+        long ago. `error` is part of the error's text, in any case. Raises UsageError for what is none of that.
         """
         from bgjobs.backend import Filter  # noqa: PLC0415 - who only submits does without it
 
+        now = clock.now()
+        named = Filter(
+            states=LISTED if state is None else states_of(state, LISTED),
+            class_name=None if class_name is None else text_of("class_name", class_name),
+            method=None if method is None else text_of("method", method),
+            priority=None if priority is None else priority_of(priority),
+            tag=None if tag is None else tag_of(tag),
+            since=None if since is None else past_of("since", since, now),
+            until=None if until is None else past_of("until", until, now),
+            error=None if error is None else text_of("error", error),
+        )
         if where is None:
-            states = conditions.pop("state", None)
-            if states is not None:
-                chosen = [states] if isinstance(states, str) else states
-                conditions["states"] = frozenset(State(state) for state in chosen)
-            where = Filter(**conditions)
-        return self.backend.jobs(where)
+            return self.backend.jobs(named)
+        if named != Filter():
+            raise UsageError("both a Filter and conditions", hint="give one or the other", code="usage")
+        return self.backend.jobs(_instance("where", where, Filter, 'name the conditions, as in jobs(state="failed")'))
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
@@ -212,6 +275,7 @@ class Queue:
 
     def hidden(self, job: Job) -> frozenset[str]:
         """Return which arguments of the job are secret, in the form that `Job.to_json` takes."""
+        job = _instance("job", job, Job, "pass what queue.get returns")
         target = self.allowlist.find(job.class_name, job.method)
         if target is None:
             return secrets.ALL
@@ -227,10 +291,11 @@ class Queue:
 
     # Waiting and changing
 
-    def wait(self, job_id: str, timeout: float | timedelta | None = None) -> Job:
+    def wait(self, job_id: str, timeout: Length | None = None) -> Job:
         """Wait until the job has ended and return it, if it is done.
 
-        `timeout` is in seconds. Raises JobFailed, JobWasCancelled, or TimeoutError.
+        `timeout` is in seconds, a text such as "60s", or a timedelta. Raises JobFailed, JobWasCancelled, or
+        TimeoutError.
         """
         job = self.ended(job_id, timeout)
         if job.state is State.CANCELLED:
@@ -240,9 +305,9 @@ class Queue:
             raise JobFailed(job, f"job {job.id} failed: {reason}")
         return job
 
-    def ended(self, job_id: str, timeout: float | timedelta | None = None) -> Job:
-        """Wait until the job has ended, however it did, and return it. Raises TimeoutError after so many seconds."""
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    def ended(self, job_id: str, timeout: Length | None = None) -> Job:
+        """Wait until the job has ended, however it did, and return it. Raises TimeoutError after so long."""
+        seconds = None if timeout is None else length("timeout", timeout).total_seconds()
         deadline = None if seconds is None else time.monotonic() + seconds
         pause = FIRST_PAUSE
         while not (job := self.get(job_id)).state.ended:
@@ -284,8 +349,8 @@ class Queue:
     def prune(
         self,
         *,
-        older: str | float | timedelta | None = None,
-        state: str | Sequence[str] = ENDED_AS_JOBS,
+        older: Length | None = None,
+        state: str | Collection[str] = ENDED_AS_JOBS,
         dry_run: bool = False,
     ) -> int:
         """Delete the jobs that ended longer ago than `older`; return how many. `dry_run` only counts.
@@ -295,10 +360,11 @@ class Queue:
         job file) goes only when it is named. Raises UsageError or SpoolError.
         """
         now, count = clock.now(), 0
-        for chosen in _ended_states(state):
-            configured = self.settings.keep_done if chosen is State.DONE else self.settings.keep_failed
-            keep = configured if older is None else min(length("age", older), durations.LONGEST)
-            count += self.backend.prune({chosen}, now - keep, dry_run=dry_run)
+        chosen, asked = states_of(state, ENDED), None if older is None else length("age", older)
+        rehearsed = flag("dry_run", dry_run)
+        for one in chosen:
+            configured = self.settings.keep_done if one is State.DONE else self.settings.keep_failed
+            count += self.backend.prune({one}, now - (configured if asked is None else asked), dry_run=rehearsed)
         return count
 
     def to_retry(self, job_id: str) -> Job:
@@ -346,14 +412,37 @@ def _no_such(job_id: str) -> NoSuchJobError:
     return NoSuchJobError(f"no job {job_id}", hint="see `bgjobs list`")
 
 
-def _ended_states(chosen: str | Sequence[str]) -> set[State]:
-    """Return the states that were named. Raises UsageError for one in which jobs have not ended."""
-    named = {chosen} if isinstance(chosen, str) else set(chosen)
-    known = {state.value: state for state in State if state.ended}
-    for name in named - known.keys():
-        hint = f"use one of {', '.join(known)}"
-        raise UsageError(f"bad state {str(name)[:40]!r}", hint=hint, code="bad-state")
-    return {known[name] for name in named}
+def _instance(what: str, value: object, wanted: type[Wanted], hint: str) -> Wanted:
+    """Return a value of this type, or raise UsageError."""
+    if isinstance(value, wanted):
+        return value
+    raise UsageError(f"bad {what} {shown(value)}", hint=hint, code=f"bad-{what.replace('_', '-')}")
+
+
+def _path(what: str, value: object) -> str | None:
+    """Return a path as text. Raises UsageError for what is none."""
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise UsageError(f"bad {what} {shown(path)}", hint="pass a path as text, or a Path", code=f"bad-{what}")
+    return path
+
+
+def _refuse_order(call: str, class_name: object, method: object, kwargs: object, rest: Sequence[object]) -> None:
+    """Refuse what a caller passes by position that is used to other orders: retries, delay and priority of a helper."""
+    if not rest and isinstance(kwargs, Mapping | None):
+        return
+    what = f"bad kwargs of type {type(kwargs).__name__}" if not rest else f"{4 + len(rest)} arguments by position"
+    names = f"{_name(class_name)}, {_name(method)}"
+    right = f'{call}({names}, ["Tony"], retries=3, delay=5, priority="high")'
+    raise UsageError(
+        what, hint=f"name what comes after the arguments: {right}", code="bad-kwargs" if not rest else "usage"
+    )
+
+
+def _name(value: object) -> str:
+    return shown(value) if isinstance(value, str) else '"NAME"'
 
 
 def run_background_job(
@@ -361,13 +450,14 @@ def run_background_job(
     method: str,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    *,
-    priority: str | int | None = None,
-    delay: str | float | timedelta | None = None,
-    retries: int | None = None,
-    timeout: str | float | timedelta | None = None,
+    *rest: Never,
+    priority: Priority | None = None,
+    delay: Length | None = None,
+    retries: str | int | None = None,
+    timeout: Length | None = None,
 ) -> str:
     """Queue one job of the project here and return its id. See `Queue.submit`, which can do more."""
+    _refuse_order("run_background_job", class_name, method, kwargs, rest)
     queue = Queue.open()
     return queue.submit(
         class_name, method, args, kwargs, priority=priority, delay=delay, retries=retries, timeout=timeout

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from bgjobs import clock, durations, ids, system, values
 from bgjobs.errors import BadArgumentsError, UsageError
-from bgjobs.ids import new_id
+from bgjobs.ids import ID, new_id
 from bgjobs.job import (
     LATEST_MS,
     MILLISECOND,
@@ -21,35 +22,46 @@ from bgjobs.job import (
     MOST_TAGS,
     TAG,
     Job,
+    State,
     milliseconds,
     moment,
     parse_priority,
 )
+from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:
     from bgjobs.allowlist import Target
 
+Length: TypeAlias = str | float | timedelta  # seconds, a text such as "90s", or a timedelta
+Priority: TypeAlias = str | int
+When: TypeAlias = str | datetime
+
 LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
+FIRST_LEVEL = 2  # of an argument, in the list or object of all
+DEEPEST = MOST_DEPTH - 2  # all lie in the object of a job, and one level is for what it travels in
+LONGEST_SHOWN = 40
+DIGITS = Pattern(r"[0-9]{1,7}")
+MOMENTS = 'write it as "2026-12-01 09:00" (local) or 2026-12-01T09:00Z'
 
 
 class Request(Struct, frozen=True, kw_only=True):
     """One call to make, as someone asks for it. None stands for what the allowlist says.
 
     Lengths are seconds, a text such as "90s", or a timedelta. `text` says that the arguments are text which becomes
-    what the method's annotations say.
+    what the method's annotations say. Nothing is checked before the request is used.
     """
 
     class_name: str
     method: str
     args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = {}
-    priority: str | int | None = None
-    delay: str | float | timedelta | None = None
-    at: datetime | None = None
-    retries: int | None = None
-    retry_delay: str | float | timedelta | None = None
-    timeout: str | float | timedelta | None = None
-    tags: Sequence[str] = ()
+    kwargs: Mapping[str, Any] | None = None
+    priority: Priority | None = None
+    delay: Length | None = None
+    at: When | None = None
+    retries: str | int | None = None
+    retry_delay: Length | None = None
+    timeout: Length | None = None
+    tags: str | Collection[str] | None = ()
     text: bool = False
     retry_of: str | None = None
 
@@ -59,8 +71,11 @@ def by(user: str | None = None) -> str:
     return f"{user or system.user()}@{system.host()}"
 
 
-def new_job(target: Target, request: Request, *, text: bool) -> Job:
-    """Return the job that a request for an approved pair asks for. Raises UsageError for a value that cannot be."""
+def new_job(target: Target, request: Request, args: Sequence[Any], kwargs: dict[str, Any], *, text: bool) -> Job:
+    """Return the job that a request for an approved pair asks for. Raises UsageError for a value that cannot be.
+
+    Its arguments are given once more, as `plain_arguments` returns them.
+    """
     policy = target.policy
     job_id = new_id()
     now = moment(ids.id_ms(job_id))
@@ -68,19 +83,112 @@ def new_job(target: Target, request: Request, *, text: bool) -> Job:
         id=job_id,
         class_name=target.class_name,
         method=target.method,
-        args=tuple(request.args),
-        kwargs=dict(request.kwargs),
+        args=tuple(args),
+        kwargs=kwargs,
         text=text,
-        priority=policy.priority if request.priority is None else parse_priority(request.priority),
+        priority=policy.priority if request.priority is None else priority_of(request.priority),
         not_before=_not_before(request, policy.delay, now),
         submitted_at=now,
         submitted_by=by(),
         retries=policy.retries if request.retries is None else _retries(request.retries),
         retry_delay=None if request.retry_delay is None else length("retry delay", request.retry_delay),
         timeout=None if request.timeout is None else length("timeout", request.timeout, least=MILLISECOND),
-        tags=_tags(request.tags),
-        retry_of=request.retry_of,
+        tags=() if request.tags is None or request.tags == () else _tags(request.tags),
+        retry_of=None if request.retry_of is None else _id(request.retry_of),
     )
+
+
+# ------------------------------------------------------------------------- the values that go with a call, one by one
+
+
+def shown(value: object) -> str:
+    """Return a value as an error may show it: short, on one line, and only the type of what is no plain value."""
+    if value is None or isinstance(value, bool | float):
+        return repr(value)[:LONGEST_SHOWN]
+    if isinstance(value, str):
+        return ascii(str.__str__(value)[:LONGEST_SHOWN])
+    if isinstance(value, int):
+        return str(int(value)) if value.bit_length() <= 128 else "of many digits"  # noqa: PLR2004 - so many can be read
+    return f"of type {type(value).__name__}"
+
+
+def text_of(what: str, value: object) -> str:
+    """Return a plain text, or raise UsageError."""
+    if not isinstance(value, str):
+        raise UsageError(f"bad {what} {shown(value)}", hint="pass a text", code=_code(what))
+    return str.__str__(value)
+
+
+def flag(what: str, value: object) -> bool:
+    """Return True or False, or raise UsageError for what only counts as one of them."""
+    if not isinstance(value, bool):
+        raise UsageError(f"bad {what} {shown(value)}", hint="pass True or False", code=_code(what))
+    return value
+
+
+def priority_of(value: object) -> int:
+    """Return the priority 0-9 that a number or a text stands for. Raises UsageError."""
+    return parse_priority(str.__str__(value) if isinstance(value, str) else shown(value))
+
+
+def length(what: str, value: object, least: timedelta = timedelta(0)) -> timedelta:
+    """Return the length that a caller gave as seconds, as a text such as "90s", or as it is. Raises UsageError."""
+    try:
+        given = durations.length(value)
+    except ValueError as error:
+        raise UsageError(f"bad {what} {shown(value)}: {error}", code=_code(what)) from None
+    if given < least:
+        raise UsageError(f"bad {what} {given.total_seconds():g} s", hint="it is too short", code=_code(what))
+    return given
+
+
+def moment_of(what: str, value: object) -> datetime:
+    """Return the moment that a datetime or an ISO 8601 text stands for, local without a zone. Raises UsageError."""
+    try:
+        if isinstance(value, datetime):
+            return clock.in_utc(value)
+        if isinstance(value, str):
+            from bgjobs import conversions  # noqa: PLC0415 - few requests name a moment in words
+
+            return clock.in_utc(conversions.datetime_of(value.strip()))
+    except (ValueError, OverflowError, OSError):
+        pass  # no moment that this system knows
+    hint = MOMENTS if isinstance(value, str) else f"{MOMENTS}, or pass a datetime"
+    raise UsageError(f"bad {what} {shown(value)}", hint=hint, code=_code(what))
+
+
+def past_of(what: str, value: object, now: datetime) -> datetime:
+    """Return a moment as `moment_of` does; a length (`90s`, `2h`, `7d`, seconds) is so long ago. Raises UsageError."""
+    if isinstance(value, datetime):
+        return moment_of(what, value)
+    if isinstance(value, str):
+        try:
+            return now - durations.parse(value)
+        except ValueError:
+            return moment_of(what, value)
+    return now - length(what, value)
+
+
+def states_of(chosen: object, among: Collection[State]) -> frozenset[State]:
+    """Return the states that are named: one, or several in a list or with commas. Raises UsageError."""
+    known = {state.value: state for state in State if state in among}
+    found = set()
+    for part in _several("state", chosen):
+        words = part.split(",") if isinstance(part, str) else [part]
+        for word in words:
+            state = known.get(word.strip().lower()) if isinstance(word, str) else None
+            if state is None:
+                raise UsageError(f"bad state {shown(word)}", hint=f"use one of {', '.join(known)}", code="bad-state")
+            found.add(state)
+    return frozenset(found)
+
+
+def tag_of(value: object) -> str:
+    """Return a word to find jobs by, or raise UsageError."""
+    if not isinstance(value, str) or not TAG.fullmatch(value):
+        hint = "use letters, digits and _ . : - (at most 64)"
+        raise UsageError(f"bad tag {shown(value)}", hint=hint, code="bad-tag")
+    return str.__str__(value)
 
 
 def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
@@ -89,7 +197,7 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
     if request.at is not None:
         if request.delay is not None:
             raise UsageError("both a delay and a moment", hint="give one of them", code="bad-delay")
-        at = clock.in_utc(request.at)
+        at = moment_of("at", request.at)
     else:
         at = now + (delay if request.delay is None else length("delay", request.delay))
     if milliseconds(at) > LATEST_MS:
@@ -98,92 +206,139 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
     return max(moment(milliseconds(at)), now)
 
 
-def length(what: str, value: str | float | timedelta, least: timedelta = timedelta(0)) -> timedelta:
-    """Return the length that a caller gave as seconds, as a text such as "90s", or as it is. Raises UsageError."""
-    try:
-        given = value if isinstance(value, timedelta) else durations.parse(value)
-    except ValueError as error:
-        raise UsageError(f"bad {what}: {error}", code=_code(what)) from None
-    if given < least:
-        raise UsageError(f"bad {what}: {given.total_seconds():g} s is too short", code=_code(what))
-    return given
-
-
 def _code(what: str) -> str:
     return f"bad-{what.replace(' ', '-')}"
 
 
-def _retries(value: int) -> int:
-    if type(value) is not int or not 0 <= value <= values.MOST_RETRIES:
-        raise UsageError(f"bad retries {str(value)[:40]!r}", hint=f"use 0 to {values.MOST_RETRIES}", code="bad-retries")
-    return value
+def _retries(value: object) -> int:
+    number = int(value) if isinstance(value, str) and DIGITS.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= values.MOST_RETRIES:
+        hint = f"use 0 to {values.MOST_RETRIES}"
+        raise UsageError(f"bad retries {shown(value)}", hint=hint, code="bad-retries")
+    return int(number)
 
 
-def _tags(tags: Sequence[str]) -> tuple[str, ...]:
-    for tag in tags:
-        if not TAG.fullmatch(str(tag)):
-            raise UsageError(
-                f"bad tag {tag[:40]!a}", hint="use letters, digits and _ . : - (at most 64)", code="bad-tag"
-            )
-    if len(tags) > MOST_TAGS:
-        raise UsageError(f"{len(tags)} tags", hint=f"use at most {MOST_TAGS}", code="bad-tag")
-    return tuple(tags)
+def _tags(tags: object) -> tuple[str, ...]:
+    found = tuple(tag_of(part) for part in _several("tags", tags))
+    if len(found) > MOST_TAGS:
+        raise UsageError(f"{len(found)} tags", hint=f"use at most {MOST_TAGS}", code="bad-tag")
+    return found
 
 
-def check_size(target: Target, request: Request) -> None:
-    """Refuse what JSON cannot hold, or what is too large or too deep to be an argument."""
-    check_arguments(f"{target.class_name}.{target.method}", request.args, request.kwargs)
+def _several(what: str, chosen: object) -> Collection[object]:
+    """Return what was given as one text, or as several in a list, tuple or set. Raises UsageError."""
+    if isinstance(chosen, str):
+        return [chosen]
+    if isinstance(chosen, Sequence | AbstractSet) and not isinstance(chosen, bytes | bytearray | memoryview):
+        return chosen
+    raise UsageError(f"bad {what} {shown(chosen)}", hint="pass a text, or several in a list", code=_code(what))
 
 
-def check_arguments(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse what JSON cannot hold, or what is too large or too deep to be an argument of `name`."""
-    if isinstance(args, str | bytes) or not isinstance(kwargs, Mapping):
-        raise BadArgumentsError(f"the arguments of {name} are not in a list", hint='write ["Tony"], not "Tony"')
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not ID.fullmatch(value):
+        raise UsageError(f"bad retry_of {shown(value)}", hint="pass the id of a job", code="bad-id")
+    return str.__str__(value)
+
+
+# --------------------------------------------------------------------------------------------------- the arguments
+
+
+class _UnfitError(ValueError):
+    """Why a value cannot be stored, in words that complete "ARGUMENT …"."""
+
+    def __init__(self, depth: int, what: str) -> None:
+        super().__init__(f"{'is' if depth == FIRST_LEVEL else 'holds'} {what}")
+
+
+def plain_arguments(name: str, args: object, kwargs: object) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call of `name` as they will come back from JSON.
+
+    A tuple becomes a list, and what is a text or a number by inheritance the plain one. Raises UsageError where they
+    are not in a list and a dict, BadArgumentsError for what JSON cannot hold and for what is too large or too deep.
+    """
+    by_place, by_name = _in_list(args), _in_dict(kwargs)
+    found: list[Any] = []
+    named: dict[str, Any] = {}
+    key: object = None
     try:
-        size = len(msgspec.json.encode([list(args), dict(kwargs)], enc_hook=_no_json))
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise BadArgumentsError(
-            f"the arguments of {name} are not JSON: {str(error)[:200]}", hint="pass texts, numbers, lists and objects"
-        ) from None
+        for value in by_place:
+            found.append(_plain(value, FIRST_LEVEL))  # noqa: PERF401 - how many there are says which is refused
+        for key, value in by_name.items():
+            named[_key(key, FIRST_LEVEL)] = _plain(value, FIRST_LEVEL)
+    except _UnfitError as error:
+        place = f"args[{len(found)}]" if len(found) < len(by_place) else f"the argument {shown(key)}"
+        raise BadArgumentsError(f"{place} of {name} {error}", hint="pass texts, numbers, lists and objects") from None
+    size = len(msgspec.json.encode([found, named]))
     if size > MOST_ARGUMENTS:
         raise BadArgumentsError(
             f"the arguments of {name} take {size} bytes, more than {MOST_ARGUMENTS}",
             hint="pass a path or an id instead",
         )
-    _check_plain([list(args), dict(kwargs)], name, MOST_DEPTH - 2)
+    return found, named
 
 
-def _check_plain(value: object, name: str, depth: int) -> None:
-    """Refuse values that would come back from JSON as something else."""
-    if depth < 0:
-        raise BadArgumentsError(f"the arguments of {name} are nested deeper than {MOST_DEPTH}", hint="flatten them")
-    match value:
-        case list() | tuple():
-            for part in value:
-                _check_plain(part, name, depth - 1)
-        case dict():
-            for key, part in value.items():
-                if not isinstance(key, str):
-                    raise BadArgumentsError(f"an argument of {name} has a key that is not text", hint="use text keys")
-                _check_plain(part, name, depth - 1)
-        case _:
-            reason = _not_json(value)
-            if reason:
-                raise BadArgumentsError(f"an argument of {name} is {reason}", hint="pass it as text")
+def _in_list(args: object) -> Sequence[object]:
+    if isinstance(args, list | tuple):
+        return args
+    if isinstance(args, Sequence) and not isinstance(args, str | bytes | bytearray | memoryview):
+        return list(args)
+    hint = "pass a list or a tuple"
+    if isinstance(args, str):
+        hint = 'write ["Tony"], not "Tony"'
+    elif isinstance(args, Mapping):
+        hint = "pass it as kwargs: without that its names would be lost"
+    raise UsageError(f"bad args of type {type(args).__name__}", hint=hint, code="bad-args")
 
 
-def _not_json(value: object) -> str:
-    """Return why a single value cannot be stored, or nothing."""
-    match value:
-        case None | bool() | str():
-            return ""
-        case int():
-            return "" if LEAST_INT <= value <= MOST_INT else "a number beyond 64 bits"
-        case float():
-            return "" if math.isfinite(value) else "not a finite number"
-        case _:
-            return f"a {type(value).__name__}, which JSON has not"
+def _in_dict(kwargs: object) -> Mapping[Any, object]:
+    if kwargs is None:
+        return {}
+    if isinstance(kwargs, Mapping):
+        return kwargs
+    hint = 'pass a dict such as {"name": "Tony"}'
+    raise UsageError(f"bad kwargs of type {type(kwargs).__name__}", hint=hint, code="bad-kwargs")
 
 
-def _no_json(value: object) -> object:
-    raise TypeError(f"a {type(value).__name__} cannot be an argument")
+def _plain(value: object, depth: int) -> object:
+    """Return a value as it comes back from JSON. Raises _UnfitError."""
+    if isinstance(value, str):
+        return _plain_text(value, depth)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return _plain_number(value, depth)
+    if not isinstance(value, list | tuple | dict):
+        raise _UnfitError(depth, f"a {type(value).__name__}, which JSON has not")
+    if depth > DEEPEST:
+        raise _UnfitError(0, f"lists or objects more than {MOST_DEPTH} levels deep")
+    if isinstance(value, list | tuple):
+        return [_plain(part, depth + 1) for part in value]
+    found = {_key(key, depth + 1): _plain(part, depth + 1) for key, part in value.items()}
+    if len(found) < len(value):
+        raise _UnfitError(0, "a key twice")
+    return found
+
+
+def _plain_number(value: float, depth: int) -> float:
+    if isinstance(value, int):
+        if not LEAST_INT <= value <= MOST_INT:
+            raise _UnfitError(depth, "a number beyond 64 bits")
+        return value if type(value) is int else int.__int__(value)
+    if not math.isfinite(value):
+        raise _UnfitError(depth, "not a finite number" if depth == FIRST_LEVEL else "a number that is not finite")
+    return value if type(value) is float else float.__float__(value)
+
+
+def _key(key: object, depth: int) -> str:
+    if not isinstance(key, str):
+        raise _UnfitError(0, "a key that is not text")
+    return _plain_text(key, depth)
+
+
+def _plain_text(value: str, depth: int) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _UnfitError(depth, "a text with half of a surrogate pair") from None
+    return value if type(value) is str else str.__str__(value)

@@ -13,7 +13,7 @@ from bgjobs.cli import chunks, moments
 from bgjobs.errors import BadArgumentsError, UsageError
 from bgjobs.job import parse_priority
 from bgjobs.lifecycle import Policy
-from bgjobs.requests import Request, check_size, new_job
+from bgjobs.requests import Request, moment_of, new_job, past_of, plain_arguments
 from tests.fuzz import checks
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def _walk(data: bytes) -> None:
 def _parse(line: bytes) -> None:
     try:
         request = chunks.parse(line)
-        check_size(APPROVED, request)
-        job = new_job(APPROVED, request, text=False)
+        args, kwargs = plain_arguments("send", request.args, request.kwargs)
+        job = new_job(APPROVED, request, args, kwargs, text=False)
     except (UsageError, BadArgumentsError) as error:
         checks.message(str(error))
         return
@@ -82,14 +82,14 @@ def _read(text: str) -> None:
     """Read what a person wrote in every way that there is."""
     _length(durations.parse, text)
     _length(durations.parse_iso, text)
-    for parse in (moments.parse_length, moments.parse):
+    for parse in (lambda: moments.parse_length(text, "at"), lambda: moment_of("at", text)):
         try:
-            parse(text, "at")
+            parse()
             checks.plain(text)
         except UsageError as error:
             checks.message(str(error))
     try:
-        found = moments.parse_past(text, "since", NOW)
+        found = past_of("since", text, NOW)
         assert found.tzinfo is not None
     except UsageError as error:
         checks.message(str(error))

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from bgjobs import durations, ids, settings, values
 from bgjobs.allowlist import MODULE, Allowlist
-from bgjobs.cli import moments
 from bgjobs.errors import ConfigError, UsageError
 from bgjobs.ids import ID, SUFFIX
 from bgjobs.job import LATEST_MS, TAG, parse_priority, show_priority
+from bgjobs.requests import moment_of
 from bgjobs.spool import layout
 from bgjobs.values import NAME
 from tests.fuzz.checks import DIGITS, LETTERS, OF_IDS, is_id, is_module, is_name, is_tag
@@ -186,14 +186,14 @@ def test_a_priority_is_one_of_few_words_with_or_without_space_around(text: str) 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2286, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - with a zone
 def test_a_moment_is_read_as_it_is_written(moment: datetime) -> None:
-    assert moments.parse(moment.isoformat(), "at") == moment
-    assert moments.parse(moment.isoformat(sep=" ").replace("+00:00", "Z"), "at") == moment
+    assert moment_of("at", moment.isoformat()) == moment
+    assert moment_of("at", moment.isoformat(sep=" ").replace("+00:00", "Z")) == moment
 
 
 @given(changed(st.sampled_from(["2026-12-01T09:00:00Z", "2026-12-01 09:00", "2026-12-01", "20261201T0900+0200"])))
 def test_a_moment_holds_no_letter_that_a_moment_has_not(text: str) -> None:
     try:
-        moments.parse(text, "at")
+        moment_of("at", text)
     except UsageError:
         pass
     else:

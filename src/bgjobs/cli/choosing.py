@@ -9,10 +9,10 @@ from typing import Any
 
 from bgjobs import clock
 from bgjobs.cli import options
-from bgjobs.cli.filters import LISTED, Conditions
+from bgjobs.cli.filters import Conditions
 from bgjobs.errors import UsageError
 from bgjobs.job import State
-from bgjobs.queue import Queue
+from bgjobs.queue import LISTED, Queue
 
 # The fields of `Conditions` as options, in the order in which the help shows them.
 OPTIONS = {

@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Struct
 
 from bgjobs import json_faults
-from bgjobs.cli import moments
 from bgjobs.errors import BgjobsError, UsageError
 from bgjobs.requests import Request
 
@@ -44,7 +43,7 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tags: list[str] | None = None
 
     def request(self) -> Request:
-        """Return what the line asks for. Raises UsageError for a moment that is none."""
+        """Return what the line asks for."""
         return Request(
             class_name=self.class_name,
             method=self.method,
@@ -52,7 +51,7 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             kwargs=self.kwargs or {},
             priority=self.priority,
             delay=self.delay,
-            at=None if self.at is None else moments.parse(self.at, "at"),
+            at=self.at,
             retries=self.retries,
             retry_delay=self.retry_delay,
             timeout=self.timeout,

@@ -9,10 +9,11 @@ import typer
 from bgjobs.cli import moments, opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
-from bgjobs.cli.filters import Conditions, parse_states
+from bgjobs.cli.filters import Conditions
 from bgjobs.errors import NoSuchJobError, NotEndedError
 from bgjobs.job import ENDED
 from bgjobs.queue import ENDED_AS_JOBS, Queue
+from bgjobs.requests import states_of
 
 DELETED = frozenset(ENDED_AS_JOBS)
 
@@ -53,7 +54,7 @@ def prune(
 
     What is corrupt is deleted only with --state corrupt.
     """
-    chosen = parse_states(states, ENDED) if states else DELETED
+    chosen = states_of(states, ENDED) if states else DELETED
     age = None if older is None else moments.parse_length(older, "--older")
     queue = opening.existing(config, spool)
     count = queue.prune(older=age, state=[*chosen], dry_run=dry_run)

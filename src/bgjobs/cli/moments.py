@@ -10,28 +10,6 @@ from bgjobs.errors import UsageError
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
-def parse(text: str, what: str) -> datetime:
-    """Return the moment that an ISO 8601 text stands for; without a zone it is local."""
-    from bgjobs import conversions  # noqa: PLC0415 - few command lines name a moment
-
-    try:
-        return conversions.datetime_of(text.strip()).astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(
-            f"bad {what} {text[:40]!r}",
-            hint='write it as "2026-12-01 09:00" (local) or 2026-12-01T09:00Z',
-            code=f"bad-{what}",
-        ) from None
-
-
-def parse_past(text: str, what: str, now: datetime) -> datetime:
-    """Return the moment that an ISO 8601 text stands for, or that lies so long ago (`90s`, `2h`, `7d`)."""
-    try:
-        return now - durations.parse(text)
-    except ValueError:
-        return parse(text, what)
-
-
 def parse_length(text: str, what: str) -> timedelta:
     """Return the length that `90s`, `5m` or a number of seconds stands for. Raises UsageError."""
     try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bgjobs.cli import moments, options, output
+from bgjobs.cli import options, output
 from bgjobs.cli.calls import Call
 from bgjobs.job import Job
 from bgjobs.queue import Queue
@@ -67,7 +67,7 @@ def submit(
         kwargs=call.kwargs,
         priority=priority,
         delay=delay,
-        at=None if at is None else moments.parse(at, "at"),
+        at=at,
         retries=retries,
         retry_delay=retry_delay,
         timeout=timeout,

@@ -12,7 +12,7 @@ from bgjobs import signing
 from bgjobs.errors import BadArgumentsError, RefusedError
 from bgjobs.ids import id_ms, id_of
 from bgjobs.job import LATEST_MS, MILLISECOND, State
-from bgjobs.requests import by, check_arguments
+from bgjobs.requests import by, plain_arguments
 from bgjobs.spool import record
 from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, check_depth, refuse_duplicates, why_not
 
@@ -68,7 +68,7 @@ def job_of(data: bytes, job_id: str, policy_of: PolicyOf, *, from_user: str | No
     """
     wish = _decoded(data)
     try:
-        check_arguments("the job", wish.args, wish.kwargs)
+        plain_arguments("the job", wish.args, wish.kwargs)
     except BadArgumentsError as error:
         raise CorruptError(str(error)) from None
     line = record.encoded(_line_1(wish, job_id, policy_of(wish.class_name, wish.method), from_user))

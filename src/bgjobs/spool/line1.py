@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
+from bgjobs.errors import UsageError
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_ARGUMENTS, MOST_DEPTH, MOST_TAGS, TAG
 from bgjobs.values import MOST_RETRIES, NAME
@@ -50,6 +52,19 @@ class Line1(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     sig: str | None = None  # the last member: it is made for the bytes before it
 
 
+PLAIN = Line1(
+    format=FORMAT,
+    id="0" * 26,
+    class_name="A",
+    method="a",
+    priority=0,
+    not_before=0,
+    retries=0,
+    submitted_at=0,
+    submitted_by="",
+)
+UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+
 _encoder = msgspec.json.Encoder()
 _line1 = msgspec.json.Decoder(Line1)
 
@@ -75,6 +90,32 @@ def decode_line_1(line: bytes) -> Line1:
     if _encoder.encode(spec) != line:
         refuse_duplicates(line)
     return spec
+
+
+def checked(meant: Line1) -> bytes:
+    """Return the line of a new job, without its end, once it is read back as strictly as by whoever will claim it.
+
+    Raises UsageError, which names the member that would not come back as it was meant.
+    """
+    try:
+        line = _encoder.encode(meant)
+        if decode_line_1(line) == meant:
+            return line
+    except (CorruptError, NewerFormatError, *UNWRITABLE):
+        pass  # which member it is, is found out below
+    for name, value in _members(meant):
+        try:
+            alone = replace(PLAIN, **{name: value})
+            if decode_line_1(_encoder.encode(alone)) == alone:
+                continue
+        except (CorruptError, NewerFormatError, *UNWRITABLE):
+            pass
+        raise UsageError(f"bad {name} of a job", hint="it would not be read as it was meant", code=f"bad-{name}")
+    raise UsageError(f"a job of more than {MOST_LINE_1} bytes", hint="pass paths or ids instead of large values")
+
+
+def _members(meant: Line1) -> list[tuple[str, Any]]:
+    return [(name, getattr(meant, name)) for name in Line1.__struct_fields__ if name != "format"]
 
 
 def check_depth(line: bytes, most: int = MOST_DEPTH) -> None:
@@ -120,14 +161,14 @@ def _check_values(spec: Line1) -> None:
         "retries": 0 <= spec.retries <= MOST_RETRIES,
         "retry_delay": spec.retry_delay is None or 0 <= spec.retry_delay <= LATEST_MS / 1000,
         "timeout": spec.timeout is None or SHORTEST_S <= spec.timeout <= LATEST_MS / 1000,
-        "tags": len(spec.tags) <= MOST_TAGS and all(TAG.fullmatch(tag) for tag in spec.tags),
+        "tags": not spec.tags or (len(spec.tags) <= MOST_TAGS and all(TAG.fullmatch(tag) for tag in spec.tags)),
         "retry_of": spec.retry_of is None or ID.fullmatch(spec.retry_of),
         "from_user": spec.from_user is None
         or (spec.from_user.isprintable() and 0 < len(spec.from_user) <= LONGEST_USER),
     }
-    for name, good in checks.items():
-        if not good:
-            raise CorruptError(f"{name!r} has a value that is not allowed")
+    if not all(checks.values()):
+        name = next(name for name, good in checks.items() if not good)
+        raise CorruptError(f"{name!r} has a value that is not allowed")
 
 
 def _refuse_newer(line: bytes) -> None:

@@ -37,27 +37,27 @@ class Publisher:
     def publish(self, jobs: Sequence[Job], keys: Keys | None = None) -> None:
         """Publish the jobs, signed if there are keys, each group of one priority and minute all or nothing.
 
-        Raises OSError.
+        Raises OSError, or UsageError before anything is written, if one of them could not be read again.
         """
         self._keys = keys
         if len(jobs) == 1:
-            self._publish_one(jobs[0].priority, _bucket(jobs[0]), jobs[0])
+            self._publish_one(jobs[0].priority, _bucket(jobs[0]), jobs[0], self._line_1(jobs[0]))
         else:
-            self._publish_groups(jobs)
+            self._publish_groups([(job, self._line_1(job)) for job in jobs])
 
     def _ring(self) -> None:
         """Tell the workers. A job can run as soon as it is visible: they need not wait until it is synced as well."""
         disk.ring(self._paths.doorbell)
 
-    def _publish_groups(self, jobs: Sequence[Job]) -> None:
-        groups: dict[tuple[int, str], list[Job]] = defaultdict(list)
-        for job in jobs:
-            groups[job.priority, _bucket(job)].append(job)
+    def _publish_groups(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        groups: dict[tuple[int, str], list[tuple[Job, bytes]]] = defaultdict(list)
+        for job, line in jobs:
+            groups[job.priority, _bucket(job)].append((job, line))
         for (priority, bucket), members in groups.items():
             for start in range(0, len(members), MOST_IN_GROUP):
                 group = members[start : start + MOST_IN_GROUP]
                 if len(group) == 1:
-                    self._publish_one(priority, bucket, group[0])
+                    self._publish_one(priority, bucket, *group[0])
                 else:
                     self._publish_group(priority, bucket, group)
 
@@ -65,8 +65,8 @@ class Publisher:
         line = record.line_1(job)
         return line if self._keys is None else self._keys.sign(signing.JOB, line[:-1]) + b"\n"
 
-    def _publish_one(self, priority: int, bucket: str, job: Job) -> None:
-        name, data = layout.pending_name(milliseconds(job.not_before), job.id), self._line_1(job)
+    def _publish_one(self, priority: int, bucket: str, job: Job, data: bytes) -> None:
+        name = layout.pending_name(milliseconds(job.not_before), job.id)
         directory = self._paths.bucket(priority, bucket)
         # Not os.path.join, which would take as long as much of the rest.
         fresh, target = f"{self._paths.tmp}{os.sep}{name}", f"{directory}{os.sep}{name}"
@@ -119,7 +119,7 @@ class Publisher:
             files.sync_directory(self._paths.priority(priority))
         self._known.add(directory)
 
-    def _publish_group(self, priority: int, bucket: str, group: Sequence[Job]) -> None:
+    def _publish_group(self, priority: int, bucket: str, group: Sequence[tuple[Job, bytes]]) -> None:
         """Write the whole group beside the queue, sync it, and make it visible by moving its directory: one bucket."""
         suffix = new_id()[-SUFFIX:]
         fresh = os.path.join(self._paths.tmp, suffix)
@@ -135,10 +135,10 @@ class Publisher:
             _withdraw(fresh, target)
             raise
 
-    def _fill(self, directory: str, group: Sequence[Job]) -> None:
-        for job in group:
+    def _fill(self, directory: str, group: Sequence[tuple[Job, bytes]]) -> None:
+        for job, line in group:
             name = layout.pending_name(milliseconds(job.not_before), job.id)
-            files.create(f"{directory}{os.sep}{name}", self._line_1(job), sync=False)
+            files.create(f"{directory}{os.sep}{name}", line, sync=False)
         if self._durable and not disk.sync_filesystem(directory):
             for name in files.names(directory):
                 files.sync(os.path.join(directory, name))

@@ -65,7 +65,7 @@ class Reader:
 
     def jobs(self, where: Filter) -> Iterator[Job]:
         """Go through the jobs that meet the conditions, newest first."""
-        since = browsing.OLDEST if where.since is None else first_id(milliseconds(where.since) - 1)
+        since = browsing.OLDEST if where.since is None else first_id(max(0, milliseconds(where.since) - 1))
         seen: set[str] = set()
         for place in browsing.newest_first(self._paths, where.states, clock.now_ms(), since):
             if place.job_id in seen or not _may_match(place, where):

@@ -23,7 +23,7 @@ from bgjobs.job import (
     moment,
 )
 from bgjobs.spool import notes
-from bgjobs.spool.line1 import FORMAT, MOST_RESULT_DEPTH, CorruptError, Line1, check_depth, decode_line_1
+from bgjobs.spool.line1 import FORMAT, MOST_RESULT_DEPTH, CorruptError, Line1, check_depth, checked, decode_line_1
 
 MOST_BYTES = 8 * 1024 * 1024
 BRIEF_BYTES = 4 * 1024 * 1024  # from here on without tracebacks
@@ -100,8 +100,11 @@ _event = msgspec.json.Decoder(AnyEvent)
 
 
 def line_1(job: Job) -> bytes:
-    """Return the first line of a new job's file, with its line end."""
-    return encoded(
+    """Return the first line of a new job's file, with its line end.
+
+    It has been read back: raises UsageError, which names the value, for a job that nobody could claim.
+    """
+    line = checked(
         Line1(
             format=FORMAT,
             id=job.id,
@@ -122,6 +125,7 @@ def line_1(job: Job) -> bytes:
             from_user=job.from_user,
         )
     )
+    return line + b"\n"
 
 
 def encoded(line: Line1 | AnyEvent) -> bytes:
