@@ -131,7 +131,7 @@ Pair = namedtuple("Pair", "a b")  # noqa: PYI024 - as people write them
         ({"at": "2033-01-01 09:00"}, "not_before", datetime(2033, 1, 1, 9).astimezone(UTC)),
         ({"at": datetime.fromisoformat("2033-01-01 09:00")}, "not_before", datetime(2033, 1, 1, 9).astimezone(UTC)),
     ],
-    ids=str,
+    ids=ident,
 )
 def test_a_policy_may_be_written_as_on_the_command_line(
     queue: Queue, options: dict[str, Any], field: str, value: object
@@ -231,6 +231,7 @@ NO_MOMENT: list[Any] = ["tomorrow", "", "2033-02-30", 5, True, date(2033, 1, 1),
 NO_TEXT: list[Any] = [5, b"a", ["a"], True, Decimal(1)]
 NO_ID: list[Any] = [None, 123, b"0" * 26, "", "x", "../../etc", "a" * 10_000, ["a"], True, 1.5]
 NO_PRIORITY: list[Any] = [True, 10, -1, "11", "urgent", "", 5.0, b"5", ["high"], 10**5000, "٣", math.nan]
+NO_FLAG: list[Any] = [None, 1, "yes", [], 0]
 NO_TAGS: list[Any] = [[4711], 4711, b"rent", ["two words"], "a\nb", ["a" * 65], ["a"] * 33, [None], {"a": 1}, True, ""]
 WRONG: list[tuple[str, Any]] = [
     *(("delay", value) for value in BEYOND),
@@ -240,7 +241,7 @@ WRONG: list[tuple[str, Any]] = [
     *(("priority", value) for value in NO_PRIORITY),
     *(("retries", value) for value in [True, -1, "-1", "many", 10**9, 1.5, [3], b"3", "٣", 10**5000, ""]),
     *(("tags", value) for value in NO_TAGS),
-    *(("text", value) for value in [None, 1, "yes", [], 0]),
+    *(("text", value) for value in NO_FLAG),
 ]
 
 
@@ -267,7 +268,7 @@ def test_a_value_that_cannot_be_is_refused_by_the_name_of_its_argument(queue: Qu
         *(("kwargs", [], kwargs) for kwargs in [[("a", 1)], "a", 5, 0, [], (), {"a"}, True, iter("a")]),
         ("kwargs", [], ["a"]),
     ],
-    ids=str,
+    ids=ident,
 )
 def test_arguments_are_in_a_list_and_a_dict(queue: Queue, name: str, args: Any, kwargs: Any) -> None:
     with pytest.raises(UsageError, match=f"bad {name}"):
