@@ -266,8 +266,9 @@ def plain_arguments(name: str, args: object, kwargs: object) -> tuple[list[Any],
         for key, value in by_name.items():
             named[_key(key, FIRST_LEVEL)] = _plain(value, FIRST_LEVEL)
     except _UnfitError as error:
-        place = f"args[{len(found)}]" if len(found) < len(by_place) else f"the argument {shown(key)}"
-        raise BadArgumentsError(f"{place} of {name} {error}", hint="pass texts, numbers, lists and objects") from None
+        place = f"args[{len(found)}]" if len(found) < len(by_place) else shown(key)
+        hint = "pass texts, numbers, lists and objects"
+        raise BadArgumentsError(f"an argument of {name} {error} ({place})", hint=hint) from None
     size = len(msgspec.json.encode([found, named]))
     if size > MOST_ARGUMENTS:
         raise BadArgumentsError(
