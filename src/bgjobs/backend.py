@@ -11,6 +11,7 @@ from bgjobs.job import Job, JobError, Progress, State, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import timedelta
     from pathlib import Path
 
@@ -283,6 +284,12 @@ class Backend(Protocol):
 
     def vouched(self, job_id: str) -> Job | None:
         """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+
+    def retried(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return which of these jobs a later job retries, each with the latest that does: one that is still there."""
+
+    def retrying(self) -> AbstractContextManager[None]:
+        """Let nobody else retry jobs by condition meanwhile: two at once would both retry the same ones."""
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""

@@ -265,6 +265,15 @@ class Queue:
             raise UsageError("both a Filter and conditions", hint="give one or the other", code="usage")
         return self.backend.jobs(_instance("where", where, Filter, 'name the conditions, as in jobs(state="failed")'))
 
+    def retried(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """Return which of these jobs a later job retries, each with the id of the latest that does.
+
+        A retry that was deleted or pruned does not count.
+        """
+        if isinstance(job_ids, str) or not hasattr(job_ids, "__iter__"):
+            raise UsageError(f"bad job_ids {shown(job_ids)}", hint="pass ids in a list", code="bad-id")
+        return self.backend.retried({self.full_id(job_id) for job_id in job_ids})
+
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
         return self.backend.counts()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,3 +102,60 @@ def test_retry_by_condition_takes_the_failed_ones(bgjobs: Bgjobs, queue: Queue, 
     assert queue.get(new).retry_of == failed.id
     [again] = objects(bgjobs("retry", "--all", "--state", "done", "--json"))
     assert again["retry_of"] == done.id
+
+
+def cancelled(queue: Queue, count: int) -> list[str]:
+    ids = [queue.submit("Work", "echo", [str(number)]).id for number in range(count)]
+    for job_id in ids:
+        queue.cancel(job_id)
+    return ids
+
+
+def test_retrying_all_again_and_again_retries_each_failure_once(bgjobs: Bgjobs, queue: Queue) -> None:
+    old = cancelled(queue, 2)
+    for _ in range(3):
+        [*new] = bgjobs("retry", "--all", "--state", "cancelled").stdout.split()
+        assert sorted(str(queue.get(job_id).retry_of) for job_id in new) == sorted(old)
+        # While they wait, and as long as they have not ended in the same way, there is nothing left to retry.
+        for dry_run in ([], ["--dry-run"]):
+            result = bgjobs("retry", "--all", "--state", "cancelled", *dry_run)
+            assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+        for job_id in new:
+            queue.cancel(job_id)
+        old = new
+    assert len(list(queue.jobs())) == 8
+    assert bgjobs("retry", "--all", "--state", "cancelled", "--again", "--dry-run").stdout.count("\n") == 8
+    by_id = bgjobs("retry", queue.get(old[0]).retry_of or "")
+    assert (by_id.returncode, by_id.stdout.count("\n")) == (0, 1)
+    assert error(bgjobs("retry", old[0], "--again", "--json"))["code"] == "usage"
+
+
+def test_a_job_whose_retry_is_gone_is_retried_again(bgjobs: Bgjobs, queue: Queue) -> None:
+    [old] = cancelled(queue, 1)
+    first = queue.retry(old)
+    queue.cancel(first.id)
+    queue.delete(first.id)
+    [new] = bgjobs("retry", "--all", "--state", "cancelled").stdout.split()
+    assert queue.get(new).retry_of == old
+
+
+def test_what_was_retried_is_shown(bgjobs: Bgjobs, queue: Queue) -> None:
+    old, other = cancelled(queue, 2)
+    queue.retry(old)
+    new = queue.retry(old)
+    assert f"retried as {new.id}" in bgjobs("status", old).stdout
+    assert f"retry of    {old}" in bgjobs("status", new.id).stdout
+    rows = {line.split("\t")[0]: line.split("\t")[6] for line in bgjobs("list").stdout.splitlines()}
+    assert rows[old].startswith(f"retried as {new.id}")
+    assert "retried" not in rows[other] + rows[new.id]
+    for shown in (objects(bgjobs("list", "--json")), objects(bgjobs("status", old, "--json"))):
+        assert {record["id"]: record["retried_by"] for record in shown if "retried_by" in record} == {old: new.id}
+
+
+def test_two_who_retry_all_at_once_retry_each_job_once(bgjobs: Bgjobs, queue: Queue) -> None:
+    old = cancelled(queue, 20)
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: bgjobs("retry", "--all", "--state", "cancelled"), range(2)))
+    assert [result.returncode for result in results] == [0, 0]
+    new = "".join(result.stdout for result in results).split()
+    assert sorted(str(queue.get(job_id).retry_of) for job_id in new) == sorted(old)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bgjobs.backend import Filter, Selection, Unfinished
-from bgjobs.ids import new_id
+from bgjobs.ids import new_id, retry_id
 from bgjobs.job import Cancelled, JobError, Progress, Raised, State, Succeeded
 from tests.contract.stores import FAR, claim_all, finish, got, new_job, now, told
 
@@ -113,6 +113,31 @@ def test_an_id_is_found_by_its_end(backend: Backend, workers: Sessions) -> None:
         assert backend.ids(job.id) == [job.id]
     assert sorted(backend.ids("")) == sorted(job.id for job in jobs.values())
     assert backend.ids("0" * 26) == []
+
+
+def test_what_a_later_job_retries_is_known_whatever_becomes_of_that(backend: Backend, workers: Sessions) -> None:
+    first = one_in_each_state(backend, workers)
+    ended = [first[state].id for state in (State.DONE, State.FAILED, State.CANCELLED)]
+    assert backend.retried(ended) == {}
+    retries = [msgspec.structs.replace(new_job(), id=retry_id(old), retry_of=old) for old in ended]
+    later = msgspec.structs.replace(new_job(delay=FAR), id=retry_id(ended[0]), retry_of=ended[0])
+    twin = msgspec.structs.replace(new_job(), id=retry_id(ended[1]))  # its id alone does not make it one
+    backend.submit([*retries, twin])
+    expected = {old: job.id for old, job in zip(ended, retries, strict=True)}
+    assert backend.retried(ended) == expected  # while they wait
+    session = workers.join()
+    claims = {claim.job.id: claim for claim in claim_all(session, 5)}
+    assert backend.retried(ended) == expected  # while they run
+    finish(session, claims[retries[0].id], Succeeded())
+    finish(session, claims[retries[1].id], Raised(WRONG, final=True))
+    finish(session, claims[retries[2].id], Cancelled("ann"))
+    assert backend.retried(ended) == expected  # once they have ended
+    backend.submit([later])
+    assert backend.retried(ended) == expected | {ended[0]: later.id}  # the latest one
+    assert backend.retried([first[State.RUNNING].id, new_id()]) == {}
+    assert backend.retried([]) == {}
+    assert backend.delete(retries[1].id) == "deleted"
+    assert ended[1] not in backend.retried(ended)
 
 
 def test_jobs_are_listed_newest_first(backend: Backend, workers: Sessions) -> None:

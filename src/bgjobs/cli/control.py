@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from bgjobs.cli import opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
-from bgjobs.errors import AlreadyEndedError
+from bgjobs.errors import AlreadyEndedError, UsageError
 from bgjobs.job import ENDED, State
 from bgjobs.queue import Queue
 
@@ -40,6 +41,9 @@ def retry(
     ids: options.EndedIds = None,
     *,
     every: options.All = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --all: also those that a later job retries already.")
+    ] = False,
     conditions: Conditions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the ids of the jobs that it would be.")
@@ -48,11 +52,20 @@ def retry(
     spool: options.Spool = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Submit ended jobs again, as new jobs. Prints the new ids. With --all: the failed ones, or those in --state."""
+    """Submit ended jobs again, as new jobs. Prints the new ids.
+
+    With --all: the failed ones, or those in --state, but not those that a later job retries already.
+    """
     find = choose(ids, conditions, every=every, among=RETRIED, default=frozenset({State.FAILED}))
+    if again and not every:
+        raise UsageError("--again without --all", hint="jobs that are named are retried in any case", code="usage")
     queue = opening.existing(config, spool)
     act = _rehearse if dry_run else _retry
-    return each(find(queue), lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
+    with queue.backend.retrying() if every and not dry_run else nullcontext():
+        chosen = list(find(queue))
+        known = queue.retried(chosen) if every and not again else {}
+        left = [job_id for job_id in chosen if job_id not in known]
+        return each(left, lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
 
 
 def _cancel(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from bgjobs.cli.output import Line
 
 
-def of_job(job: Job, hide: frozenset[str], now: datetime) -> Iterator[Line]:
-    """Go through the lines about a job that is in the queue, or was."""
+def to_json(job: Job, hide: frozenset[str], later: str | None) -> dict[str, Any]:
+    """Return the record of a job and, if a later job retries it, which."""
+    shown = job.to_json(hide=hide)
+    return shown if later is None else shown | {"retried_by": later}
+
+
+def of_job(job: Job, hide: frozenset[str], now: datetime, later: str | None = None) -> Iterator[Line]:
+    """Go through the lines about a job that is in the queue, or was, and that a later one may retry."""
     yield _line("job", job.id)
     yield _line("state", job.state.value, job.state.value)
     yield from of_request(job, hide)
@@ -29,6 +35,8 @@ def of_job(job: Job, hide: frozenset[str], now: datetime) -> Iterator[Line]:
     for name, moment in (("started", job.started_at), ("finished", job.finished_at)):
         if moment is not None:
             yield _line(name, moments.shown(moment, now))
+    if later is not None:
+        yield _line("retried as", later)
     if job.worker:
         yield _line("worker", job.worker)
     if job.progress is not None and not job.state.ended:

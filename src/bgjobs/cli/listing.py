@@ -19,6 +19,7 @@ from bgjobs.job import Job, show_priority
 
 HEAD = ("id", "state", "prio", "job", "att", "submitted", "error")
 ELASTIC = {HEAD.index("job"), HEAD.index("error")}
+FIRST_LOOK = 64
 ENOUGH_OF_ID = 10  # unique as good as ever, and accepted by every command
 
 # By name: what to sort by, and whether the largest comes first. Jobs come newest first from the queue.
@@ -52,11 +53,21 @@ def list_jobs(
     found = _in_order(queue.jobs(where), sort)
     shown = islice(found, limit) if limit else found
     if as_json:
-        for job in shown:
-            output.json(job.to_json(hide=queue.hidden(job)))
+        for job, later in _with_retries(queue, shown):
+            output.json(details.to_json(job, queue.hidden(job), later))
         return
     compact = output.is_terminal(sys.stdout)
-    output.table(HEAD, (_row(job, now, compact=compact) for job in shown), elastic=ELASTIC)
+    rows = (_row(job, later, now, compact=compact) for job, later in _with_retries(queue, shown))
+    output.table(HEAD, rows, elastic=ELASTIC)
+
+
+def _with_retries(queue: Queue, jobs: Iterator[Job]) -> Iterator[tuple[Job, str | None]]:
+    """Go through the jobs, each with the id of the latest one that retries it."""
+    size = FIRST_LOOK
+    while chunk := list(islice(jobs, size)):
+        known = queue.retried(job.id for job in chunk if job.state.ended)
+        yield from ((job, known.get(job.id)) for job in chunk)
+        size *= 2  # each look goes through all names: make few of them
 
 
 def _in_order(jobs: Iterable[Job], order: str) -> Iterator[Job]:
@@ -66,8 +77,11 @@ def _in_order(jobs: Iterable[Job], order: str) -> Iterator[Job]:
     return iter(sorted(jobs, key=key, reverse=is_descending))
 
 
-def _row(job: Job, now: datetime, *, compact: bool) -> output.Line:
+def _row(job: Job, later: str | None, now: datetime, *, compact: bool) -> output.Line:
     error = details.why(job.error) if job.error else ""
+    if later is not None:
+        mark = f"retried as {later[-ENOUGH_OF_ID:] if compact else later}"
+        error = f"{mark}: {error}" if error else mark
     progress = details.progress(job.progress) if job.progress and not job.state.ended else ""
     return [
         (job.id[-ENOUGH_OF_ID:] if compact else job.id, ""),

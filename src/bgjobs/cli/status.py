@@ -60,8 +60,9 @@ class _View:
             return
         job = self._queue.get(self._job_id)
         hide = self._queue.hidden(job)
-        self.value = job.to_json(hide=hide)
-        self.lines = list(details.of_job(job, hide, now))
+        later = self._queue.retried([job.id]).get(job.id) if job.state.ended else None
+        self.value = details.to_json(job, hide, later)
+        self.lines = list(details.of_job(job, hide, now, later))
         self.is_final = job.state.ended
 
 

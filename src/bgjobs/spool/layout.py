@@ -153,6 +153,7 @@ class Layout:
         self.queued = os.path.join(root, "queued")
         self.counted = os.path.join(root, "counted")
         self.claim_lock = os.path.join(root, "locks", "claim.lock")
+        self.retry_lock = os.path.join(root, "locks", "retry.lock")
         self.incoming = os.path.join(root, "incoming")
         self.pending = os.path.join(root, "pending")
         self.claimed = os.path.join(root, "claimed")

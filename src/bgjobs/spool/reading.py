@@ -17,7 +17,7 @@ from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from bgjobs.backend import Filter
@@ -79,6 +79,21 @@ class Reader:
             if job is not None and where.admits(job):
                 seen.add(place.job_id)
                 yield job
+
+    def retried(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return which of these jobs a later job retries, each with the latest that does."""
+        if not job_ids:
+            return {}
+        endings = {job_id[-5:] for job_id in job_ids}
+        found: dict[str, str] = {}
+        for later in sorted(browsing.marked(self._paths, endings, id_ms(min(job_ids)))):
+            try:
+                job = self.get(later)
+            except SpoolError:
+                continue  # no valid job file: it retries nothing
+            if job is not None and job.retry_of is not None and job.retry_of in job_ids:
+                found[job.retry_of] = job.id
+        return found
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""

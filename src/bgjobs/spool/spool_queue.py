@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.control import Control
     from bgjobs.spool.reading import Reader
 
+PATIENCE_S = 60.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -128,6 +130,23 @@ class SpoolQueue:
         if keyring is None:
             return self._reader.get(job_id)
         return self._reader.get(job_id, lambda data: keyring.check(signing.JOB, data.partition(b"\n")[0]))
+
+    def retried(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return which of these jobs a later job retries, each with the latest that does."""
+        return self._reader.retried(job_ids)
+
+    @contextmanager
+    def retrying(self) -> Iterator[None]:
+        """Let nobody else retry jobs by condition meanwhile. Raises SpoolError if somebody does for too long."""
+        from bgjobs.spool.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
+
+        try:
+            with closing(ClaimLock(self.paths.retry_lock)) as lock, lock.held(PATIENCE_S) as is_ours:
+                if not is_ours:
+                    raise SpoolError("another `bgjobs retry --all` is at work", hint="try again when it has ended")
+                yield
+        except OSError as error:
+            raise _unusable(self.paths.root, error) from error
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
