@@ -16,6 +16,7 @@ from bgjobs.cli.choosing import conditional
 from bgjobs.cli.filters import Conditions
 from bgjobs.errors import UsageError
 from bgjobs.job import Job, show_priority
+from bgjobs.queue import Queue
 
 HEAD = ("id", "state", "prio", "job", "att", "submitted", "error")
 ELASTIC = {HEAD.index("job"), HEAD.index("error")}
