@@ -71,6 +71,7 @@ if sys.platform == "win32":
             children,
             die_with_parent,
             open_descriptors,
+            root_directory,
             unbuffer_c_output,
         )
         from bgjobs.system.windows_signals import install_interrupt, stop_signals
@@ -116,7 +117,13 @@ else:
         from bgjobs.system.posix_marks import kill_marked, marked
         from bgjobs.system.posix_poller import Poller
         from bgjobs.system.posix_processes import birth
-        from bgjobs.system.posix_runner import ChildProcesses, children, open_descriptors, unbuffer_c_output
+        from bgjobs.system.posix_runner import (
+            ChildProcesses,
+            children,
+            open_descriptors,
+            root_directory,
+            unbuffer_c_output,
+        )
         from bgjobs.system.posix_signals import install_interrupt, stop_signals
         from bgjobs.system.posix_user import become, cannot_become
         from bgjobs.system.posix_users import group_of, is_member, knows_user, may_give, user_of
@@ -217,6 +224,7 @@ __all__ = [
     "rights",
     "ring",
     "rmdir",
+    "root_directory",
     "scandir",
     "scheduling",
     "send_errors_to",
@@ -281,6 +289,7 @@ if not TYPE_CHECKING:
         "scheduling": "own_process",
         "send_errors_to": f"{_FAMILY}_detached",
         "silence_output": f"{_FAMILY}_detached",
+        "root_directory": f"{_FAMILY}_runner",
         "start_child": f"{_FAMILY}_child",
         "start_detached": f"{_FAMILY}_detached",
         "stop_signals": f"{_FAMILY}_signals",

@@ -25,6 +25,12 @@ def take_death_fd() -> int | None:
     return int(number)
 
 
+def root_directory() -> tuple[int, ...]:
+    """Return which directory is the root of all others for this process."""
+    found = os.stat("/")
+    return found.st_dev, found.st_ino
+
+
 def children() -> bool:
     """Tell whether this process has live children, and ask for the exit status of those that are dead."""
     while True:

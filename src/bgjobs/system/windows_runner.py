@@ -18,6 +18,11 @@ def die_with_parent() -> bool:
     return False
 
 
+def root_directory() -> tuple[int, ...]:
+    """Return nothing: no process gets another root here."""
+    return ()
+
+
 class _Family:
     """Those that were there before any job ran: this process, and the launcher of a virtual environment."""
 

@@ -147,7 +147,10 @@ class Capture:
         os.write(self.output, data)
 
     def end(self, keep: str) -> bool:
-        """Keep what the attempt printed, if anything, at `keep`, and begin afresh; return whether that is possible."""
+        """Keep what the attempt printed, if anything, at `keep`, and begin afresh; return whether that is possible.
+
+        Raises OSError where this process cannot keep it any more: then it is left to the worker.
+        """
         is_whole = self._restore()
         if not self.lost and self._has_nothing():
             return is_whole
@@ -155,8 +158,10 @@ class Capture:
             size = cutting.cut(self._path, self._most, lost=bool(self.lost))
             if size or self.lost:
                 self._keep(keep)
-        except OSError:
-            pass  # output is worth less than the job
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise  # the attempt has lowered the limit: its worker can still do it
+            # Else output is worth less than the job.
         if not self._leads_to_ours():
             self._reopen()
         return is_whole

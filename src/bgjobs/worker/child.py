@@ -72,6 +72,8 @@ class Runner:
         self._last_progress = 0.0
         self._progress: Progress | None = None
         self._limits = system.ResourceLimits()
+        self._rights = system.rights()
+        self._root = system.root_directory()
         self._used = False
         self._user = ""
         self._user_environment: dict[str, str] = {}
@@ -203,14 +205,18 @@ class Runner:
         outcome = self._attempt(job)
         whole = self._owned.are_whole()
         self._code.note()
-        if isinstance(outcome, Refused) and job.begin is not None and self._code.differs(job.module):
+        differs = isinstance(outcome, Refused) and job.begin is not None and self._code.differs(job.module)
+        if differs and self._is_at_home():
             # What is new on the disk may have what was missing here. A fresh process decides.
             self._wipe(job, outcome, whole=whole)
             self._say(self._because_code_changed(job, begun=True))
             return False
         stale = self._code.look(at_once=not isinstance(outcome, Succeeded))
+        if stale and not self._is_at_home():
+            stale = ""  # it sees other files than before, or none
         left = self._wipe(job, outcome, whole=whole)
-        if not self._keep_output(job):
+        fit, kept = self._keep_output(job)
+        if not fit:
             left = left or "it has closed or replaced what belongs to the process"
         clean = not left
         took = time.perf_counter() - start
@@ -218,8 +224,27 @@ class Runner:
         recorded = self._record(job, outcome) if whole and not stopped else None
         if stale and isinstance(outcome, Raised):
             outcome = of_changed_code(outcome, stale)
-        self._say(Ended(job.id, began, took, outcome, stopped=stopped, clean=clean, recorded_ms=recorded, stale=stale))
+        self._say(
+            Ended(
+                job.id,
+                began,
+                took,
+                outcome,
+                stopped=stopped,
+                clean=clean,
+                recorded_ms=recorded,
+                stale=stale,
+                output_left=not kept,
+            )
+        )
         return clean
+
+    def _is_at_home(self) -> bool:
+        """Tell whether this process still has the user and the root directory with which it began."""
+        try:
+            return system.rights() == self._rights and system.root_directory() == self._root
+        except OSError:
+            return False
 
     def _record(self, job: Run, outcome: Told) -> int | None:
         """Write down a success at once; return the moment, or None when that is for the worker to do.
@@ -347,19 +372,23 @@ class Runner:
             return "it ran out of memory"
         return left.what
 
-    def _keep_output(self, job: Run) -> bool:
-        """Put aside what the attempt has printed; return whether the next one can print."""
+    def _keep_output(self, job: Run) -> tuple[bool, bool]:
+        """Put aside what the attempt has printed; return whether the next one can print, and whether it was put aside.
+
+        What could not be, because the method gave up the rights to it, its root directory or descriptors, is left to
+        the worker. How the attempt has ended does not depend on that.
+        """
         try:
             if self._standard is not None and self._owned.are_whole():
                 self._standard.restore()
             if self._capture is None or job.keep_output is None:
-                return True
+                return True, True
             if job.user:
                 self._capture.leave()
-                return True
-            return self._capture.end(job.keep_output)
+                return True, True
+            return self._capture.end(job.keep_output), True
         except Exception:  # noqa: BLE001 - no descriptor is to be had, or an object of the job's is in the place of ours
-            return False
+            return False, False
 
     def _report(self, progress: Progress) -> None:
         now = time.monotonic()

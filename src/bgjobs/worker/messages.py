@@ -116,7 +116,8 @@ class Ended(Struct, frozen=True, tag=True):
 
     `stopped` tells that a Stop had reached it; `clean` that the runner can go on. One that cannot returns what it has
     not begun. `recorded_ms` is when the runner wrote down the success, if it did. `stale` names a file of its code that
-    has changed since it was loaded, if the runner has seen one.
+    has changed since it was loaded, if the runner has seen one. `output_left` tells that it cannot keep what the
+    attempt printed: the worker has to.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Ended(Struct, frozen=True, tag=True):
     clean: bool = True
     recorded_ms: Annotated[int, Meta(ge=0, le=LATEST_MS)] | None = None
     stale: str = ""
+    output_left: bool = False
 
 
 class Unbegun(Struct, frozen=True, tag=True):

@@ -184,7 +184,8 @@ class Pool:
             return
         was_ready = runner.ready is not None
         for report in runner.hear(data):
-            if report.assignment.message.user and not isinstance(report, Began):
+            left = isinstance(report, Finished) and report.output_left
+            if left or (report.assignment.message.user and not isinstance(report, Began)):
                 # It may not keep its output itself any more. Nothing that it has left may write while we do.
                 runner.kill()
                 self._keep_output(runner, report)
@@ -302,7 +303,8 @@ class Pool:
             self._count_failed_start()
         for report in runner.bury():
             # Others had kept their output before they said how they ended.
-            if report.assignment.message.user or (isinstance(report, Finished) and report.died):
+            left = isinstance(report, Finished) and (report.died or report.output_left)
+            if left or report.assignment.message.user:
                 self._keep_output(runner, report)
             yield report
         self._start(runner.slot)

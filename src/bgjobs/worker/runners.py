@@ -77,7 +77,7 @@ class Began(Struct, frozen=True):
 class Finished(Struct, frozen=True):
     """The attempt ended. After the death of the runner nobody knows yet whether it had begun at all: `died`.
 
-    `recorded_ms` is when the runner wrote down that it succeeded, if it did. `stale` is as in `Ended`.
+    `recorded_ms` is when the runner wrote down that it succeeded, if it did. `stale` and `output_left`: see `Ended`.
     """
 
     assignment: Assignment
@@ -87,6 +87,7 @@ class Finished(Struct, frozen=True):
     died: bool = False
     recorded_ms: int | None = None
     stale: str = ""
+    output_left: bool = False
 
     def running(self) -> Job:
         """Return the job as it ran: with the moment at which it really began, and its latest progress."""
@@ -297,7 +298,15 @@ class Runner:
                 recorded = message.recorded_ms if isinstance(outcome, Succeeded) and not held.message.user else None
                 self.stale = message.stale
                 reports.append(
-                    Finished(held, outcome, message.began_ms, message.took, recorded_ms=recorded, stale=message.stale)
+                    Finished(
+                        held,
+                        outcome,
+                        message.began_ms,
+                        message.took,
+                        recorded_ms=recorded,
+                        stale=message.stale,
+                        output_left=message.output_left,
+                    )
                 )
             case Unbegun():
                 self.held.remove(held)
