@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FILE_NAME = "allowed_jobs.toml"
+LONGEST_LINE = 80
 JUST_NOW_S = 0.3
 LOOKS, PAUSE_S = 40, 0.05
 
@@ -221,11 +222,15 @@ def _refuse(found: permissions.Weakness | None) -> None:
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
+        # Where it is stands in the text alone, before Python 3.14; why is shown by the line itself, not in its words.
         found = re.search(r"line (\d+)", str(error))
-        line = int(found[1]) if found else text.count("\n") + 1
-        reason = re.sub(r" \(at (line \d+, column \d+|end of document)\)", "", str(error))
-        raise ConfigError(f"{path}:{line}: not valid TOML: {reason}", hint="correct that line") from None
+        lines = text.splitlines() or [""]
+        number = min(int(found[1]), len(lines)) if found else len(lines)
+        shown = lines[number - 1].strip()[:LONGEST_LINE]
+        reason = f"not valid TOML: {shown}" if found and shown else "not valid TOML: it ends too early"
+        hint = "correct that line: text stands in quotes, brackets are closed, each key and table stands once"
+        raise ConfigError(f"{path}:{number}: {reason}", hint=hint) from None
     except RecursionError:
         raise ConfigError(f"{path}:1: nested too deeply", hint="keep it flat") from None
 

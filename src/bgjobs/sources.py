@@ -187,9 +187,9 @@ def _names_of(path: str, package: str) -> Names:
     except OSError as error:
         raise OpaqueError(f"cannot read {path}: {error.strerror}") from None
     except SyntaxError as error:
-        raise OpaqueError(f"{path}:{error.lineno or 1}: {error.msg}") from None
-    except ValueError as error:  # a null byte, before Python 3.12
-        raise OpaqueError(f"{path}:1: {error}") from None
+        raise OpaqueError(f"{path}:{error.lineno or 1}: not valid Python") from None
+    except ValueError:  # a null byte, before Python 3.12
+        raise OpaqueError(f"{path}:1: not valid Python") from None
 
 
 @lru_cache(maxsize=64)

@@ -108,7 +108,7 @@ class Target:
             self._is_help = True
             return 0
         except app.ClickError as error:
-            raise app._usage(error, "submit") from None
+            raise app._usage(error, "submit", []) from None
 
     @staticmethod
     def _check_refusal(shown: bytes, told: str, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
@@ -501,3 +502,21 @@ def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, half: str) -
 def test_a_file_that_stays_broken_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_whole(config=write(tmp_path, "[half"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[bgjobs]\npriority = high\n", "not valid TOML: priority = high"),
+        ("[bgjobs]\nretries = 1\nretries = 2\n", "not valid TOML: retries = 2"),
+        (f"[bgjobs]\nretries = {'9' * 5000}\n", "not valid TOML: "),
+        ('[bgjobs]\npass_env = [\n"A",\n', "not valid TOML: it ends too early"),
+    ],
+    ids=["no quotes", "twice", "a number without end", "no end"],
+)
+def test_what_is_not_toml_is_shown_and_no_words_of_the_parser(tmp_path: Path, text: str, shown: str) -> None:
+    message = refusal(tmp_path, text)
+    assert shown in message
+    with pytest.raises(ValueError, match=r"\S") as parser:
+        tomllib.loads(text)
+    assert str(parser.value).partition(" (at ")[0] not in message

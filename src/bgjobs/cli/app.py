@@ -53,6 +53,7 @@ EPILOG = (
     "6 it was cancelled, 124 timed out waiting, 130 interrupted."
 )
 
+LONGEST_WORD = 80
 # Typer brings its own copy of click, or uses the real one, depending on its version: this is the way to either.
 ClickError: Any = typer.BadParameter.__mro__[2]
 
@@ -98,7 +99,7 @@ def _run_command(words: list[str]) -> int:
     try:
         return int(_app(chosen)(words or ["--help"], prog_name="bgjobs", standalone_mode=False) or 0)
     except ClickError as error:
-        raise _usage(error, command) from None
+        raise _usage(error, command, words) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
 
@@ -117,6 +118,18 @@ def _name_unknown_variables(*, as_json: bool) -> None:
         output.warning(f"unknown variable {name[:80]}", hint=hint, code="unknown-variable", as_json=as_json)
 
 
+class _Command(typer.core.TyperCommand):
+    """A command that names the words which are too many: click's own error holds them in its text alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's context
+        """Take the words apart. Raises UsageError."""
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            shown = " ".join(rest)[:LONGEST_WORD]
+            raise UsageError(f"too many arguments: {shown!a}", hint=f"see `bgjobs {self.name} -h`", code="usage")
+        return rest
+
+
 def _app(chosen: list[str]) -> Any:  # noqa: ANN401 - click's command, of one click or the other
     """Return the command line with these commands alone."""
     app = typer.Typer(
@@ -130,7 +143,9 @@ def _app(chosen: list[str]) -> Any:  # noqa: ANN401 - click's command, of one cl
     app.callback()(_options)
     for name in chosen:
         module, _, function = COMMANDS[name].partition(":")
-        app.command(name)(getattr(import_module(f"bgjobs.cli.{module}"), function))
+        app.command(name, cls=_Command, context_settings={"allow_extra_args": True})(
+            getattr(import_module(f"bgjobs.cli.{module}"), function)
+        )
     command = typer.main.get_command(app)
     _read_numbers_strictly(command)
     # What has been imported stays: not looking through it for garbage, now and at the end, saves a tenth of the time.
@@ -176,19 +191,46 @@ def _options(
     """Run approved Python methods in the background, with no server."""
 
 
-def _usage(error: Any, command: str) -> UsageError:  # noqa: ANN401 - click's error, of one click or the other
-    message = error.format_message()
-    unknown = getattr(error, "option_name", "")
+def _usage(error: Any, command: str, words: list[str]) -> UsageError:  # noqa: ANN401 - click's error, of one click or the other
+    """Return what is wrong with the words, in ours: those of click change with its releases."""
+    option = str(getattr(error, "option_name", ""))[:LONGEST_WORD]
     near = getattr(error, "possibilities", None)
-    if unknown and command.startswith("-"):
-        message, hint = error.message, "options go after the command, see `bgjobs -h`"
-    elif near:
-        message, hint = error.message, f"did you mean {' or '.join(sorted(near))}?"
-    elif unknown and command in {"submit", "run"} and not message.startswith("Option"):
-        hint = f"an argument that begins with - goes after --, see `bgjobs {command} -h`"
-    else:
-        hint = f"see `bgjobs {command} -h`" if command in COMMANDS else "see `bgjobs -h`"
-    return UsageError(message[:1].lower() + message[1:].removesuffix("."), hint=hint, code="usage")
+    parameter = getattr(error, "param", None)
+    hint = f"see `bgjobs {command} -h`" if command in COMMANDS else "see `bgjobs -h`"
+    match type(error).__name__:
+        case "NoSuchOption":
+            message = f"no such option: {option}"
+            if command.startswith("-"):
+                hint = "options go after the command, see `bgjobs -h`"
+            elif near:
+                hint = f"did you mean {' or '.join(sorted(near))}?"
+            elif command in {"submit", "run"}:
+                hint = f"an argument that begins with - goes after --, {hint}"
+        case "BadOptionUsage":
+            message = f"{option} {'takes no' if f'{option}=' in ' '.join(words) else 'needs a'} value"
+        case "MissingParameter":
+            message = f"{_name(parameter)} is missing"
+        case "BadParameter":
+            message = f"bad {_name(parameter)}"
+            hint = f"{_wanted(parameter)}{hint}"
+        case _:
+            message = "wrong usage"
+    return UsageError(message, hint=hint, code="usage")
+
+
+def _name(parameter: Any) -> str:  # noqa: ANN401 - click's parameter
+    """Return an option by its longest name, an argument by what the help calls it."""
+    if parameter is None:
+        return "an argument"
+    if parameter.param_type_name == "option":
+        return str(max(parameter.opts, key=len))
+    return str(parameter.metavar or parameter.name).strip("[].").upper()
+
+
+def _wanted(parameter: Any) -> str:  # noqa: ANN401 - click's parameter
+    """Return what to write for the only options that click itself converts: whole numbers."""
+    least = None if parameter is None else getattr(parameter.type, "min", None)
+    return "" if least is None else f"use a whole number from {least} on, "
 
 
 def _trouble(error: OSError, *, as_json: bool) -> int:

@@ -24,8 +24,10 @@ def trouble(path: str) -> str:
     ours = life_lock(path)
     try:
         ours.acquire(timeout=0)
-    except (NotImplementedError, Timeout) as error:
-        raise OSError(f"no lock is to be had: {error}") from None
+    except NotImplementedError:
+        raise OSError("this file system has no locks") from None
+    except Timeout:
+        raise OSError("another process holds the lock of a file that was made a moment ago") from None
     child = subprocess.Popen(
         [sys.executable, *COMMAND, path],
         stdin=subprocess.PIPE,
