@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -189,6 +190,30 @@ def test_a_spool_that_vanishes_under_a_worker_is_noticed_and_never_made_again(
     assert not (tmp_path / "spool").exists()
     (tmp_path / "away").rename(tmp_path / "spool")
     session.renew({})
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("lost", ["tmp", "pending", "pending/5-normal"])
+def test_a_directory_that_was_removed_is_made_again_by_who_submits(spool: SpoolQueue, lost: str, count: int) -> None:
+    submitted(spool, priority=4)  # what the spool knows of its directories is old
+    shutil.rmtree(Path(spool.paths.root, lost))
+    jobs = [new_job() for _ in range(count)]
+    spool.submit(jobs)
+    assert {job.id for job in jobs} <= {job.id for job in spool.jobs(Filter())}
+
+
+@pytest.mark.parametrize("lost", ["tmp", "done", "failed", "pending", "output", "corrupt", "incoming", "locks"])
+def test_a_directory_that_was_removed_is_made_again_by_a_worker_that_runs(
+    spool: SpoolQueue, workers: Sessions, lost: str
+) -> None:
+    session = workers.join()
+    shutil.rmtree(Path(spool.paths.root, lost))
+    session.renew({})
+    assert [path for path in spool.paths.directories() if not files.exists(path)] == []
+    job = submitted(spool)
+    [claim] = claim_all(session, 1)
+    finish(session, claim, Succeeded(msgspec.Raw(b"1")))
+    assert got(spool, job.id).state is State.DONE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete a lock file that is held")

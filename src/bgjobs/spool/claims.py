@@ -11,6 +11,7 @@ from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.spool import files, layout, moves, prune, record
+from bgjobs.spool.checks import repair
 from bgjobs.spool.incoming import Importer
 from bgjobs.spool.recovery import Recovery
 from bgjobs.spool.taking import Taker
@@ -205,6 +206,7 @@ class SpoolSession:
     def renew(self, progress: Mapping[str, Progress]) -> dict[str, str]:
         """Check that our place is still ours, store progress, and return who asked to cancel which job."""
         self._place.check()
+        repair.make_ground(self._paths)  # `git clean` takes empty directories, under a worker too
         for job_id, state in progress.items():
             self._place.tell_progress(job_id, state)
         self._place.tell_dropped(self._log.dropped)

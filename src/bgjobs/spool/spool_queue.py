@@ -74,11 +74,30 @@ class SpoolQueue:
             raise _unusable(self.paths.root, error) from error
         if self._publisher is None:
             self._publisher = Publisher(self.paths, durable=self.durable)
+        keys = None if self.keyring is None else self.keyring.keys()
         try:
-            self._publisher.publish(jobs, None if self.keyring is None else self.keyring.keys())
+            if len(jobs) > 1:
+                self._restore_ground()  # before the first group: what was published cannot be published again
+            try:
+                self._publisher.publish(jobs, keys)
+            except FileNotFoundError:
+                if len(jobs) > 1 or not self._restore_ground():
+                    raise
+                self._publisher.publish(jobs, keys)
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
         self._quota.add(len(jobs))
+
+    def _restore_ground(self) -> bool:
+        """Make again what of a spool that is there was removed: `git clean` takes empty directories, say."""
+        if not files.exists(self.paths.tmp) or not files.exists(self.paths.pending):
+            from bgjobs.spool.checks import repair  # noqa: PLC0415 - directories are rarely missing
+
+            return bool(repair.make_ground(self.paths))
+        missing = [number for number in range(10) if not files.exists(self.paths.priority(number))]
+        for number in missing:
+            files.make_directory(self.paths.priority(number))
+        return bool(missing)
 
     def _check_room(self) -> None:
         """Refuse new jobs while there is still room for what becomes of those that are there."""
