@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FINAL = frozenset({"SUCCESS", "FAILED", "CANCELLED", "REFUSED"})
 LIMIT = 30.0  # s; only a failure waits that long
+SPIN_S = 0.05
 PROJECT = Path(__file__).with_name("project")
 KILLED = 1 if sys.platform == "win32" else -9  # what a runner ends with that its worker has killed
 
@@ -49,6 +50,14 @@ def wait_until(condition: Callable[[], object], limit: float = LIMIT, pause: flo
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(pause)
+
+
+def slowness() -> float:
+    """Return how many times as long as alone a process takes right now, because others use the processors too."""
+    began, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < SPIN_S:
+        pass
+    return max(1.0, (time.perf_counter() - began) / SPIN_S)
 
 
 def lines(path: Path) -> list[str]:
