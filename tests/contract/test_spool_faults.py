@@ -192,6 +192,15 @@ def test_a_spool_that_vanishes_under_a_worker_is_noticed_and_never_made_again(
     session.renew({})
 
 
+@posix_only
+def test_a_copy_of_a_spool_that_was_made_of_links_is_refused_with_the_way_to_copy_it(
+    spool: SpoolQueue, tmp_path: Path
+) -> None:
+    shutil.copytree(spool.paths.root, tmp_path / "copy", copy_function=os.link)
+    with pytest.raises(SpoolError, match="cp -a"):
+        SpoolQueue(replace(spool.settings, spool=str(tmp_path / "copy")), spool.log)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("lost", ["tmp", "pending", "pending/5-normal"])
 def test_a_directory_that_was_removed_is_made_again_by_who_submits(spool: SpoolQueue, lost: str, count: int) -> None:

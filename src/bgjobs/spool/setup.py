@@ -30,7 +30,9 @@ def open_or_set_up(paths: Layout) -> None:
         shared.refuse_strangers(paths)
         if isinstance(error, PermissionError):
             raise
-        raise SpoolError(f"cannot use {paths.version}: {error}", hint="use another spool") from None
+        # Of a copy that was made of links, each file is a file of the other spool as well.
+        hint = "use another spool; if it is a copy with hard links (cp -l), copy it with `cp -a` instead"
+        raise SpoolError(f"cannot use {paths.version}: {error}", hint=hint) from None
     version = (notes.decoded(data, dict[str, object]) or {}).get("format")
     if version != FORMAT:
         raise SpoolError(
