@@ -31,6 +31,7 @@ MOST_STEPS: Final = 20  # from an error to what it came from
 
 _mro_of = type.__dict__["__mro__"].__get__
 _name_of = type.__dict__["__name__"].__get__
+_traceback_of = BaseException.__dict__["__traceback__"].__get__  # not what a subclass may answer
 _qualname_of = type.__dict__["__qualname__"].__get__
 _module_of = type.__dict__["__module__"].__get__
 
@@ -97,7 +98,7 @@ def was_importing(error: BaseException) -> bool:
         for _ in range(MOST_STEPS):
             if step is None:
                 break
-            if _passes_through_a_module(step.__traceback__):
+            if _passes_through_a_module(_traceback_of(step)):
                 return True
             step = step.__cause__ or step.__context__
     return False
