@@ -205,6 +205,9 @@ class Session(Protocol):
     def cut_output(self, slot: int, most: int) -> None:
         """Cut what the dead runner of this slot had collected to exactly so many bytes."""
 
+    def add_to_output(self, slot: int, text: str) -> None:
+        """Put a remark of ours behind what the dead runner of this slot had collected."""
+
     def limit_output(self, slot: int, most: int) -> None:
         """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
 

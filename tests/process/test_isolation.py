@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs import Queue
-from bgjobs.job import State
-from tests.process.conftest import LIMIT, Project, posix_only, wait_until
+from bgjobs.job import State, Succeeded
+from bgjobs.worker import foreground
+from tests.process.conftest import LIMIT, Project, posix_only, request, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -509,3 +510,86 @@ def test_an_import_that_is_interrupted_leaves_no_process_behind(modules: Project
 
 def test_a_thread_that_a_module_starts_costs_no_process(modules: Project) -> None:
     assert len({ended(modules, "threaded", "look").result for _ in range(4)}) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- leaving
+
+AT_EXIT = "import atexit, pathlib; atexit.register(lambda: pathlib.Path({0!r}).open('a').write('flushed\\n'))"
+FLUSHES = {
+    "atexit": AT_EXIT,
+    "a thread that is waited for": (
+        "import pathlib, threading, time\n"
+        "def later():\n"
+        "    threading.main_thread().join()\n"
+        "    pathlib.Path({0!r}).open('a').write('flushed\\n')\n"
+        "threading.Thread(target=later).start()"
+    ),
+    "a daemon thread and atexit": (
+        "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n" + AT_EXIT
+    ),
+    "an open file": "import sys; sys.kept = open({0!r}, 'a'); sys.kept.write('flushed\\n')",
+    "weakref.finalize": (
+        "import pathlib, sys, weakref\n"
+        "class A: pass\n"
+        "sys.kept = A(); weakref.finalize(sys.kept, lambda: pathlib.Path({0!r}).open('a').write('flushed\\n'))"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FLUSHES)
+@pytest.mark.parametrize("end", ["stop", "recycle", "failure"])
+def test_what_is_to_run_at_exit_runs_when_a_process_is_retired(
+    project: Project, tmp_path: Path, how: str, end: str
+) -> None:
+    notes = tmp_path / "notes"
+    code = FLUSHES[how].format(str(notes)) + ("\nraise ValueError('no luck')" if end == "failure" else "")
+    worker = project.start(recycle=1 if end == "recycle" else 100)
+    job = ended(project, "Tinker", "do", code)
+    assert job.state is (State.FAILED if end == "failure" else State.DONE)
+    if end == "recycle":
+        wait_until(lambda: notes.exists() and notes.read_text("utf-8"))
+    else:
+        assert worker.stop() == 0
+    assert notes.read_text("utf-8") == "flushed\n"
+
+
+def test_what_does_not_leave_is_ended_by_force_and_said(project: Project) -> None:
+    worker = project.start()
+    job = ended(
+        project, "Tinker", "do", "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()"
+    )
+    assert job.state is State.DONE
+    assert b"[ended by force: threads or processes of it still ran 5 s after the method had ended]" in project.output(
+        job
+    )
+    assert f"Tinker.do {job.id}: ended by force" in worker.says()
+    assert "Tinker.do costs a process for each of its jobs: the thread " in worker.says()
+
+
+def test_an_exit_that_takes_for_ever_holds_up_neither_the_next_job_nor_the_end_of_the_worker(project: Project) -> None:
+    worker = project.start(recycle=1)
+    first = do(project, "import atexit, time; atexit.register(time.sleep, 600)")
+    assert do(project, "pass") != first
+    assert worker.stop() == 0
+    assert "by force" in worker.says()
+
+
+def test_what_a_module_starts_is_not_said_to_cost_anything(modules: Project) -> None:
+    assert ended(modules, "threaded", "look").state is State.DONE
+    assert not any("threaded.look costs" in path.read_text("utf-8") for path in modules.root.glob("worker-*.err"))
+
+
+def test_nothing_runs_at_exit_in_a_process_that_was_killed(project: Project, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    project.start()
+    code = AT_EXIT.format(str(notes)) + "\nimport os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    assert ended(project, "Tinker", "do", code).state is State.FAILED
+    assert do(project, "pass")
+    assert not notes.exists()
+
+
+def test_what_is_to_run_at_exit_runs_in_the_foreground_too(project: Project, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    job = project.queue.prepare(request("Tinker", "do", AT_EXIT.format(str(notes))))
+    assert isinstance(foreground.run(project.queue, job), Succeeded)
+    assert notes.read_text("utf-8") == "flushed\n"

@@ -125,6 +125,10 @@ class SpoolSession:
         """Cut what the dead runner of this slot had collected to exactly so many bytes."""
         self._place.cut_output(slot, most)
 
+    def add_to_output(self, slot: int, text: str) -> None:
+        """Put a remark of ours behind what the dead runner of this slot had collected."""
+        self._place.add_to_output(slot, text)
+
     def limit_output(self, slot: int, most: int) -> None:
         """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
         self._place.limit_output(slot, most)

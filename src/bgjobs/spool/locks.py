@@ -28,14 +28,14 @@ def life_lock(path: str) -> FileLock:
     return FileLock(path, preserve_lock_file=True, fallback_to_soft=False, thread_local=False, mode=0o600)
 
 
-def hold_for_life(path: str) -> FileLock:
-    """Take a life lock at once, or raise SpoolError."""
+def hold_for_life(path: str, *, patience_s: float = 0) -> FileLock:
+    """Take a life lock, at once or within so many seconds, or raise SpoolError."""
     lock = life_lock(path)
     if not files.is_directory(os.path.dirname(path)):
         # The spool has vanished. FileLock would make the directory, and all above it.
         raise SpoolError(f"{os.path.dirname(path)} is gone", hint="was the spool moved or unmounted?")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience_s, poll_interval=LONGEST_PAUSE)
     except Timeout:
         raise SpoolError(f"{path} is locked by another process", hint="two workers cannot share a place") from None
     except OSError as error:

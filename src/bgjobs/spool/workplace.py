@@ -101,6 +101,11 @@ class Workplace:
         with suppress(OSError):  # output is worth less than the job
             cutting.cut(self.runner_output(slot), most)
 
+    def add_to_output(self, slot: int, text: str) -> None:
+        """Put a remark of ours behind what the dead runner of this slot had collected."""
+        with suppress(OSError):  # as above
+            cutting.add(self.runner_output(slot), text)
+
     def limit_output(self, slot: int, most: int) -> None:
         """Cut what the runner of this slot collects, if it has grown far beyond so many bytes.
 

@@ -65,7 +65,15 @@ if sys.platform == "win32":
         from bgjobs.system.windows_doorbell import Doorbell
         from bgjobs.system.windows_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.windows_poller import Poller
-        from bgjobs.system.windows_processes import birth, kill_leftover, kill_marked, kill_orphan, kill_tree, marked
+        from bgjobs.system.windows_processes import (
+            birth,
+            kill_descendants,
+            kill_leftover,
+            kill_marked,
+            kill_orphan,
+            kill_tree,
+            marked,
+        )
         from bgjobs.system.windows_runner import (
             ChildProcesses,
             children,
@@ -112,7 +120,7 @@ else:
     if TYPE_CHECKING:
         from bgjobs.system.posix_child import Child, start_child
         from bgjobs.system.posix_detached import send_errors_to, silence_output, start_detached
-        from bgjobs.system.posix_killing import kill_leftover, kill_orphan, kill_tree
+        from bgjobs.system.posix_killing import kill_descendants, kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
         from bgjobs.system.posix_marks import kill_marked, marked
         from bgjobs.system.posix_poller import Poller
@@ -199,6 +207,7 @@ __all__ = [
     "is_private",
     "is_stopped",
     "is_trusted",
+    "kill_descendants",
     "kill_leftover",
     "kill_marked",
     "kill_orphan",
@@ -278,6 +287,7 @@ if not TYPE_CHECKING:
         "user_of": f"{_FAMILY}_users",
         "install_interrupt": f"{_FAMILY}_signals",
         "is_stopped": "stopped",
+        "kill_descendants": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_marked": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "kill_orphan": "windows_processes" if sys.platform == "win32" else "posix_killing",

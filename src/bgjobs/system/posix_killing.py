@@ -140,3 +140,8 @@ def _send_group(group: int, number: signal.Signals) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def kill_descendants() -> None:
+    """Kill all that descends from this process, in whatever session."""
+    kill_until_none(lambda: descendants(os.getpid()), lambda _: False)

@@ -173,6 +173,11 @@ class Capture:
             if self.lost:
                 self.write(memoryview(cutting.cut_mark(self._most)))
 
+    def close(self) -> None:
+        """Let go of the file: what is printed from now on goes nowhere."""
+        self._restore()
+        self._lead_to(lifted(os.open(os.devnull, os.O_WRONLY)))
+
     def _restore(self) -> bool:
         """Give descriptors and streams back their places; return whether all of them could be saved."""
         # First the descriptors, then what is held back: it must not go where the method has led its own output.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
@@ -23,10 +24,12 @@ from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
 from bgjobs.worker.descriptors import Owned, Standard, identity, is_still, lifted
 from bgjobs.worker.discretion import Discretion
+from bgjobs.worker.leaving import Exit, end_descendants
 from bgjobs.worker.loaded_code import LoadedCode, import_from_source_alone
 from bgjobs.worker.messages import (
     LOST_CONTACT,
     Ended,
+    Leave,
     Progressed,
     Ready,
     Recall,
@@ -37,13 +40,16 @@ from bgjobs.worker.messages import (
 )
 from bgjobs.worker.outcomes import ending, of_changed_code, succeeded, utf8, was_importing
 from bgjobs.worker.results import NotRunError
-from bgjobs.worker.traces import Traces
+from bgjobs.worker.traces import Left, Traces
 
 if TYPE_CHECKING:
     from bgjobs.worker.messages import Told
 
 MOST_PROGRESS = 200  # letters of its message
 PROGRESS_EVERY = 0.1
+MOST_LEFT = 200  # letters of what an attempt has left
+LOCK_PATIENCE_S = 10.0  # the runner before may be about to leave
+SPOILED = Left("it has closed or replaced what belongs to the process")
 
 
 class Runner:
@@ -67,6 +73,8 @@ class Runner:
         self._capture: Capture | None = None
         self._standard: Standard | None = None
         self._importing = False
+        self._leaving = False  # no further job comes
+        self._lasting = False  # and the attempt is not over before this process is gone
         self._discretion: Discretion
         self._code: LoadedCode
         self._last_progress = 0.0
@@ -79,7 +87,7 @@ class Runner:
         self._user_environment: dict[str, str] = {}
 
     def serve(self) -> None:
-        """Run jobs until the worker closes the pipe."""
+        """Run jobs until the worker lets this process leave; if it closes the pipe, end at once."""
         lines = messages.Lines()
         first: list[bytes] = []
         while not first:
@@ -90,8 +98,7 @@ class Runner:
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
         self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=__version__))
         fit = True
-        while True:
-            job = self._next()
+        while (job := self._next()) is not None:
             if fit:
                 fit = self._do(job)
             else:
@@ -102,7 +109,7 @@ class Runner:
         if setup.lock is not None:
             from bgjobs.spool.locks import hold_for_life  # noqa: PLC0415 - filelock is slow to import
 
-            self._lock = hold_for_life(setup.lock)
+            self._lock = hold_for_life(setup.lock, patience_s=LOCK_PATIENCE_S)
         os.chdir(setup.cwd)
         sys.path[:0] = setup.import_paths
         if setup.from_source:
@@ -116,6 +123,7 @@ class Runner:
             sys.stdout = sys.stderr
         self._traces = Traces()
         self._owned = Owned([self._target], but=[] if self._capture is None else [self._capture.output])
+        self._exit = Exit()
 
     # Listening: a thread of its own, because the main thread is in user code when a Stop comes
 
@@ -141,8 +149,11 @@ class Runner:
                 with self._more:
                     if self._stop is not None and self._stop.id == message.id:
                         self._stop = None  # that was an earlier attempt of this job
-                    self._jobs.append(message)
-                    self._more.notify()
+                    if not self._leaving:
+                        self._jobs.append(message)
+                        self._more.notify()
+                        return
+                self._say(Unbegun(message.id))
             case Stop():
                 if not self._return(message.id):
                     self._stop = message
@@ -150,6 +161,10 @@ class Runner:
                         self._interrupt()
             case Recall():
                 self._return(message.id)
+            case Leave():
+                with self._more:
+                    self._leaving = True
+                    self._more.notify()
             case Setup():
                 pass  # only the first message is one
 
@@ -163,9 +178,11 @@ class Runner:
         self._say(Unbegun(job_id))
         return True
 
-    def _next(self) -> Run:
+    def _next(self) -> Run | None:
         with self._more:
             while not self._jobs:
+                if self._leaving:
+                    return None
                 self._more.wait()
             job = self._jobs.popleft()
             self._running = job.id
@@ -215,10 +232,12 @@ class Runner:
         if stale and not self._is_at_home():
             stale = ""  # it sees other files than before, or none
         left = self._wipe(job, outcome, whole=whole)
-        fit, kept = self._keep_output(job)
-        if not fit:
-            left = left or "it has closed or replaced what belongs to the process"
-        clean = not left
+        became = bool(job.user) and job.user == self._user
+        leaving = whole and (left.runs or (became and bool(left.what) and self._exit.has_something_to_do()))
+        fit, kept = self._keep_output(job, leaving=leaving)
+        if not fit and not left.what:
+            left = SPOILED
+        clean = not left.what
         took = time.perf_counter() - start
         stopped = self._stopped == job.id
         recorded = self._record(job, outcome) if whole and not stopped else None
@@ -235,8 +254,13 @@ class Runner:
                 recorded_ms=recorded,
                 stale=stale,
                 output_left=not kept,
+                left=left.what[:MOST_LEFT],
+                leaving=leaving,
             )
         )
+        if leaving:
+            self._lasting = self._leaving = True
+            self._return_all()
         return clean
 
     def _is_at_home(self) -> bool:
@@ -357,22 +381,24 @@ class Runner:
         os.environ.update(self._user_environment)
         return None
 
-    def _wipe(self, job: Run, outcome: Told, *, whole: bool) -> str:
+    def _wipe(self, job: Run, outcome: Told, *, whole: bool) -> Left:
         """Wipe off what the attempt left; return why this process is not good for another one, or nothing."""
-        if job.user and (not job.look_only or isinstance(outcome, Raised)):
-            return "it runs as another user"  # it has not even the right to write down that another one begins
         left = self._traces.wipe()
+        if left.what:
+            return left
+        if job.user and (not job.look_only or isinstance(outcome, Raised)):
+            return Left("it runs as another user")  # it may not even write down that another one begins
         if self._importing:
-            return "its module was not imported to the end"  # what that has registered somewhere cannot come twice
+            return Left("its module was not imported to the end")  # what that has registered cannot come twice
         if not whole:
-            return "it has closed descriptors of the process"
+            return SPOILED
         if not self._limits.intact:
-            return "it has changed the limits of the process"
+            return Left("it has changed the limits of the process")
         if _ran_out_of_memory(outcome, job):
-            return "it ran out of memory"
-        return left.what
+            return Left("it ran out of memory")
+        return left
 
-    def _keep_output(self, job: Run) -> tuple[bool, bool]:
+    def _keep_output(self, job: Run, *, leaving: bool) -> tuple[bool, bool]:
         """Put aside what the attempt has printed; return whether the next one can print, and whether it was put aside.
 
         What could not be, because the method gave up the rights to it, its root directory or descriptors, is left to
@@ -383,12 +409,22 @@ class Runner:
                 self._standard.restore()
             if self._capture is None or job.keep_output is None:
                 return True, True
-            if job.user:
+            if job.user or leaving:
                 self._capture.leave()
                 return True, True
             return self._capture.end(job.keep_output), True
         except Exception:  # noqa: BLE001 - no descriptor is to be had, or an object of the job's is in the place of ours
             return False, False
+
+    def leave(self) -> None:
+        """Return if there is something to do at the exit of this process, or else end it at once."""
+        if not self._used or not self._exit.has_something_to_do():
+            end_descendants()
+            os._exit(0)
+        if self._capture is not None and not self._lasting:
+            # The next runner in this place need not wait until we are gone: we have no job, and print nothing more.
+            self._capture.close()
+            self._lock.release()
 
     def _report(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -459,7 +495,10 @@ def main() -> None:
     source, target = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     system.unbuffer_c_output()
-    Runner(source, target, adopts=adopts).serve()
+    atexit.register(end_descendants)  # the first that is registered is the last that is called
+    runner = Runner(source, target, adopts=adopts)
+    runner.serve()
+    runner.leave()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bgjobs.queue import Queue
 
 SLICE_S = 0.5
+SHORT_S = 0.005
 PROBE_TIMEOUT = timedelta(seconds=60)
 
 
@@ -125,8 +126,7 @@ class _Foreground:
     def __exit__(self, *_: object) -> None:
         self._signals.__exit__(None, None, None)
         if self._runner is not None:
-            self._poller.forget(self._runner)
-            self._runner.retire()
+            self._let_go(self._runner)
         self._poller.close()
         self._adoption.__exit__(None, None, None)
 
@@ -172,14 +172,22 @@ class _Foreground:
             return self._runner
         self._user = user
         if self._runner is not None:
-            self._poller.forget(self._runner)
-            self._runner.retire()
+            self._let_go(self._runner)
         configured = self._queue.settings
         self._runner = Runner(
             0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured, "run"))
         )
         self._poller.watch(self._runner, self._runner.output_fd)
         return self._runner
+
+    def _let_go(self, runner: Runner) -> None:
+        """Let a runner leave as Python does, and wait for that."""
+        self._poller.forget(runner)
+        if not runner.leave():
+            runner.retire()
+            return
+        while not runner.has_left(time.monotonic()):
+            time.sleep(SHORT_S)
 
     def _reports(self, runner: Runner) -> Iterator[Finished | Returned]:
         said = self._poller.wait(

@@ -333,7 +333,7 @@ class Worker:
     # End
 
     def _leave(self) -> None:
-        self._pool.close()
+        self._pool.close(hurried=lambda: self._requests.count > 1)
         self._poller.close()
         try:
             self._session.leave()

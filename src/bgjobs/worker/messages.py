@@ -91,6 +91,10 @@ class Recall(Struct, frozen=True, tag=True):
     id: str
 
 
+class Leave(Struct, frozen=True, tag=True):
+    """End as Python does: wait for threads, and run what is to run at exit. Nothing more comes. Who idles gets it."""
+
+
 class Ready(Struct, frozen=True, tag=True):
     """The runner has its lock and waits for jobs.
 
@@ -118,6 +122,9 @@ class Ended(Struct, frozen=True, tag=True):
     not begun. `recorded_ms` is when the runner wrote down the success, if it did. `stale` names a file of its code that
     has changed since it was loaded, if the runner has seen one. `output_left` tells that it cannot keep what the
     attempt printed: the worker has to.
+
+    `left` says what the attempt has left that cannot be undone. With `leaving` something of it still runs, or is to run
+    at exit: the process ends now as Python does, and only when it is gone the attempt is over.
     """
 
     id: str
@@ -129,6 +136,8 @@ class Ended(Struct, frozen=True, tag=True):
     recorded_ms: Annotated[int, Meta(ge=0, le=LATEST_MS)] | None = None
     stale: str = ""
     output_left: bool = False
+    left: str = ""
+    leaving: bool = False
 
 
 class Unbegun(Struct, frozen=True, tag=True):
@@ -147,7 +156,7 @@ class Unbegun(Struct, frozen=True, tag=True):
     begun: bool = False
 
 
-ToRunner = Setup | Run | Stop | Recall
+ToRunner = Setup | Run | Stop | Recall | Leave
 FromRunner = Ready | Progressed | Ended | Unbegun
 to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)

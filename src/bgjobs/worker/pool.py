@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import __version__, system
 from bgjobs.worker import assignments
-from bgjobs.worker.runners import Began, Finished, Report, Runner, Why
+from bgjobs.worker.runners import LEAVE_S, Began, Finished, Report, Runner, Why
 from bgjobs.worker.spares import Spares
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 MOST_FAILED_STARTS = 5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0  # after a start that failed; each is twice as long as the one before
 START_PATIENCE_S = 120.0  # a loaded machine may take long to start a runner; one that hangs is never ready
+SHORT_S = 0.005
+STILL = f"it still ran {LEAVE_S:g} s after it was asked to leave"
+STILL_LEFT = f"threads or processes of it still ran {LEAVE_S:g} s after the method had ended"
+MOST_TOLD = 1000  # methods
+MOST_WORDS = 200  # letters
 NEAR_ITS_END = 256  # jobs: about as many short ones as are run while a process starts
 
 
@@ -64,6 +69,8 @@ class Pool:
         self._say = say
         self._stopping = False
         self._runners: dict[int, Runner] = {}
+        self._leaving: list[Runner] = []
+        self._told: set[tuple[str, str]] = set()
         for slot in range(options.concurrency):
             # The first ones live shorter, each a little longer than the one before: so that not all wear out at once.
             self._start(slot, lifespan=max(1, options.recycle * (slot + 1) // options.concurrency))
@@ -183,7 +190,9 @@ class Pool:
             yield from self._bury(runner)
             return
         was_ready = runner.ready is not None
-        for report in runner.hear(data):
+        heard = runner.hear(data)
+        self._tell_once(runner)
+        for report in heard:
             left = isinstance(report, Finished) and report.output_left
             if left or (report.assignment.message.user and not isinstance(report, Began)):
                 # It may not keep its output itself any more. Nothing that it has left may write while we do.
@@ -209,6 +218,7 @@ class Pool:
         """Notice dead runners whose pipe a child of theirs still holds open, and output that has grown too long."""
         system.reap_adopted()
         self._fill_vacant()
+        self._see_off()
         if not self.busy():
             self._spares.close()  # nothing is urgent any more
         for runner in list(self._runners.values()):
@@ -234,14 +244,16 @@ class Pool:
         for runner in self._runners.values():
             runner.kill()
 
-    def close(self) -> None:
-        """End all runners."""
+    def close(self, hurried: Callable[[], bool]) -> None:
+        """Let all runners leave, and wait for that; no longer once somebody is in a hurry."""
         self._stopping = True
         for runner in self._runners.values():
-            self._poller.forget(runner)
-            runner.retire()
+            self._retire(runner)
         self._runners.clear()
         self._spares.close()
+        while self._leaving:
+            time.sleep(SHORT_S)
+            self._see_off(at_once=hurried())
 
     def _start(self, slot: int, lifespan: int | None = None) -> None:
         """Start the runner of a slot whose last one is gone; later, if starts fail right now."""
@@ -287,14 +299,48 @@ class Pool:
         """Replace a runner that has served long enough or is not clean, once it holds no job."""
         if self._runners.get(runner.slot) is not runner or runner.ready is None or runner.held or not runner.worn:
             return
-        self._poller.forget(runner)
-        runner.retire()
+        self._retire(runner)
         self._start(runner.slot)
+
+    def _retire(self, runner: Runner) -> None:
+        """Let a runner leave in its own time, if it has served. The next one in its place need not wait for that."""
+        self._poller.forget(runner)
+        if runner.leave():
+            self._leaving.append(runner)
+        else:
+            runner.retire()
+
+    def _see_off(self, *, at_once: bool = False) -> None:
+        """Notice who has left, and end who takes too long."""
+        now = float("inf") if at_once else time.monotonic()
+        for runner in self._leaving[:]:
+            if runner.has_left(now):
+                self._leaving.remove(runner)
+                if runner.forced:
+                    self._say(f"ended the process of runner {runner.slot} by force: {'asked to' if at_once else STILL}")
+
+    def _tell_once(self, runner: Runner) -> None:
+        """Say which method costs a process for each of its jobs, and why."""
+        if runner.left is None:
+            return
+        (class_name, method, left), runner.left = runner.left, None
+        if (class_name, method) not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add((class_name, method))
+            self._say(f"{class_name}.{method} costs a process for each of its jobs: {left[:MOST_WORDS]}")
+
+    def _tell_of_force(self, runner: Runner, report: Report) -> None:
+        """Say that what an attempt had left had to be ended, to who watches the worker and in the attempt's output."""
+        job = report.assignment.job
+        self._say(f"{job.class_name}.{job.method} {job.id}: ended by force what it had left: {STILL_LEFT}")
+        with suppress(OSError):
+            self._session.add_to_output(runner.slot, f"\n[ended by force: {STILL_LEFT}]\n")
 
     def _keep_output(self, runner: Runner, report: Report) -> None:
         held = report.assignment
         if held.message.keep_output is not None:
             self._session.cut_output(runner.slot, held.policy.max_output)
+            if runner.forced and runner.is_ended(held):
+                self._tell_of_force(runner, report)
             self._session.keep_output(runner.slot, held.message.keep_output)
 
     def _bury(self, runner: Runner) -> Iterator[Report]:

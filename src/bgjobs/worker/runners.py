@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from bgjobs import system
 from bgjobs.job import Cancelled, Crashed, Interrupted, Job, JobError, Outcome, Progress, Succeeded, TimedOut, moment
 from bgjobs.worker import limits, messages
-from bgjobs.worker.messages import LOST_CONTACT, Ended, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
+from bgjobs.worker.messages import LOST_CONTACT, Ended, Leave, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy
@@ -30,6 +30,7 @@ DYING_S = 1.0
 SPENT_S = 2.0
 OVERDUE_S = 0.1
 SPARE_DESCRIPTORS = 24  # a start takes 8 of them, of which it keeps 3
+LEAVE_S = 5.0  # what a process may take to leave as Python does
 
 
 class Why(Enum):
@@ -144,6 +145,10 @@ class Runner:
         self.started = time.monotonic()
         self.spent = False
         self.stale = ""
+        self.left: tuple[str, str, str] | None = None
+        self.forced = False
+        self._ended: Finished | None = None
+        self._leave_until = float("inf")
         self._spent_since: float | None = None
         self._killed = False
         self._recalling = False
@@ -244,6 +249,8 @@ class Runner:
         head = self.head
         if head is None or self._killed:
             return float("inf")
+        if self._ended is not None:
+            return min(head.kill_at, self._leave_until)
         if self.spent:
             return min(head.kill_at, (self._spent_since or 0.0) + SPENT_S)
         return min(head.stop_at, head.kill_at)
@@ -252,6 +259,11 @@ class Runner:
         """Keep the deadlines of the running attempt."""
         head = self.head
         if head is None or self._killed:
+            return
+        if self._ended is not None:
+            if now >= min(head.kill_at, self._leave_until):
+                self.forced = True
+                self.kill()
             return
         if self.spent and self._spent_since is None:
             self._spent_since = now
@@ -284,30 +296,36 @@ class Runner:
             self.ready = self.ready or message  # once: a job must not point at another process as its runner
             return
         held = self._holding(message.id)
-        if held is None:
+        if held is None or (self._ended is not None and held is self._ended.assignment):
             return  # of an earlier job: too late to matter
         match message:
             case Progressed(progress=progress):
                 held.progress = progress
                 return
             case Ended():
-                self.spent = self.spent or not message.clean
-                self.held.remove(held)
+                self.spent = self.spent or not message.clean or message.leaving
+                if message.left:
+                    self.left = (held.job.class_name, held.job.method, message.left)
                 outcome = outcome_of(message, held)
                 # One that has become another user could not write there.
                 recorded = message.recorded_ms if isinstance(outcome, Succeeded) and not held.message.user else None
                 self.stale = message.stale
-                reports.append(
-                    Finished(
-                        held,
-                        outcome,
-                        message.began_ms,
-                        message.took,
-                        recorded_ms=recorded,
-                        stale=message.stale,
-                        output_left=message.output_left,
-                    )
+                ended = Finished(
+                    held,
+                    outcome,
+                    message.began_ms,
+                    message.took,
+                    recorded_ms=recorded,
+                    stale=message.stale,
+                    output_left=message.output_left,
                 )
+                if message.leaving and held is self.head:
+                    # What it has left may still do its work: nobody may begin another attempt before that is gone.
+                    self._ended = replace(ended, died=True)
+                    self._leave_until = time.monotonic() + LEAVE_S
+                    return
+                self.held.remove(held)
+                reports.append(ended)
             case Unbegun():
                 self.held.remove(held)
                 self.spent = self.spent or not message.clean
@@ -342,8 +360,15 @@ class Runner:
         self._end_tree()
         self._child.wait(DYING_S)
         self._child.close()
+        if self._ended is not None:
+            self.held.remove(self._ended.assignment)
+            reports.append(self._ended)
         held, self.held = self.held, deque()
         return [*reports, *(Finished(one, _outcome_of_death(one, status, self.stale), died=True) for one in held)]
+
+    def is_ended(self, held: Assignment) -> bool:
+        """Tell whether this attempt had ended before the process did."""
+        return self._ended is not None and self._ended.assignment is held
 
     def _last_words(self) -> list[Report]:
         """Hear what the dead runner had said before: attempts that ended must not count as lost."""
@@ -352,8 +377,30 @@ class Runner:
             reports += self.hear(data)
         return reports
 
+    def leave(self) -> bool:
+        """Ask an idle runner to leave as Python does, in its own time but for `LEAVE_S`; return whether it can."""
+        if self.ready is None or self._killed or self.held or not self.served or self.is_dead():
+            return False
+        self.spent = True
+        self._leave_until = time.monotonic() + LEAVE_S
+        self._send(Leave())
+        return True
+
+    def has_left(self, now: float) -> bool:
+        """Tell whether a runner that was asked to leave is gone; end it when its time is over (`forced`)."""
+        status = self._child.poll()
+        if status is None and now < self._leave_until:
+            self.flush()
+            return False
+        self.forced = status is None
+        if status != 0 or self.ready is None or not self.ready.adopts:
+            self._end_tree()  # else it has ended itself what its jobs had left
+        self._child.wait(DYING_S)
+        self._child.close()
+        return True
+
     def retire(self) -> None:
-        """End an idle runner, and whatever its jobs left running."""
+        """End an idle runner at once, and whatever its jobs left running."""
         left_nothing = self.ready is not None and self.ready.adopts and not self.spent and not self.held
         self.spent = True
         if left_nothing:
