@@ -256,7 +256,8 @@ class Runner:
                 output_left=not kept,
                 left=left.what[:MOST_LEFT],
                 leaving=leaving,
-            )
+            ),
+            is_ours=whole,
         )
         if leaving:
             self._lasting = self._leaving = True
@@ -437,10 +438,11 @@ class Runner:
             self._progress = Progress(discretion.number(progress.done), total, message)
             self._say(Progressed(self._running, self._progress))
 
-    def _say(self, message: messages.FromRunner) -> None:
+    def _say(self, message: messages.FromRunner, *, is_ours: bool = False) -> None:
+        """Send a message; with `is_ours` the descriptor has just been looked at."""
         with self._write_lock:
             try:
-                if not is_still(self._target, self._channel):
+                if not is_ours and not is_still(self._target, self._channel):
                     os._exit(LOST_CONTACT)  # a method has closed it, and the number may be that of a file by now
                 files.write_all(self._target, messages.encoded(message))
             except OSError:

@@ -223,13 +223,13 @@ def _loggers(module: Module) -> tuple[tuple[Any, ...], ...]:
 
 def _logging(module: Module) -> tuple[object, ...]:
     root = module.root
-    handlers = tuple(root.handlers)
+    manager, handlers = root.manager, tuple(root.handlers)
     return (
-        (root.level, root.disabled, handlers, tuple(root.filters), root.manager.disable),
+        (root.level, root.disabled, handlers, tuple(root.filters), manager.disable),
         [(handler.level, handler.formatter, tuple(handler.filters)) for handler in handlers],
         _of_logging(module),
         tuple(module._levelToName.items()),  # noqa: SLF001 - as above
-        _loggers(module) if root.manager.loggerDict else (),
+        _loggers(module) if manager.loggerDict else (),
     )
 
 

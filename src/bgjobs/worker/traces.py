@@ -132,7 +132,7 @@ class Traces:
         # It is not in the state as long as both names stand for the same hours now.
         if changed and hasattr(time, "tzset"):
             time.tzset()
-        lasting = interpreter.put_back(self._state, differing)
+        lasting = interpreter.put_back(self._state, differing) if differing else []
         if len(sys.modules) != len(self._modules):
             changed |= any(not part.by_use for part in differing)
             loaded = self._loaded()
