@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 if not TYPE_CHECKING and sys.platform == "win32":
     pytest.skip("signals and sessions are POSIX; Windows has tests of its own", allow_module_level=True)
 assert sys.platform != "win32"
+
+import resource  # noqa: E402 - on these systems only
 
 from bgjobs import system  # noqa: E402 - on these systems only
 
@@ -146,6 +149,51 @@ def test_a_command_that_is_not_there_leaves_nothing_open() -> None:
     with pytest.raises(FileNotFoundError):
         system.start_child(["/no/such/command"], env={}, cwd=None)
     assert psutil.Process().num_fds() == before
+
+
+@contextlib.contextmanager
+def few_descriptors(free: int) -> Iterator[None]:
+    """Leave this process only so many descriptors to open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(free):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_without_a_free_descriptor_a_child_can_be_killed_and_closed(start: Callable[..., system.Child]) -> None:
+    child = start(RUNNER + "stay()\n")
+    read_pids(child, 1)
+    with few_descriptors(0):
+        child.kill_tree()
+        assert child.wait(30) == -signal.SIGKILL
+        child.close()
+    child.close()
+
+
+def test_a_start_for_which_there_are_too_few_descriptors_leaves_nothing() -> None:
+    before = psutil.Process().num_fds()
+    failed = 0
+    for free in range(12):
+        with few_descriptors(free), contextlib.suppress(OSError):
+            failed += 1
+            child = system.start_child([sys.executable, "-c", "input()"], env=ENVIRONMENT, cwd=None)
+            failed -= 1
+            child.kill()
+            child.wait(30)
+            child.close()
+    assert failed >= 8
+    assert psutil.Process().num_fds() == before
+    assert not [child for child in psutil.Process().children() if "input()" in child.cmdline()]
 
 
 def test_the_birth_of_a_process_is_its_own(start: Callable[..., system.Child]) -> None:

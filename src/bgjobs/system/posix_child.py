@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,10 +85,12 @@ class Child:
             if pipe:
                 pipe.close()
         if self._death_fd >= 0:
-            os.close(self._death_fd)
+            # First of all: whatever fails below, the number may be another's by the time that somebody closes us again.
+            death_fd, self._death_fd = self._death_fd, -1
+            os.close(death_fd)
             let_go(self.pid)
-            end_adopted()  # it may have started something after it said that nothing is left
-        self._death_fd = -1
+            with suppress(OSError):  # without a free descriptor nobody can look around; the next end of a runner does
+                end_adopted()  # it may have started something after it said that nothing is left
 
 
 def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> Child:
