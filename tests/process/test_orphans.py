@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -171,6 +172,83 @@ def test_what_left_the_session_ends_with_a_job_in_the_foreground(project: Projec
     command = [sys.executable, "-m", "bgjobs", "run", "Escaping", method, "forked daemon", str(pids)]
     subprocess.run(command, cwd=project.root, capture_output=True, timeout=LIMIT, check=False)
     assert gone(*numbers(pids))
+
+
+# What doctor says of it
+
+
+def doctor(project: Project, *options: str) -> tuple[int, dict[str, Any]]:
+    """Run `bgjobs doctor`, and return its exit status and what it says."""
+    command = [sys.executable, "-m", "bgjobs", "doctor", "--json", "--config", str(project.config), *options]
+    result = subprocess.run(command, cwd=project.root, capture_output=True, timeout=LIMIT, check=False)
+    return result.returncode, json.loads(result.stdout)
+
+
+def found_orphans(said: dict[str, Any]) -> list[dict[str, Any]]:
+    return [finding for finding in said["findings"] if finding["code"] == "orphan-process"]
+
+
+@pytest.mark.parametrize("how", KINDS)
+def test_doctor_names_and_ends_what_the_job_of_a_killed_worker_left(project: Project, tmp_path: Path, how: str) -> None:
+    pids = tmp_path / "pids"
+    worker = project.start()
+    job = project.queue.submit("Escaping", "leave_and_wait", [how, str(pids), str(tmp_path / "never")])
+    wait_for_lines(pids)
+    wait_until(lambda: project.state(job) is State.RUNNING)
+    worker.kill()
+    status, said = doctor(project)
+    (finding,) = found_orphans(said)
+    assert (status, said["ok"], finding["serious"], finding["repairable"]) == (1, False, True, True)
+    assert finding["path"] == (f"job {job.id}" if how in {"session", "daemon"} else "a job")
+    if how != "always another":
+        assert str(numbers(pids)[0]) in finding["message"]
+    assert "--repair" in finding["message"]
+    status, said = doctor(project, "--repair")
+    assert (status, found_orphans(said)) == (0, [])
+    assert none_is_left(pids)
+    assert project.state(job) is State.QUEUED
+
+
+@pytest.mark.parametrize("how", KINDS)
+def test_doctor_names_and_ends_what_a_killed_job_in_the_foreground_left(
+    project: Project, tmp_path: Path, how: str
+) -> None:
+    pids = tmp_path / "pids"
+    command = [sys.executable, "-m", "bgjobs", "run", "Escaping", "leave_and_wait", how, str(pids), "/never"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=project.root, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+        try:
+            wait_for_lines(pids)
+            assert found_orphans(doctor(project, "--repair")[1]) == []  # as long as it runs
+            assert not none_is_left(pids)
+        finally:
+            process.kill()
+    status, said = doctor(project)
+    assert (status, len(found_orphans(said))) == (1, 1)
+    status, said = doctor(project, "--repair")
+    assert (status, found_orphans(said)) == (0, [])
+    assert [what for what in said["mended"] if what.startswith("ended process")]
+    assert none_is_left(pids)
+
+
+def test_doctor_leaves_alone_what_jobs_that_run_have_started(project: Project, tmp_path: Path) -> None:
+    go, paths = tmp_path / "go", [tmp_path / f"pids{number}" for number in range(len(KINDS))]
+    project.start(concurrency=len(KINDS))
+    pairs = list(zip(KINDS, paths, strict=True))
+    jobs = [project.queue.submit("Escaping", "leave_and_wait", [how, str(path), str(go)]) for how, path in pairs]
+    for path in paths:
+        wait_for_lines(path)
+    for options in ((), ("--repair",)):
+        status, said = doctor(project, *options)
+        assert (status, found_orphans(said)) == (0, [])
+    assert not any(map(none_is_left, paths))
+    inside = project.queue.submit("Escaping", "look", [str(project.config)])
+    go.touch()
+    for job in jobs:
+        assert outcomes(ended(project, job)) == ["succeeded"]
+    found = ended(project, inside).result
+    assert isinstance(found, str)
+    assert found_orphans(json.loads(found)) == []
 
 
 # Zombies

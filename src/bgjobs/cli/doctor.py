@@ -33,7 +33,15 @@ GROUPS = {
     "locks": {"locks-fail", "locks-untried", "no-claim-lock", "lock-gone"},
     "clock": {"disk-clock", "clock-behind"},
     "room": {"little-room"},
-    "leftovers": {"dead-worker", "orphan-runner", "runner-gone", "old-tmp", "trash", "drained-buckets"},
+    "leftovers": {
+        "dead-worker",
+        "orphan-runner",
+        "orphan-process",
+        "runner-gone",
+        "old-tmp",
+        "trash",
+        "drained-buckets",
+    },
 }
 REST = "promises"
 GIB, MIB = 1 << 30, 1 << 20

@@ -70,9 +70,11 @@ if sys.platform == "win32":
             kill_descendants,
             kill_leftover,
             kill_marked,
+            kill_marked_where,
             kill_orphan,
             kill_tree,
             marked,
+            runners_above,
         )
         from bgjobs.system.windows_runner import (
             ChildProcesses,
@@ -122,7 +124,7 @@ else:
         from bgjobs.system.posix_detached import send_errors_to, silence_output, start_detached
         from bgjobs.system.posix_killing import kill_descendants, kill_leftover, kill_orphan, kill_tree
         from bgjobs.system.posix_limits import CPU_SIGNAL, UNENFORCED, ResourceLimits
-        from bgjobs.system.posix_marks import kill_marked, marked
+        from bgjobs.system.posix_marks import kill_marked, kill_marked_where, marked, runners_above
         from bgjobs.system.posix_poller import Poller
         from bgjobs.system.posix_processes import birth
         from bgjobs.system.posix_runner import (
@@ -210,6 +212,7 @@ __all__ = [
     "kill_descendants",
     "kill_leftover",
     "kill_marked",
+    "kill_marked_where",
     "kill_orphan",
     "kill_tree",
     "knows_user",
@@ -234,6 +237,7 @@ __all__ = [
     "ring",
     "rmdir",
     "root_directory",
+    "runners_above",
     "scandir",
     "scheduling",
     "send_errors_to",
@@ -290,9 +294,11 @@ if not TYPE_CHECKING:
         "kill_descendants": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_leftover": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_marked": "windows_processes" if sys.platform == "win32" else "posix_marks",
+        "kill_marked_where": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "kill_orphan": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "kill_tree": "windows_processes" if sys.platform == "win32" else "posix_killing",
         "marked": "windows_processes" if sys.platform == "win32" else "posix_marks",
+        "runners_above": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "reap_adopted": f"{_SYSTEM}_adoption",
         "put_back_scheduling": "own_process",
         "rights": "own_process",

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -47,11 +47,13 @@ def kill_marked(spool: str, *, runner: str, jobs: Collection[str] = ()) -> list[
 
     All that descends from it goes with it, in whatever session. Nothing is touched that did not begin for this spool.
     """
+    return kill_marked_where(spool, lambda one: one.job_id in jobs or _is_of(one.runner, runner))
+
+
+def kill_marked_where(spool: str, is_wanted: Callable[[Marked], bool]) -> list[int]:
+    """Kill those that began for this spool and are wanted, with all that descends from them, as `kill_marked` does."""
     own = _own_line()
     sessions: dict[int, int] = {}
-
-    def is_wanted(one: Marked) -> bool:
-        return one.job_id in jobs or _is_of(one.runner, runner)
 
     def find() -> list[ProcessFacts]:
         families = ((one.process, *descendants(one.process.pid)) for one in marked(spool) if is_wanted(one))
@@ -72,6 +74,11 @@ def kill_marked(spool: str, *, runner: str, jobs: Collection[str] = ()) -> list[
     if kill_until_none(find, may_kill_group):
         return []
     return sorted({process.pid for process in find()})
+
+
+def runners_above(pid: int) -> list[str]:
+    """Return the marks of the runners, and of what they forked, from which a process descends."""
+    return [mark for above in _upwards(pid) if above != pid and (mark := environment(above).get(RUNNER, ""))]
 
 
 def _is_there(pid: int) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from bgjobs.system.process_facts import Marked
 
@@ -86,6 +86,18 @@ def marked(spool: str) -> list[Marked]:
 def kill_marked(spool: str, *, runner: str, jobs: Collection[str] = ()) -> list[int]:
     """Return nothing: there is nothing to kill, as above."""
     del spool, runner, jobs
+    return []
+
+
+def kill_marked_where(spool: str, is_wanted: Callable[[Marked], bool]) -> list[int]:
+    """Return nothing: there is nothing to kill, as above."""
+    del spool, is_wanted
+    return []
+
+
+def runners_above(pid: int) -> list[str]:
+    """Return nothing: it is only asked about processes that are marked."""
+    del pid
     return []
 
 

@@ -174,8 +174,10 @@ class _Foreground:
         if self._runner is not None:
             self._let_go(self._runner)
         configured = self._queue.settings
+        # By this mark others can tell whether we live, as they can of a worker by its lock.
+        mark = f"run.{os.getpid()}.{system.birth(os.getpid()) or ''}"
         self._runner = Runner(
-            0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured, "run"))
+            0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured, mark))
         )
         self._poller.watch(self._runner, self._runner.output_fd)
         return self._runner

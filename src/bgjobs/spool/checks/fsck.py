@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from bgjobs import disk
@@ -20,7 +21,7 @@ from bgjobs.backend import Finding
 from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
 from bgjobs.spool import files, layout, record
-from bgjobs.spool.checks import job_check, leftovers, worker_check
+from bgjobs.spool.checks import job_check, leftovers, process_check, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.lookup import Place
 
@@ -37,7 +38,9 @@ Known = TypeVar("Known")
 
 def check(paths: Layout, *, quick: bool = False) -> list[Finding]:
     """Return all that is to be said; `quick` does not read the files of jobs that have ended."""
-    return _lasting(Survey(paths, quick=quick).subjects(), lambda _: True)
+    processes: Subject = partial(process_check.inspect, paths)
+    subjects = chain(Survey(paths, quick=quick).subjects(), [processes])
+    return _lasting(subjects, lambda _: True)
 
 
 def broken(paths: Layout) -> list[Finding]:

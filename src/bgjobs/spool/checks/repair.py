@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bgjobs import clock, disk
 from bgjobs.job import State, moment
 from bgjobs.spool import files, layout, moves, record
-from bgjobs.spool.checks import fsck, leftovers, worker_check
+from bgjobs.spool.checks import fsck, leftovers, process_check, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Repair:
             "not-a-job": self._put_aside,
             "ended-pending": self._finish_move,
             "drained-buckets": self._remove_buckets,
+            process_check.CODE: self._end_processes,
         }
 
     def run(self) -> list[str]:
@@ -124,6 +125,9 @@ class Repair:
         else:
             files.move(finding.path, target)
         yield f"moved {finding.path} to {target}"
+
+    def _end_processes(self, finding: Finding) -> Iterator[str]:
+        yield from process_check.end(self._paths, finding.path)
 
     def _remove_buckets(self, _: Finding) -> Iterator[str]:
         count = sum(files.remove_directory(path) for path in leftovers.drained(self._paths))
