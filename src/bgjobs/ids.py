@@ -12,7 +12,6 @@ ID_PATTERN = r"0[0-9a-f][0-9a-hjkmnp-tv-z]{24}"  # of a moment before the year 2
 ID = Pattern(ID_PATTERN)
 SUFFIX = Pattern(r"[0-9a-hjkmnp-tv-z]{8,26}")
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-ENDING_OF_RETRIED = slice(14, 19)  # of the id of a job that retries another: the last five of that one's id
 TIME_BITS, COUNTER_BITS, RANDOM_BITS = 48, 16, 64
 
 _AS_PYTHON_HAS_IT = str.maketrans(DIGITS, "0123456789abcdefghijklmnopqrstuv")  # the digits of int(…, 32)
@@ -36,15 +35,6 @@ def new_id(ms: int | None = None) -> str:
         _last_ms = now
         count = _counter
     return _encode((now << COUNTER_BITS | count) << RANDOM_BITS | int.from_bytes(os.urandom(RANDOM_BITS // 8)))
-
-
-def retry_id(old: str) -> str:
-    """Return a new id for a job that retries this one; it can be found by `ENDING_OF_RETRIED`.
-
-    What is left of the randomness, 39 bits, need only tell apart what is made for one job in one millisecond.
-    """
-    made = new_id()
-    return f"{made[: ENDING_OF_RETRIED.start]}{old[-5:]}{made[ENDING_OF_RETRIED.stop :]}"
 
 
 def id_of(ms: int, content: bytes) -> str:

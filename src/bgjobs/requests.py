@@ -77,8 +77,7 @@ def new_job(target: Target, request: Request, args: Sequence[Any], kwargs: dict[
     Its arguments are given once more, as `plain_arguments` returns them.
     """
     policy = target.policy
-    retry_of = None if request.retry_of is None else _id(request.retry_of)
-    job_id = new_id() if retry_of is None else ids.retry_id(retry_of)
+    job_id = new_id()
     now = moment(ids.id_ms(job_id))
     return Job(
         id=job_id,
@@ -95,7 +94,7 @@ def new_job(target: Target, request: Request, args: Sequence[Any], kwargs: dict[
         retry_delay=None if request.retry_delay is None else length("retry delay", request.retry_delay),
         timeout=None if request.timeout is None else length("timeout", request.timeout, least=MILLISECOND),
         tags=() if request.tags is None or request.tags == () else _tags(request.tags),
-        retry_of=retry_of,
+        retry_of=None if request.retry_of is None else _id(request.retry_of),
     )
 
 

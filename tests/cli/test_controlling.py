@@ -143,7 +143,7 @@ def test_what_was_retried_is_shown(bgjobs: Bgjobs, queue: Queue) -> None:
     old, other = cancelled(queue, 2)
     queue.retry(old)
     new = queue.retry(old)
-    assert f"retried as {new.id}" in bgjobs("status", old).stdout
+    assert f"retried as  {new.id}" in bgjobs("status", old).stdout
     assert f"retry of    {old}" in bgjobs("status", new.id).stdout
     rows = {line.split("\t")[0]: line.split("\t")[6] for line in bgjobs("list").stdout.splitlines()}
     assert rows[old].startswith(f"retried as {new.id}")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bgjobs.backend import Filter, Selection, Unfinished
-from bgjobs.ids import new_id, retry_id
+from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Progress, Raised, State, Succeeded
 from tests.contract.stores import FAR, claim_all, finish, got, new_job, now, told
 
@@ -119,10 +119,9 @@ def test_what_a_later_job_retries_is_known_whatever_becomes_of_that(backend: Bac
     first = one_in_each_state(backend, workers)
     ended = [first[state].id for state in (State.DONE, State.FAILED, State.CANCELLED)]
     assert backend.retried(ended) == {}
-    retries = [msgspec.structs.replace(new_job(), id=retry_id(old), retry_of=old) for old in ended]
-    later = msgspec.structs.replace(new_job(delay=FAR), id=retry_id(ended[0]), retry_of=ended[0])
-    twin = msgspec.structs.replace(new_job(), id=retry_id(ended[1]))  # its id alone does not make it one
-    backend.submit([*retries, twin])
+    retries = [msgspec.structs.replace(new_job(), retry_of=old) for old in ended]
+    later = msgspec.structs.replace(new_job(delay=FAR), retry_of=ended[0])
+    backend.submit([*retries, new_job()])
     expected = {old: job.id for old, job in zip(ended, retries, strict=True)}
     assert backend.retried(ended) == expected  # while they wait
     session = workers.join()

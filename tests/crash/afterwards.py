@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from datetime import timedelta
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 FOR_EVER = timedelta(days=9999)
 LATER = timedelta(days=2)
 FLAT = 2  # slashes in `/pending/PRIORITY`: what lies deeper is a bucket
-KEPT = ("VERSION", "doorbell", "locks/claim.lock", "logs/", "output/", "done/", "failed/", "cancelled/")
+KEPT = (
+    "VERSION",
+    "doorbell",
+    "locks/claim.lock",
+    "locks/retried.lock",
+    "retried",
+    "logs/",
+    "output/",
+    "done/",
+    "failed/",
+    "cancelled/",
+)
 
 
 class Afterwards:
@@ -38,6 +50,7 @@ class Afterwards:
         """Look, take over, run everything, clear up; complain."""
         found = self._found()
         self._promises(found)
+        self._retries(found)
         self._check_rules("after the death")
         fates = {job_id: oracle.fate(files[0], system.boot_id()) for job_id, files in found.items()}
         ran = self._runs()
@@ -76,6 +89,13 @@ class Afterwards:
             if job_id in self._strange:
                 del found[job_id]
         return found
+
+    def _retries(self, found: dict[str, list[Found]]) -> None:
+        """Check that each retry is known: nothing that was retried is retried by condition once more."""
+        retries = [json.loads(line).get("retry_of") for files in found.values() for line in files[0].lines[:1]]
+        wanted = {old for old in retries if old}
+        known = self.world.open().retried(wanted) if wanted else {}
+        self._expect(known.keys() == wanted, f"{wanted} were retried, and {set(known)} are known")
 
     def _promises(self, found: dict[str, list[Found]]) -> None:
         """Check what was told before the death: accepted jobs are there, groups are whole, first lines as they were."""

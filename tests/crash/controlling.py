@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
+from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, State
+from bgjobs.spool import retries
 from tests.crash.doing import (
     ANN,
     HOUR,
@@ -98,6 +100,9 @@ class Tidy(Operation):
             hour = job.submitted_at.strftime("%Y%m%d%H")
             (spool / "output" / hour).mkdir(exist_ok=True)
             (spool / "output" / hour / f"{job.id}.1.log").write_text("hello\n", encoding="utf-8")
+        # Much is noted of retries whose jobs are gone.
+        text = "".join(f"{new_id()} {new_id()}\n" for _ in range(retries.LEAST_BYTES // 54 + 1))
+        (spool / "retried").write_text(text, encoding="ascii")
         (spool / "tmp" / "group").mkdir()
         for name in ("group/half", "half"):
             (spool / "tmp" / name).write_text("half", encoding="utf-8")

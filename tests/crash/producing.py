@@ -91,13 +91,15 @@ class Retry(Operation):
 
     def ready(self) -> None:
         self.queue = self.world.open()
-        (done,) = [fact["ids"][0] for fact in self.world.told() if fact["what"] == "acked"]
-        (self.job,) = self.world.planned(retry_of=done)
+        (self.done,) = [fact["ids"][0] for fact in self.world.told() if fact["what"] == "acked"]
+        (self.job,) = self.world.planned(retry_of=self.done)
 
     def act(self) -> None:
         self.world.submit(self.queue, [self.job])
 
     def again(self) -> None:
+        known, is_there = self.queue.retried([self.done]), self.queue.get(self.job.id) is not None
+        assert known == ({self.done: self.job.id} if is_there else {})
         self.world.submit(self.queue, self.world.planned())
 
 

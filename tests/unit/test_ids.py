@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs.ids import ENDING_OF_RETRIED, ID, SUFFIX, id_ms, new_id, retry_id
+from bgjobs.ids import ID, SUFFIX, id_ms, new_id
 
 MOMENTS = st.integers(0, 2**44 - 1)  # until the year 2527
 GOOD = "01k5q3v9zdf4gahbjcmkdnpeqf"
@@ -94,12 +94,3 @@ def test_what_cannot_end_an_id_is_not_taken_for_an_end_of_one(text: str) -> None
 @pytest.mark.parametrize("length", [8, 9, 25, 26])
 def test_the_last_eight_or_more_characters_may_stand_for_an_id(length: int) -> None:
     assert SUFFIX.fullmatch(GOOD[-length:])
-
-
-def test_the_id_of_a_retry_has_the_end_of_the_old_one_in_its_middle_and_is_new() -> None:
-    old = new_id()
-    made = [retry_id(old) for _ in range(1000)]
-    assert {job_id[ENDING_OF_RETRIED] for job_id in made} == {old[-5:]}
-    assert all(ID.fullmatch(job_id) for job_id in made)
-    assert len({*made, *(job_id[-8:] for job_id in made)}) == 2000
-    assert [job_id[:14] for job_id in made] == sorted(job_id[:14] for job_id in made)

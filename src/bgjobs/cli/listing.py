@@ -68,7 +68,7 @@ def _with_retries(queue: Queue, jobs: Iterator[Job]) -> Iterator[tuple[Job, str 
     while chunk := list(islice(jobs, size)):
         known = queue.retried(job.id for job in chunk if job.state.ended)
         yield from ((job, known.get(job.id)) for job in chunk)
-        size *= 2  # each look goes through all names: make few of them
+        size *= 2  # for many it costs little more to look whether their retries are there
 
 
 def _in_order(jobs: Iterable[Job], order: str) -> Iterator[Job]:

@@ -12,20 +12,18 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from bgjobs.ids import ENDING_OF_RETRIED, first_id
+from bgjobs.ids import first_id
 from bgjobs.job import State
 from bgjobs.spool import files, layout, lookup
 from bgjobs.spool.lookup import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bgjobs.spool.layout import Layout
 
 OLDEST = ""  # sorts before all ids
 SKEW_MS = layout.HOUR_MS  # clocks may differ by so much
-FROM_END = len("00000000000000000000000000.json")  # each name of a job ends so
-MARK = slice(ENDING_OF_RETRIED.start - FROM_END, ENDING_OF_RETRIED.stop - FROM_END)
 _id_of = itemgetter(0)
 
 
@@ -70,22 +68,6 @@ def ids_ending(paths: Layout, suffix: str) -> list[str]:
     return sorted(job_id for job_id in found if job_id is not None)
 
 
-def marked(paths: Layout, endings: Container[str], since_ms: int) -> set[str]:
-    """Return the ids of jobs that may retry one whose id ends so, made at this moment or later. No file is opened."""
-    found = set()
-    # Those that wait are looked at twice: one may go back there while we look elsewhere.
-    for directory, parse in (*_directories(paths), *_pending_directories(paths)):
-        hour_ms = layout.hour_start_ms(os.path.basename(directory)) if parse is _ended_id else None
-        if hour_ms is not None and hour_ms + layout.HOUR_MS + SKEW_MS < since_ms:
-            continue
-        for name in files.readable_names(directory):
-            if name[MARK] in endings:
-                job_id = parse(name)
-                if job_id is not None:
-                    found.add(job_id)
-    return found
-
-
 def _known(places: list[Place]) -> Source:
     return Source(max(map(_id_of, places), default=OLDEST), lambda: places)
 
@@ -128,18 +110,14 @@ def _in_hour(state: State, directory: str, since: str) -> Iterator[Place]:
 
 def _directories(paths: Layout) -> Iterator[tuple[str, Callable[[str], str | None]]]:
     """Go through all directories that jobs lie in, as a job moves, each with how to find the id in a name there."""
-    yield from _pending_directories(paths)
+    for priority in range(10):
+        for bucket in files.readable_names(paths.priority(priority)):
+            yield paths.bucket(priority, bucket), _pending_id
     for holder in files.readable_names(paths.claimed):
         yield paths.claims_of(holder), _claimed_id
     for state in layout.ENDED_DIRECTORIES:
         for hour in files.readable_names(paths.ended(state)):
             yield os.path.join(paths.ended(state), hour), _ended_id
-
-
-def _pending_directories(paths: Layout) -> Iterator[tuple[str, Callable[[str], str | None]]]:
-    for priority in range(10):
-        for bucket in files.readable_names(paths.priority(priority)):
-            yield paths.bucket(priority, bucket), _pending_id
 
 
 def _pending_id(name: str) -> str | None:

@@ -73,12 +73,13 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[disk.write(descriptor, view) :]
 
 
-def append(path: str, line: bytes, *, sync: bool = False, whole: bool = False) -> None:
+def append(path: str, line: bytes, *, sync: bool = False, whole: bool = False, make: bool = False) -> None:
     """Append one line, in one write, to a file of ours. A torn line before it is closed off first.
 
-    `whole` says that there is none. With `sync` it is on the disk then, or SyncFailedError is raised.
+    `whole` says that there is none; `make` makes the file if it is not there. With `sync` the line is on the disk then,
+    or SyncFailedError is raised.
     """
-    descriptor = disk.open_append(path)
+    descriptor = disk.open_create_append(path) if make else disk.open_append(path)
     try:
         state = disk.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
@@ -135,6 +136,24 @@ def read(path: str, most: int, look: Callable[[os.stat_result], None] = refuse_o
         if state.st_size > most:
             raise StrangeFileError(f"{state.st_size} bytes, more than {most}")
         return _read_all(descriptor, state.st_size)
+    finally:
+        disk.close(descriptor)
+
+
+def read_on(path: str, inode: int, size: int) -> tuple[int, int, bytes]:
+    """Return the inode of a growing file of ours, from where on it was read, and what it holds from there on.
+
+    That is from `size` on if it is still the file of this inode, else from its beginning.
+    """
+    descriptor = disk.open_read(path)
+    try:
+        state = disk.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise StrangeFileError("not a plain file")
+        refuse_others(state)
+        start = size if state.st_ino == inode and state.st_size >= size else 0
+        disk.lseek(descriptor, start, os.SEEK_SET)
+        return state.st_ino, start, _read_all(descriptor, state.st_size - start)
     finally:
         disk.close(descriptor)
 

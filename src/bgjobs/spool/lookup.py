@@ -10,7 +10,7 @@ from bgjobs.job import State, moment
 from bgjobs.spool import files, layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.tally import Tally
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 LOOKS = 4
 FEW_HOURS = 48  # to look into each takes less than to list all that there are
 ID_BEGINS, ID_ENDS = 14, 40  # in the name of a pending file
+ID_IN_NAME = slice(
+    -len("01m83kpc7v0008thkc81jqha0v.json"), -len(".json")
+)  # in the name of a job's file, wherever it lies
+FEW_IDS = 100  # to look for each takes less than to list all that there is
 
 
 class Place(NamedTuple):
@@ -95,6 +99,69 @@ def missing(paths: Layout, job_ids: Iterable[str], now_ms: int) -> set[str]:
             there = [name for name in files.names(directory) if name[ID_BEGINS:ID_ENDS] in left]
             left -= {place.job_id for name in there if (place := pending_place(priority, directory, name, now_ms))}
     return left
+
+
+def present(paths: Layout, job_ids: Collection[str]) -> set[str]:
+    """Return those of the ids that a job has, which may move. It goes through the queue at most twice for all of them.
+
+    Where a directory cannot be read, all may be there.
+    """
+    left = set(job_ids)
+    try:
+        for _ in range(2):  # a job may run and end while we look elsewhere
+            for look in (_have_just_come, _are_claimed, _have_ended, _are_waiting):
+                left -= look(paths, left) if left else left
+    except OSError as error:
+        if error.errno not in files.UNREADABLE:
+            raise
+        return set(job_ids)
+    return set(job_ids) - left
+
+
+def _have_just_come(paths: Layout, ids: set[str]) -> set[str]:
+    """Look where jobs without delay lie right after they were submitted, without reading what else lies there."""
+    if len(ids) > FEW_IDS:
+        return set()  # then all that waits is gone through
+    buckets = [
+        (paths.bucket(number, name), name) for number in range(10) for name in files.names(paths.priority(number))
+    ]
+    return {job_id for job_id in ids if _is_in_its_bucket(job_id, buckets)}
+
+
+def _is_in_its_bucket(job_id: str, buckets: list[tuple[str, str]]) -> bool:
+    ms = id_ms(job_id)
+    prefix, name = layout.bucket(ms, at_once=True), layout.pending_name(ms, job_id)
+    return any(bucket.startswith(prefix) and files.exists(os.path.join(path, name)) for path, bucket in buckets)
+
+
+def _are_claimed(paths: Layout, ids: set[str]) -> set[str]:
+    return {
+        name[ID_IN_NAME]
+        for holder in files.names(paths.claimed)
+        for name in files.names(paths.claims_of(holder))
+        if name[ID_IN_NAME] in ids
+    }
+
+
+def _are_waiting(paths: Layout, ids: set[str]) -> set[str]:
+    buckets = [paths.bucket(number, bucket) for number, bucket in _buckets(paths, STRICT)]
+    return {name[ID_IN_NAME] for path in buckets for name in files.names(path) if name[ID_IN_NAME] in ids}
+
+
+def _have_ended(paths: Layout, ids: set[str]) -> set[str]:
+    # A job cannot have ended before it was submitted, but for clocks that differ by an hour.
+    first = layout.hour_at(max(0, id_ms(min(ids)) - layout.HOUR_MS))
+    found: set[str] = set()
+    for state in layout.ENDED_DIRECTORIES:
+        for hour in files.names(paths.ended(state)):
+            if hour < first:
+                continue
+            if len(ids) <= FEW_IDS:
+                found |= {job_id for job_id in ids if files.exists(paths.ended_path(state, hour, job_id))}
+            else:
+                names = files.names(paths.ended_hour(state, hour))
+                found |= {name[ID_IN_NAME] for name in names if name[ID_IN_NAME] in ids}
+    return found
 
 
 def _submitted(paths: Layout, job_id: str, see: Sight) -> Place | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bgjobs import disk
 from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
-from bgjobs.spool import files, layout, record, trees
+from bgjobs.spool import files, layout, record, retries, trees
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -35,7 +35,7 @@ def tidy(paths: Layout, *, keep_done: timedelta, keep_failed: timedelta, now: da
     """
     keeps = {State.DONE: keep_done, State.FAILED: keep_failed, State.CANCELLED: keep_failed}
     hours = [_prune_hours(paths, state, now - keep, dry_run=False) for state, keep in keeps.items()]
-    leftovers = itertools.chain(_sweep(paths), _empty_trash(paths))
+    leftovers = itertools.chain(_sweep(paths), _empty_trash(paths), retries.shorten(paths))
     yield from _each(*hours, (0 for _ in leftovers))
 
 
@@ -50,6 +50,7 @@ def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run
             count += _prune_last_hour(paths, state, before, dry_run=dry_run)
     if not dry_run:
         _exhaust(_empty_trash(paths))
+        _exhaust(retries.shorten(paths))
     return count
 
 

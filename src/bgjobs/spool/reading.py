@@ -14,6 +14,7 @@ from bgjobs.ids import first_id, id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
 from bgjobs.spool import browsing, files, layout, lookup, notes, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.spool.retries import Retries
 from bgjobs.spool.tally import Tally
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Reader:
         """Read nothing yet."""
         self._paths = paths
         self._tally = Tally(paths)
+        self._retries = Retries(paths)
         self._waited: dict[str, Place] = {}
 
     def get(self, job_id: str, check: Callable[[bytes], None] | None = None) -> Job | None:
@@ -82,18 +84,10 @@ class Reader:
 
     def retried(self, job_ids: Collection[str]) -> dict[str, str]:
         """Return which of these jobs a later job retries, each with the latest that does."""
-        if not job_ids:
-            return {}
-        endings = {job_id[-5:] for job_id in job_ids}
-        found: dict[str, str] = {}
-        for later in sorted(browsing.marked(self._paths, endings, id_ms(min(job_ids)))):
-            try:
-                job = self.get(later)
-            except SpoolError:
-                continue  # no valid job file: it retries nothing
-            if job is not None and job.retry_of is not None and job.retry_of in job_ids:
-                found[job.retry_of] = job.id
-        return found
+        noted = self._retries.of(job_ids)
+        later = {new for ids in noted.values() for new in ids}
+        there = lookup.present(self._paths, later) if later else later
+        return {old: max(left) for old, ids in noted.items() if (left := there.intersection(ids))}
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""

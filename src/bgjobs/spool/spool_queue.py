@@ -76,6 +76,8 @@ class SpoolQueue:
             self._publisher = Publisher(self.paths, durable=self.durable)
         keys = None if self.keyring is None else self.keyring.keys()
         try:
+            if any(job.retry_of is not None for job in jobs):
+                self._note_retries(jobs)
             if len(jobs) > 1:
                 self._restore_ground()  # before the first group: what was published cannot be published again
             try:
@@ -87,6 +89,19 @@ class SpoolQueue:
         except OSError as error:
             raise _unusable(self.paths.root, error) from error
         self._quota.add(len(jobs))
+
+    def _note_retries(self, jobs: Sequence[Job]) -> None:
+        """Note which jobs these retry, before they are there: afterwards a crash would have them retried once more."""
+        from bgjobs.spool import retries  # noqa: PLC0415 - most jobs retry no other
+
+        self._restore_locks()
+        retries.note(self.paths, jobs)
+
+    def _restore_locks(self) -> None:
+        if not files.exists(os.path.dirname(self.paths.retry_lock)):
+            from bgjobs.spool.checks import repair  # noqa: PLC0415 - directories are rarely missing
+
+            repair.make_ground(self.paths)
 
     def _restore_ground(self) -> bool:
         """Make again what of a spool that is there was removed: `git clean` takes empty directories, say."""
@@ -160,6 +175,7 @@ class SpoolQueue:
         from bgjobs.spool.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
 
         try:
+            self._restore_locks()
             with closing(ClaimLock(self.paths.retry_lock)) as lock, lock.held(PATIENCE_S) as is_ours:
                 if not is_ours:
                     raise SpoolError("another `bgjobs retry --all` is at work", hint="try again when it has ended")
