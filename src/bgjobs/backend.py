@@ -279,6 +279,9 @@ class Unfinished(Struct, frozen=True):
 class Backend(Protocol):
     """A store of jobs, for any process. Nothing here blocks a worker."""
 
+    def is_there(self) -> bool:
+        """Tell whether there is anything to look into. Whoever only looks does not make it."""
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Store new jobs, all or none of each group with one priority and minute; they are durable on return."""
 

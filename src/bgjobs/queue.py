@@ -85,9 +85,9 @@ class Queue:
 
     @property
     def backend(self) -> Backend:
-        """The store behind the queue, opened when it is first needed."""
+        """The store behind the queue, opened when it is first needed, and made by the first job or worker."""
         if self._backend is None:
-            self._backend = SpoolQueue(self.settings, self.log)
+            self._backend = SpoolQueue(self.settings, self.log, make=False)
         return self._backend
 
     def take_over(self, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:

@@ -38,6 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     import_paths: tuple[str, ...]
     text: str
     jobs: dict[str, Any]
+    spool_from: str = ""  # the option or variable that named the spool; "" where it is the project's own
     durability: str = "full"
     finish_fsync: bool = False
     min_free: int = 16 * 1024 * 1024
@@ -97,6 +98,7 @@ def load(
         config=str(path),
         root=str(root),
         spool=spool_path,
+        spool_from="spool" if spool else "BGJOBS_SPOOL" if environ.get("BGJOBS_SPOOL") else "",
         log_dir=str(root / log_dir) if log_dir else os.path.join(spool_path, "logs"),
         cwd=os.path.normpath(root / general.pop("cwd", ".")),
         import_paths=tuple(os.path.normpath(root / part) for part in general.pop("import_paths", (".",))),
@@ -153,8 +155,10 @@ def checked(
             raise bad(path, text, table, key, f"unknown key, known are {', '.join(sorted(known))}")
         try:
             result[key] = check(value)
-        except (ValueError, UsageError) as error:
-            raise bad(path, text, table, key, str(error)) from None
+        except ValueError as error:
+            raise bad(path, text, table, key, f"{error}, not {_shown(value)}") from None
+        except UsageError as error:
+            raise bad(path, text, table, key, str(error)) from None  # it shows the value itself
     return result
 
 
@@ -188,6 +192,11 @@ def _find(named: str | None) -> tuple[Path, bool]:
         hint="run `bgjobs init` to make one, or name it with --config",
         code="no-config",
     )
+
+
+def _shown(value: object) -> str:
+    """Return a value as an error shows it: on one line, and not for ever."""
+    return ascii(value)[:LONGEST_LINE]
 
 
 def _spool_beside(root: Path, spool: str | None, *, is_users: bool) -> str:
@@ -270,5 +279,5 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[key] = check(raw)
         except (ValueError, UsageError) as error:
-            raise UsageError(f"bad BGJOBS_{key.upper()}: {error}", hint="correct or unset it") from None
+            raise UsageError(f"bad BGJOBS_{key.upper()} {_shown(value)}: {error}", hint="correct or unset it") from None
     return found

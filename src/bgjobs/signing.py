@@ -23,6 +23,7 @@ INCOMING = b"bgjobs incoming 1\n"
 MOST_KEYS = 16
 MOST_BYTES = 64 * 1024
 LEAST_KEY = 32  # bytes
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors put it in front
 SUBMIT_ANEW = "submit it again if you trust it"
 LONGEST_SIGNATURE = 128  # bytes: more than `,"sig":"ID:HEX"}` can have
 KEY_ID = r"[a-z0-9][a-z0-9-]{0,31}"
@@ -159,7 +160,7 @@ def _refuse(found: permissions.Weakness | None) -> None:
 
 def _parsed(path: str, content: bytes) -> list[tuple[str, bytes]]:
     keys: dict[str, bytes] = {}
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(content.removeprefix(BYTE_ORDER_MARK).split(b"\n"), 1):
         text = line.decode("latin-1").strip(" \t\r")
         if not text or text.startswith("#"):
             continue

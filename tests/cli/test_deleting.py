@@ -139,7 +139,7 @@ def test_prune_follows_the_settings_of_the_project(bgjobs: Bgjobs, queue: Queue)
 
 
 def test_what_is_corrupt_is_pruned_when_it_is_named(bgjobs: Bgjobs, queue: Queue, project: Path) -> None:
-    queue.counts()
+    queue.submit_many([])
     corrupt = project / "spool" / "corrupt"
     (corrupt / "1-strange").write_text("no job", encoding="utf-8")
     (corrupt / "1-strange.reason").write_text("line 1 is not a job\n", encoding="utf-8")

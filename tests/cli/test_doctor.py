@@ -76,9 +76,12 @@ def test_a_sound_spool_is_told_in_a_few_lines(bgjobs: Bgjobs, queue: Queue) -> N
     assert lines[-1].startswith("all is well")
 
 
-def test_a_project_without_a_spool_gets_one_that_is_sound(bgjobs: Bgjobs, project: Path) -> None:
-    assert bgjobs("doctor").returncode == 0
-    assert (project / "spool" / "VERSION").exists()
+def test_of_a_project_without_a_spool_it_says_that_none_is_there_yet(bgjobs: Bgjobs, project: Path) -> None:
+    for options in ([], ["--repair"]):
+        said = report(bgjobs("doctor", "--json", *options))
+        assert (said["ok"], [finding["code"] for finding in said["findings"]]) == (True, ["no-spool-yet"])
+        assert not (project / "spool").exists()
+    assert bgjobs("doctor").stdout.splitlines()[-1] == "all is well, 1 remark"
 
 
 def test_as_json_it_is_one_object(bgjobs: Bgjobs, queue: Queue, project: Path) -> None:
@@ -155,7 +158,7 @@ def test_repair_beside_a_worker_at_work_disturbs_no_job(
 
 
 def test_what_repair_cannot_mend_is_told_and_exits_1(bgjobs: Bgjobs, queue: Queue, project: Path) -> None:
-    queue.counts()
+    queue.submit_many([])
     (project / "spool" / "done" / "today").touch()
     result = bgjobs("doctor", "--repair")
     assert result.returncode == 1
@@ -173,7 +176,7 @@ def test_quick_does_not_read_ended_jobs(bgjobs: Bgjobs, queue: Queue) -> None:
 
 
 def test_names_of_files_cannot_command_the_terminal(bgjobs: Bgjobs, queue: Queue, project: Path) -> None:
-    queue.counts()
+    queue.submit_many([])
     if sys.platform == "win32":
         pytest.skip("no such names")
     (project / "spool" / "pending" / "\x1b[2J\n").touch()

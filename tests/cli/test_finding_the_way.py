@@ -162,7 +162,7 @@ def test_a_closed_stdout_is_no_bug(project: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert "internal error" not in done.stderr
-    assert (project / "spool").exists()
+    assert done.stderr == ""
 
 
 # Slips of the pen
@@ -184,6 +184,51 @@ def test_a_mistyped_spool_in_a_variable_is_named_and_not_made(bgjobs: Bgjobs, pr
     assert result.returncode == 1
     assert result.stderr.startswith(f"bgjobs: there is no spool at {project / 'typo'}: check BGJOBS_SPOOL; ")
     assert not (project / "typo").exists()
+
+
+NONE = "01m00000000000000000000000"
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("status", 0),
+        (f"status {NONE}", 4),
+        ("status --json", 0),
+        ("list", 0),
+        ("logs", 0),
+        ("jobs", 0),
+        ("doctor", 0),
+        ("doctor --repair", 0),
+        ("worker --stop", 0),
+        ("prune", 0),
+        ("cancel --all", 0),
+        ("retry --all", 0),
+        (f"wait {NONE}", 4),
+        (f"retry {NONE}", 4),
+        (f"cancel {NONE}", 4),
+        (f"delete {NONE}", 4),
+        (f"run-now {NONE}", 4),
+        ("submit Work echo x --dry-run", 0),
+    ],
+)
+def test_a_look_at_a_spool_that_is_not_there_yet_finds_it_empty_and_makes_nothing(
+    bgjobs: Bgjobs, project: Path, words: str, status: int
+) -> None:
+    result = bgjobs(*words.split())
+    assert (result.returncode, "Traceback" in result.stderr) == (status, False)
+    assert not (project / "spool").exists()
+
+
+def test_check_makes_no_mistyped_spool_and_says_so(bgjobs: Bgjobs, project: Path) -> None:
+    result = bgjobs("check", "--spool", "typo")
+    assert result.returncode == 1
+    assert f"there is no spool at {project / 'typo'}" in result.stdout
+    assert bgjobs("jobs", "--spool", "typo").returncode == 0
+    assert not (project / "typo").exists()
+    own = bgjobs("check")
+    assert "there is no spool" not in own.stdout
+    assert not (project / "spool").exists()
 
 
 @pytest.mark.parametrize("words", ["submit Work echo x", "worker --once"])

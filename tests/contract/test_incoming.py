@@ -202,6 +202,11 @@ def test_a_file_becomes_a_job_that_can_be_claimed(spool: SpoolQueue, workers: Se
     assert names(spool.paths.incoming) == []
 
 
+def test_a_byte_order_mark_before_the_object_is_skipped(spool: SpoolQueue, workers: Sessions) -> None:
+    job = imported(spool, workers.join(), b"\xef\xbb\xbf" + json.dumps(CALL).encode())
+    assert (job.class_name, job.method, job.args) == ("Mail", "send", ("Tony",))
+
+
 def test_what_a_file_does_not_say_comes_from_the_allowlist(spool: SpoolQueue, workers: Sessions) -> None:
     job = imported(spool, workers.join(), CALL, Policy(priority=3, retries=7, delay=timedelta(minutes=90)))
     assert (job.priority, job.retries, job.retry_delay, job.timeout) == (3, 7, None, None)

@@ -65,7 +65,7 @@ def note(pid: int) -> bytes:
 
 def forge(project: Project, **files: bytes) -> Path:
     """Make the place of a dead worker, with these files in it (`r0_pid` stands for r0.pid)."""
-    project.queue.counts()  # makes the spool
+    project.queue.submit_many([])  # makes the spool
     place = project.spool / "workers" / new_id()
     place.mkdir(mode=0o700)
     (project.spool / "claimed" / place.name).mkdir(mode=0o700)

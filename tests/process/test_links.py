@@ -45,7 +45,7 @@ def there(outside: Path) -> list[str]:
 
 def swap(project: Project, name: str, outside: Path) -> None:
     """Put a link in the place of a directory of the spool."""
-    project.queue.counts()
+    project.queue.submit_many([])
     path = project.spool / name
     if path.exists():
         path.rename(project.root / f"aside-{path.name}")

@@ -485,7 +485,7 @@ def _contains(pid: int, memory: Any, keys: list[bytes]) -> list[str]:
 
 
 def hand_in(project: Project, data: bytes, name: str = "x") -> None:
-    project.queue.counts()  # sets up the spool
+    project.queue.submit_many([])  # sets up the spool
     folder = project.spool / "incoming"
     (folder / f".{name}").write_bytes(data)
     (folder / f".{name}").rename(folder / f"{name}.json")
@@ -604,7 +604,7 @@ def reports(signed: Project) -> Project:
     signed.rewrite("reports.py", "class Reports:\n    def build(self, month):\n        return month\n")
     added = '[jobs.Reports]\nclass = "reports:Reports"\nmethods = ["build"]\n\n[jobs.Functions]'
     signed.allow("[jobs.Functions]", added)
-    signed.queue.counts()
+    signed.queue.submit_many([])
     return signed
 
 

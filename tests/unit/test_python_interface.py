@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgjobs import BgjobsError, Queue, RefusedError, Request, Retry, UsageError, run_background_job
+from bgjobs.errors import NoSuchJobError, SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import MOST_DEPTH, State
 from bgjobs.lifecycle import Policy
@@ -65,6 +66,52 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def queue(project: Path) -> Queue:
     return Queue.open(config=project / "allowed_jobs.toml", strict=False)
+
+
+LOOKS: list[Callable[[Queue], object]] = [
+    lambda queue: queue.counts(),
+    lambda queue: list(queue.jobs()),
+    lambda queue: queue.workers(),
+    lambda queue: queue.get(new_id()),
+    lambda queue: queue.get(new_id()[-8:]),
+    lambda queue: queue.retried([new_id()]),
+    lambda queue: queue.wait(new_id(), timeout=0),
+    lambda queue: queue.cancel(new_id()),
+    lambda queue: queue.run_now(new_id()),
+    lambda queue: queue.delete(new_id()),
+    lambda queue: queue.retry(new_id()),
+    lambda queue: queue.prune(),
+]
+
+
+@pytest.mark.parametrize("look", range(len(LOOKS)))
+def test_a_look_makes_no_spool(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    config, typo, own = project / "allowed_jobs.toml", tmp_path / "typo", tmp_path / "allowed_jobs.toml"
+    with pytest.raises(SpoolError, match="there is no spool at ") as named:
+        LOOKS[look](Queue.open(config=config, spool=typo, strict=False))
+    assert named.value.code == "no-spool"
+    monkeypatch.setenv("BGJOBS_SPOOL", str(typo))
+    with pytest.raises(SpoolError, match="BGJOBS_SPOOL") as named:
+        LOOKS[look](Queue.open(config=config, strict=False))
+    assert named.value.code == "no-spool"
+    monkeypatch.delenv("BGJOBS_SPOOL")
+    own.write_bytes(config.read_bytes())
+    try:
+        found = LOOKS[look](Queue.open(config=own, strict=False))
+    except NoSuchJobError:
+        found = None
+    assert not found or set(found.values()) == {0}  # type: ignore[attr-defined]
+    assert [path.name for path in tmp_path.iterdir()] == ["allowed_jobs.toml"]
+
+
+def test_who_looked_before_there_was_a_spool_sees_what_comes_later(project: Path, tmp_path: Path) -> None:
+    config, spool = project / "allowed_jobs.toml", tmp_path / "spool"
+    early = Queue.open(config=config, spool=spool, strict=False)
+    with pytest.raises(SpoolError):
+        early.counts()
+    job = Queue.open(config=config, spool=spool, strict=False).submit("Mail", "send", ["x"])
+    assert early.get(job.id).state is State.QUEUED
+    assert early.counts()[State.QUEUED] == 1
 
 
 class Level(enum.IntEnum):

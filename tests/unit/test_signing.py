@@ -143,6 +143,12 @@ def test_a_file_is_read_with_comments_blank_lines_and_any_case_of_hex(file: Path
     assert refused(Keys([("old", OLD)]).sign(JOB, LINE), keys) == ""
 
 
+@pytest.mark.parametrize("first", [b"", b"# a comment\n", b"\n"])
+def test_a_byte_order_mark_in_front_is_skipped(file: Path, first: bytes) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + first + b"new " + b"ab" * 32 + b"\n")
+    assert signing.load(str(file)).ids == ("new",)
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [

@@ -26,6 +26,7 @@ GROUPS = {
         "volatile-disk",
         "no-journal",
         "layered-disk",
+        "no-spool-yet",
         "not-writable",
         "logs-closed",
     },
@@ -61,7 +62,7 @@ def doctor(
     queue = opening.existing(config, spool, strict=False)
     if list(permissions.weaknesses(queue.settings.config)):
         return _distrusted(queue, as_json=as_json)
-    mended = [_utf8(what) for what in _repaired(queue)] if repair else []
+    mended = [_utf8(what) for what in _repaired(queue)] if repair and queue.backend.is_there() else []
     fitness = queue.backend.fitness()
     found = (*fitness.findings, *_what_runs(queue), *queue.backend.findings(quick=quick))
     findings = [_printable(finding) for finding in found]

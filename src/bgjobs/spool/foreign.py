@@ -66,7 +66,7 @@ def job_of(data: bytes, job_id: str, policy_of: PolicyOf, *, from_user: str | No
 
     Raises CorruptError. Repeating that gives the same job: its moments follow from the id, not from the clock.
     """
-    wish = _decoded(data)
+    wish = _decoded(data.removeprefix(signing.BYTE_ORDER_MARK))
     try:
         plain_arguments("the job", wish.args, wish.kwargs)
     except BadArgumentsError as error:
@@ -82,6 +82,7 @@ def signed_id(data: bytes, keyring: Keyring, *, now_ms: int, kept_ms: int) -> st
     Jobs are known for `kept_ms` after their end, and a file may not be older than that: a copy of one that was a job
     before is too old, or its job is still known.
     """
+    data = data.removeprefix(signing.BYTE_ORDER_MARK)
     line = data.removesuffix(b"\n")
     if b"\n" in line:
         raise CorruptError("not-signed: it has more than one line")

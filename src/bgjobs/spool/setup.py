@@ -19,11 +19,18 @@ SET_UP_S = 10.0
 
 def open_or_set_up(paths: Layout) -> None:
     """Check that we know the format of the spool; set one up where there is none. Raises SpoolError."""
+    if not open_existing(paths):
+        _set_up(paths)
+
+
+def open_existing(paths: Layout) -> bool:
+    """Check that we know the format of the spool; return False where there is none. Raises SpoolError."""
     try:
         data = files.read(paths.version, 1024)
     except FileNotFoundError:
-        _set_up(paths)
-        return
+        _refuse_remains(paths)
+        _refuse_other_use(paths)
+        return False
     except (files.StrangeFileError, PermissionError) as error:
         from bgjobs.spool import shared  # noqa: PLC0415 - a spool is rarely somebody else's
 
@@ -39,6 +46,7 @@ def open_or_set_up(paths: Layout) -> None:
             f"the spool {paths.root} has format {version!r}, this bgjobs knows {FORMAT}",
             hint="use the bgjobs that made it, or another --spool",
         )
+    return True
 
 
 def is_there(root: str) -> bool:
@@ -52,7 +60,6 @@ def is_there(root: str) -> bool:
 
 def _set_up(paths: Layout) -> None:
     root = paths.root
-    _refuse_other_use(paths)
     if len(root) > system.LONGEST_ROOT:
         raise SpoolError(
             f"the path of the spool is {len(root)} characters long, {root}",
@@ -76,15 +83,19 @@ def _set_up(paths: Layout) -> None:
 
 
 def _fill(paths: Layout) -> None:
-    if _is_in_use(paths):
-        hint = "restore it, or use another --spool"
-        raise SpoolError(f"the spool {paths.root} has lost its VERSION file", hint=hint)
+    _refuse_remains(paths)
     for directory in paths.directories():
         files.make_directory(directory)
     from bgjobs.spool.checks import fitness  # noqa: PLC0415 - a spool is set up once
 
     fitness.refuse_unfit(paths)
     _publish_version(paths)
+
+
+def _refuse_remains(paths: Layout) -> None:
+    if _is_in_use(paths):
+        hint = "restore it, or use another --spool"
+        raise SpoolError(f"the spool {paths.root} has lost its VERSION file", hint=hint)
 
 
 def _is_in_use(paths: Layout) -> bool:

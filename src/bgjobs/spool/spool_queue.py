@@ -48,8 +48,11 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class SpoolQueue:
     """Jobs as files in directories named after their state. See docs/spool.md for the protocol."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
-        """Open the spool, or set it up where there is none. Raises SpoolError."""
+    def __init__(self, settings: Settings, log: Log, *, make: bool = True) -> None:
+        """Open the spool. Where there is none it is set up now, or without `make` by the first who submits or works.
+
+        Raises SpoolError.
+        """
         self.paths = Layout(settings.spool)
         self.log = log
         self.settings = settings
@@ -58,15 +61,42 @@ class SpoolQueue:
         self.waits_to_be_taken: Callable[[], bool] | None = None  # set by the worker of a shared spool, who knows
         self._publisher: Publisher | None = None
         self._quota = Quota(self.paths, settings.max_queued)
-        try:
-            setup.open_or_set_up(self.paths)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
+        self._is_open = False
+        if make:
+            self._make()
+
+    def _make(self) -> None:
+        """Open the spool, or set it up where there is none."""
+        if not self._is_open:
+            try:
+                setup.open_or_set_up(self.paths)
+            except OSError as error:
+                raise _unusable(self.paths.root, error) from error
+            self._is_open = True
+
+    def is_there(self) -> bool:
+        """Tell whether there is a spool to look into: who only looks makes none, and finds nothing in its place.
+
+        Raises SpoolError where somebody named a spool, and there is none: a slip of the pen is no empty queue.
+        """
+        if not self._is_open:
+            try:
+                self._is_open = setup.open_existing(self.paths)
+            except OSError as error:
+                raise _unusable(self.paths.root, error) from error
+        if not self._is_open and self.settings.spool_from:
+            raise SpoolError(
+                f"there is no spool at {self.paths.root}",
+                hint=f"check {self.settings.spool_from}; to submit a job, or to start a worker, makes one",
+                code="no-spool",
+            )
+        return self._is_open
 
     # Producer
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
+        self._make()
         self._check_room()
         try:
             self._quota.refuse_beyond(len(jobs))
@@ -155,10 +185,14 @@ class SpoolQueue:
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None when there is none."""
+        if not self.is_there():
+            return None
         return self._reader.get(job_id)
 
     def vouched(self, job_id: str) -> Job | None:
         """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+        if not self.is_there():
+            return None
         self.refresh_keys()
         keyring = self.keyring
         if keyring is None:
@@ -167,11 +201,16 @@ class SpoolQueue:
 
     def retried(self, job_ids: Collection[str]) -> dict[str, str]:
         """Return which of these jobs a later job retries, each with the latest that does."""
+        if not self.is_there():
+            return {}
         return self._reader.retried(job_ids)
 
     @contextmanager
     def retrying(self) -> Iterator[None]:
         """Let nobody else retry jobs by condition meanwhile. Raises SpoolError if somebody does for too long."""
+        if not self.is_there():
+            yield
+            return
         from bgjobs.spool.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
 
         try:
@@ -185,18 +224,26 @@ class SpoolQueue:
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
+        if not self.is_there():
+            return []
         return self._reader.ids(suffix)
 
     def jobs(self, where: Filter) -> Iterator[Job]:
         """Go through the jobs that meet the conditions, newest first."""
+        if not self.is_there():
+            return iter(())
         return self._reader.jobs(where)
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
+        if not self.is_there():
+            return dict.fromkeys(State, 0)
         return self._reader.counts()
 
     def oldest_queued(self) -> datetime | None:
         """Return since when the oldest job that may start now has been able to, or None."""
+        if not self.is_there():
+            return None
         return self._reader.oldest_queued()
 
     def unfinished(self, now: datetime) -> Unfinished:
@@ -205,7 +252,7 @@ class SpoolQueue:
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
-        if not files.names(self.paths.workers):
+        if not self.is_there() or not files.names(self.paths.workers):
             return []
         from bgjobs.spool import workplace  # noqa: PLC0415 - filelock is slow to import
 
@@ -213,6 +260,8 @@ class SpoolQueue:
 
     def output(self, job: Job, attempt: int) -> Path | None:
         """Return the file with what an attempt printed, or None when it printed nothing."""
+        if not self.is_there():
+            return None
         return self._reader.output(job, attempt)
 
     # Control
@@ -225,6 +274,8 @@ class SpoolQueue:
 
     def stop(self, worker_id: str) -> bool:
         """Ask a worker to stop, as a signal does; return False when there is none of this id. Raises SpoolError."""
+        if not self.is_there():
+            return False
         from bgjobs.spool import workplace  # noqa: PLC0415 - filelock is slow to import
 
         try:
@@ -234,6 +285,8 @@ class SpoolQueue:
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one. Raises SpoolError."""
+        if not self.is_there():
+            return "unknown"
         try:
             return self._control.cancel(job_id, by)
         except OSError as error:
@@ -241,6 +294,8 @@ class SpoolQueue:
 
     def run_now(self, job_id: str, by: str = "") -> RunNowResult:
         """Let a delayed job start as soon as a worker has time for it. Raises SpoolError."""
+        if not self.is_there():
+            return "unknown"
         try:
             return self._control.run_now(job_id, by)
         except OSError as error:
@@ -248,6 +303,8 @@ class SpoolQueue:
 
     def delete(self, job_id: str) -> DeleteResult:
         """Delete an ended job with all that it printed. Raises SpoolError."""
+        if not self.is_there():
+            return "unknown"
         try:
             return self._control.delete(job_id)
         except OSError as error:
@@ -255,6 +312,8 @@ class SpoolQueue:
 
     def prune(self, states: Collection[State], before: datetime, *, dry_run: bool = False) -> int:
         """Delete the jobs in these states that ended before the moment; return how many. Raises SpoolError."""
+        if not self.is_there():
+            return 0
         from bgjobs.spool import prune  # noqa: PLC0415 - who only submits deletes nothing
 
         try:
@@ -266,6 +325,8 @@ class SpoolQueue:
 
     def findings(self, *, quick: bool = False) -> list[Finding]:
         """Hold the spool against its promises, while workers go on; `quick` leaves ended jobs unread."""
+        if not self.is_there():
+            return []
         from bgjobs.spool.checks import fsck  # noqa: PLC0415 - filelock is slow to import
 
         return fsck.check(self.paths, quick=quick)
@@ -274,16 +335,21 @@ class SpoolQueue:
         """Try whether what the spool lies on can keep its promises: disk, locks, clock, room."""
         from bgjobs.spool.checks import fitness  # noqa: PLC0415 - rarely asked for
 
+        if not self.is_there():
+            return fitness.of_none(self.paths)
         return fitness.look(self.paths, self.settings)
 
     def open_to_others(self) -> list[Finding]:
         """Return where other users could change what is stored. A worker refuses to work there."""
+        if not self.is_there():
+            return []
         from bgjobs.spool.checks import fitness  # noqa: PLC0415 - rarely asked for
 
         return fitness.open_to_others(self.paths, self.settings.shared_with)
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker. Raises SpoolError."""
+        self._make()
         from bgjobs.spool import shared  # noqa: PLC0415 - only workers decide who may enter
         from bgjobs.spool.checks import fitness, repair  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.claims import SpoolSession  # noqa: PLC0415 - only workers need filelock

@@ -44,6 +44,12 @@ def unsafe_ground(paths: Layout) -> list[Finding]:
     return list(_unsafe_ground(paths))
 
 
+def of_none(paths: Layout) -> Fitness:
+    """Say that there is nothing to try yet."""
+    message = "is not there yet: the first job that is submitted, or the first worker, makes it"
+    return Fitness(facts={}, findings=[Finding(code="no-spool-yet", message=message, path=paths.root)])
+
+
 def look(paths: Layout, settings: Settings) -> Fitness:
     """Try out what the spool lies on."""
     try:
