@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -71,6 +72,15 @@ _line1 = msgspec.json.Decoder(Line1)
 
 def decode_line_1(line: bytes) -> Line1:
     """Return the job that the line holds. Raises CorruptError or NewerFormatError."""
+    spec = _decoded(line)
+    # What our own writer makes is canonical, so it holds no key twice; only a stranger's line is read a second time.
+    if _encoder.encode(spec) != line:
+        refuse_duplicates(line)
+    return spec
+
+
+def _decoded(line: bytes) -> Line1:
+    """Return the job that the line holds, by the last of the values where a key is given twice."""
     if len(line) > MOST_LINE_1:
         raise CorruptError(f"line 1 is longer than {MOST_LINE_1} bytes")
     check_depth(line)
@@ -86,9 +96,6 @@ def decode_line_1(line: bytes) -> Line1:
     # A shorter line cannot hold too much of them, and is what nearly all are.
     if len(line) > MOST_ARGUMENTS and len(_encoder.encode([spec.args, spec.kwargs])) > MOST_ARGUMENTS:
         raise CorruptError(f"its arguments take more than {MOST_ARGUMENTS} bytes")
-    # What our own writer makes is canonical, so it holds no key twice; only a stranger's line is read a second time.
-    if _encoder.encode(spec) != line:
-        refuse_duplicates(line)
     return spec
 
 
@@ -99,14 +106,15 @@ def checked(meant: Line1) -> bytes:
     """
     try:
         line = _encoder.encode(meant)
-        if decode_line_1(line) == meant:
+        # A key that stands there twice comes back once, so not as it was meant.
+        if _decoded(line) == meant:
             return line
     except (CorruptError, NewerFormatError, *UNWRITABLE):
         pass  # which member it is, is found out below
     for name, value in _members(meant):
         try:
             alone = replace(PLAIN, **{name: value})
-            if decode_line_1(_encoder.encode(alone)) == alone:
+            if _decoded(_encoder.encode(alone)) == alone:
                 continue
         except (CorruptError, NewerFormatError, *UNWRITABLE):
             pass
@@ -151,24 +159,36 @@ def why_not(line: bytes, wanted: type[Struct]) -> str:
 
 
 def _check_values(spec: Line1) -> None:
-    checks = {
-        "id": ID.fullmatch(spec.id),
-        "class": NAME.fullmatch(spec.class_name),
-        "method": NAME.fullmatch(spec.method),
-        "priority": 0 <= spec.priority <= HIGHEST_PRIORITY,
-        "not_before": 0 <= spec.not_before <= LATEST_MS,
-        "submitted_at": 0 <= spec.submitted_at <= LATEST_MS,
-        "retries": 0 <= spec.retries <= MOST_RETRIES,
-        "retry_delay": spec.retry_delay is None or 0 <= spec.retry_delay <= LATEST_MS / 1000,
-        "timeout": spec.timeout is None or SHORTEST_S <= spec.timeout <= LATEST_MS / 1000,
-        "tags": not spec.tags or (len(spec.tags) <= MOST_TAGS and all(TAG.fullmatch(tag) for tag in spec.tags)),
-        "retry_of": spec.retry_of is None or ID.fullmatch(spec.retry_of),
-        "from_user": spec.from_user is None
-        or (spec.from_user.isprintable() and 0 < len(spec.from_user) <= LONGEST_USER),
-    }
-    if not all(checks.values()):
-        name = next(name for name, good in checks.items() if not good)
-        raise CorruptError(f"{name!r} has a value that is not allowed")
+    # One expression, no table of checks: it runs for each job that is submitted, and for each that is claimed.
+    wrong = (
+        ("" if ID.fullmatch(spec.id) else "id")
+        or ("" if _is_name(spec.class_name) else "class")
+        or ("" if _is_name(spec.method) else "method")
+        or ("" if 0 <= spec.priority <= HIGHEST_PRIORITY else "priority")
+        or ("" if 0 <= spec.not_before <= LATEST_MS else "not_before")
+        or ("" if 0 <= spec.submitted_at <= LATEST_MS else "submitted_at")
+        or ("" if 0 <= spec.retries <= MOST_RETRIES else "retries")
+        or ("" if spec.retry_delay is None or 0 <= spec.retry_delay <= LATEST_MS / 1000 else "retry_delay")
+        or ("" if spec.timeout is None or SHORTEST_S <= spec.timeout <= LATEST_MS / 1000 else "timeout")
+        or ("" if not spec.tags or _are_tags(spec.tags) else "tags")
+        or ("" if spec.retry_of is None or ID.fullmatch(spec.retry_of) else "retry_of")
+        or ("" if spec.from_user is None or _is_user(spec.from_user) else "from_user")
+    )
+    if wrong:
+        raise CorruptError(f"{wrong!r} has a value that is not allowed")
+
+
+@lru_cache(maxsize=1024)  # a project has few names, and each of its jobs has two of them
+def _is_name(text: str) -> bool:
+    return NAME.fullmatch(text) is not None
+
+
+def _are_tags(tags: list[str]) -> bool:
+    return len(tags) <= MOST_TAGS and all(TAG.fullmatch(tag) for tag in tags)
+
+
+def _is_user(text: str) -> bool:
+    return text.isprintable() and 0 < len(text) <= LONGEST_USER
 
 
 def _refuse_newer(line: bytes) -> None:
