@@ -89,7 +89,8 @@ def _pair(options: argparse.Namespace, above: Path, now: str, before: str, numbe
             command = [python, "-m", "benchmarks.versions", "--sample", directory, "--jobs", str(options.jobs)]
             ran = subprocess.run(command, cwd=ROOT, env=_variables(), check=True, stdout=subprocess.PIPE)
             taken[python] = json.loads(ran.stdout)
-    print(f"pair {number + 1} of {options.pairs}", file=sys.stderr)
+    ratios = ", ".join(f"{figure} {taken[now][figure] / taken[before][figure]:.3f}" for figure in FIGURES)
+    print(f"pair {number + 1} of {options.pairs}: {ratios}", file=sys.stderr)
     return [taken[now], taken[before]]
 
 

@@ -13,7 +13,14 @@ from bgjobs.system.polled_doorbell import ring
 
 if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, ignore_interrupts, signal_name, stop_requests
-    from bgjobs.system.own_process import put_back_scheduling, rights, scheduling
+    from bgjobs.system.own_process import (
+        linking,
+        put_back_linking,
+        put_back_scheduling,
+        read_time_zone,
+        rights,
+        scheduling,
+    )
     from bgjobs.system.stopped import is_stopped
     from bgjobs.system.supervisor import Supervisor, take_supervisor
 
@@ -216,6 +223,7 @@ __all__ = [
     "kill_orphan",
     "kill_tree",
     "knows_user",
+    "linking",
     "links_are_guarded",
     "listdir",
     "marked",
@@ -230,7 +238,9 @@ __all__ = [
     "open_folder",
     "open_new",
     "open_read",
+    "put_back_linking",
     "put_back_scheduling",
+    "read_time_zone",
     "reap_adopted",
     "replace",
     "rights",
@@ -300,7 +310,10 @@ if not TYPE_CHECKING:
         "marked": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "runners_above": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "reap_adopted": f"{_SYSTEM}_adoption",
+        "linking": "own_process",
+        "put_back_linking": "own_process",
         "put_back_scheduling": "own_process",
+        "read_time_zone": "own_process",
         "rights": "own_process",
         "scheduling": "own_process",
         "send_errors_to": f"{_FAMILY}_detached",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bgjobs.system import stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # What `signal` is made of, without its enumerations: to make one of each answer takes longer than to ask.
 _bare: Any = sys.modules.get("_signal", signal)
@@ -44,18 +44,30 @@ def ignore_interrupts() -> None:
 
 def _set_handlers(handlers: Mapping[int, Any]) -> None:
     """Let these signals be handled so. One that comes meanwhile is handled in the old way or in the new one."""
-    if sys.platform == "win32":
+    with _blocked(handlers):
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        return
-    # A signal for which Python has noted that its handler is to run, and that has got another one meanwhile, would be
-    # an error that it prints. To block it first runs the handlers of those that were noted.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
-    try:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+if sys.platform == "win32":
+
+    def _blocked(_numbers: Iterable[int]) -> AbstractContextManager[None]:
+        return nullcontext()  # no signal can be blocked here
+
+else:
+
+    @contextmanager
+    def _blocked(numbers: Iterable[int]) -> Iterator[None]:
+        """Block these signals for as long as the block runs.
+
+        A signal for which Python has noted that its handler is to run, and that has got another one meanwhile, would be
+        an error that it prints. To block it first runs the handlers of those that were noted.
+        """
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def signal_name(number: int) -> str:

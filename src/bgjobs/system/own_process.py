@@ -1,9 +1,10 @@
-"""What the system keeps for this process and what code in it can change: priority, processors, scheduler, rights."""
+"""What the system keeps for this process and what code in it can change: scheduling, rights, time zone, linking."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 Rights = tuple[object, ...]
@@ -21,6 +22,16 @@ if sys.platform == "win32":
     def rights() -> Rights:
         """Return whose rights this process has: those of its user, for good."""
         return ()
+
+    def read_time_zone() -> None:
+        """Do nothing: only the start of a process reads it here."""
+
+    def linking() -> int:
+        """Return how extension modules are linked: in one way only."""
+        return 0
+
+    def put_back_linking(before: int) -> None:
+        """Do nothing."""
 
 else:
     _IS_ROOT = os.geteuid() == 0
@@ -41,3 +52,15 @@ else:
     def rights() -> Rights:
         """Return whose rights this process has: users and groups, if it is root. No other can change its own."""
         return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()) if _IS_ROOT else ()
+
+    def read_time_zone() -> None:
+        """Take the time zone from the environment, as a fresh process does."""
+        time.tzset()
+
+    def linking() -> int:
+        """Return how extension modules are linked when they are loaded."""
+        return sys.getdlopenflags()
+
+    def put_back_linking(before: int) -> None:
+        """Bring that back."""
+        sys.setdlopenflags(before)

@@ -66,9 +66,6 @@ def _attributes(name: str, module: str, *names: str, unloaded: object = None, by
 # The interpreter
 
 
-_dl_open_flags: Callable[[], int | None] = getattr(sys, "getdlopenflags", lambda: None)
-
-
 def _interpreter(module: Module) -> tuple[object, ...]:
     return (
         module.getrecursionlimit(),
@@ -77,7 +74,7 @@ def _interpreter(module: Module) -> tuple[object, ...]:
         module.get_coroutine_origin_tracking_depth(),
         module.get_asyncgen_hooks(),
         vars(module).get("tracebacklimit"),
-        _dl_open_flags(),
+        system.linking(),
     )
 
 
@@ -92,8 +89,7 @@ def _put_back_interpreter(module: Module, before: tuple[Any, ...]) -> None:
         module.tracebacklimit = limit
     elif hasattr(module, "tracebacklimit"):
         del module.tracebacklimit
-    if flags is not None:
-        module.setdlopenflags(flags)
+    system.put_back_linking(flags)
 
 
 def _import_system(module: Module) -> tuple[object, ...]:
@@ -268,9 +264,8 @@ def _time_zone(module: Module) -> tuple[object, ...]:
     return module.timezone, module.altzone, module.daylight, module.tzname
 
 
-def _put_back_time_zone(module: Module, _before: Before) -> None:
-    if hasattr(module, "tzset"):
-        module.tzset()  # the environment is as before
+def _put_back_time_zone(_module: Module, _before: Before) -> None:
+    system.read_time_zone()  # the environment is as before
 
 
 def _put_back_locale(_module: object, before: str) -> None:

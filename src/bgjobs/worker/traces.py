@@ -10,7 +10,6 @@ import os
 import random
 import sys
 import threading
-import time
 from contextvars import Context, copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -130,8 +129,8 @@ class Traces:
         state = interpreter.state()
         differing = interpreter.differing(self._state, state) if state != self._state else []
         # It is not in the state as long as both names stand for the same hours now.
-        if changed and hasattr(time, "tzset"):
-            time.tzset()
+        if changed:
+            system.read_time_zone()
         lasting = interpreter.put_back(self._state, differing) if differing else []
         if len(sys.modules) != len(self._modules):
             changed |= any(not part.by_use for part in differing)
