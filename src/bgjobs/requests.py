@@ -93,7 +93,7 @@ def new_job(target: Target, request: Request, args: Sequence[Any], kwargs: dict[
         retries=policy.retries if request.retries is None else _retries(request.retries),
         retry_delay=None if request.retry_delay is None else length("retry delay", request.retry_delay),
         timeout=None if request.timeout is None else length("timeout", request.timeout, least=MILLISECOND),
-        tags=() if request.tags is None or request.tags == () else _tags(request.tags),
+        tags=_tags(request.tags),
         retry_of=None if request.retry_of is None else _id(request.retry_of),
     )
 
@@ -151,8 +151,8 @@ def moment_of(what: str, value: object) -> datetime:
             from bgjobs import conversions  # noqa: PLC0415 - few requests name a moment in words
 
             return clock.in_utc(conversions.datetime_of(value.strip()))
-    except (ValueError, OverflowError, OSError):
-        pass  # no moment that this system knows
+    except (ValueError, TypeError, OverflowError, OSError):
+        pass  # no moment that this system knows; a TypeError: a zone without an offset, or the NaT of pandas
     hint = MOMENTS if isinstance(value, str) else f"{MOMENTS}, or pass a datetime"
     raise UsageError(f"bad {what} {shown(value)}", hint=hint, code=_code(what))
 
@@ -219,6 +219,8 @@ def _retries(value: object) -> int:
 
 
 def _tags(tags: object) -> tuple[str, ...]:
+    if tags is None or (type(tags) is tuple and not tags):  # not by `==`: an array answers that for each of its parts
+        return ()
     found = tuple(tag_of(part) for part in _several("tags", tags))
     if len(found) > MOST_TAGS:
         raise UsageError(f"{len(found)} tags", hint=f"use at most {MOST_TAGS}", code="bad-tag")

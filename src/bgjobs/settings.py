@@ -175,17 +175,17 @@ def _find(named: str | None) -> tuple[Path, bool]:
     """Return the allowlist's path, and whether it is the user's own rather than a project's."""
     if named:
         path = Path(named) if os.path.isabs(named) else _here() / named
-        if not path.is_file():
+        if not _is_file(path):
             raise ConfigError(f"no allowlist at {path}", hint="check --config or BGJOBS_CONFIG", code="no-config")
         return path, False
     here = _here()
     for folder in (here, *here.parents):
-        if (folder / FILE_NAME).is_file():
+        if _is_file(folder / FILE_NAME):
             return folder / FILE_NAME, False
     import platformdirs  # noqa: PLC0415 - slow to import, and rarely needed
 
     users = Path(platformdirs.user_config_dir("bgjobs")) / FILE_NAME
-    if users.is_file():
+    if _is_file(users):
         return users, True
     raise ConfigError(
         f"no {FILE_NAME} in {here} or above it",
@@ -197,6 +197,14 @@ def _find(named: str | None) -> tuple[Path, bool]:
 def _shown(value: object) -> str:
     """Return a value as an error shows it: on one line, and not for ever."""
     return ascii(value)[:LONGEST_LINE]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # the name is too long, or a directory above it may not be entered
+        what = f"cannot look for an allowlist at {path}: {error.strerror}"
+        raise ConfigError(what, hint="check the path and its permissions") from None
 
 
 def _spool_beside(root: Path, spool: str | None, *, is_users: bool) -> str:

@@ -7,7 +7,7 @@ import math
 import time
 from collections import OrderedDict, deque, namedtuple
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgjobs import BgjobsError, Queue, RefusedError, Request, Retry, UsageError, run_background_job
-from bgjobs.errors import NoSuchJobError, SpoolError
+from bgjobs.errors import ConfigError, NoSuchJobError, SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import MOST_DEPTH, State
 from bgjobs.lifecycle import Policy
@@ -141,6 +141,31 @@ class Length(timedelta):
         return f"{other} and more"
 
 
+class Nowhere(tzinfo):
+    """A zone that does not say how far it is from UTC."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None: ...
+    def dst(self, moment: datetime | None) -> timedelta | None: ...
+    def tzname(self, moment: datetime | None) -> str | None: ...
+
+
+class NoTime(datetime):
+    """As the NaT of pandas, which is a datetime and has no year."""
+
+    @property
+    def year(self) -> Any:
+        return math.nan
+
+
+class Array(list[Any]):
+    """As those of numpy: compared, it answers for each of its parts, and that answer is neither true nor false."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> Any:
+        raise ValueError("the truth value of an array is ambiguous")
+
+
 @dataclass
 class Record:
     a: int = 1
@@ -172,6 +197,7 @@ Pair = namedtuple("Pair", "a b")  # noqa: PYI024 - as people write them
         ({"tags": {"a"}}, "tags", ("a",)),
         ({"tags": None}, "tags", ()),
         ({"tags": []}, "tags", ()),
+        ({"tags": Array("a")}, "tags", ("a",)),
         ({"at": "2033-01-01T09:00Z"}, "not_before", datetime(2033, 1, 1, 9, tzinfo=UTC)),
         ({"at": " 2033-01-01T09:00+01:00 "}, "not_before", datetime(2033, 1, 1, 8, tzinfo=UTC)),
         ({"at": datetime(2033, 1, 1, 9, tzinfo=timezone(HOUR))}, "not_before", datetime(2033, 1, 1, 8, tzinfo=UTC)),
@@ -275,6 +301,7 @@ BEYOND: list[Any] = [
 ]
 BEYOND += [-HOUR, timedelta.min, None.__class__, 1j, date(2033, 1, 1)]
 NO_MOMENT: list[Any] = ["tomorrow", "", "2033-02-30", 5, True, date(2033, 1, 1), b"2033-01-01", LAST, [1], 1.5]
+NO_MOMENT += [datetime(2033, 1, 1, tzinfo=Nowhere()), NoTime(2033, 1, 1)]
 NO_TEXT: list[Any] = [5, b"a", ["a"], True, Decimal(1)]
 NO_ID: list[Any] = [None, 123, b"0" * 26, "", "x", "../../etc", "a" * 10_000, ["a"], True, 1.5]
 NO_PRIORITY: list[Any] = [True, 10, -1, "11", "urgent", "", 5.0, b"5", ["high"], 10**5000, "٣", math.nan]
@@ -467,6 +494,11 @@ def test_what_is_no_path_is_refused(value: Any) -> None:
     for name in ("config", "spool"):
         with pytest.raises(UsageError, match=f"bad {name}"):
             Queue.open(**{name: value})
+
+
+def test_an_allowlist_of_a_name_that_no_system_takes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="allowlist"):
+        Queue.open(config="x" * 10_000)
 
 
 @pytest.mark.parametrize("value", [None, 5, "Mail", ["Mail"], {"class_name": "Mail"}, Request, list], ids=ident)

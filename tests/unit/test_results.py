@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import collections
 import concurrent.futures
 import contextlib
@@ -257,6 +258,8 @@ class Promise:
         yield 1
 
 
+LOOP = asyncio.new_event_loop()
+LOOP.close()
 NOT_RUN: dict[str, Callable[[], object]] = {
     "a generator": steps,
     "an asynchronous generator": later_steps,
@@ -269,6 +272,7 @@ NOT_RUN: dict[str, Callable[[], object]] = {
     "zip": lambda: zip([1], [2], strict=True),
     "itertools": lambda: itertools.starmap(str, [(1,)]),
     "a future of a thread": concurrent.futures.Future,
+    "a future of asyncio": lambda: asyncio.Future(loop=LOOP),
     "a context manager": managed,
     "an asynchronous context manager": managed_later,
 }
@@ -285,6 +289,28 @@ def test_what_has_not_run_yet_is_no_result(make: Callable[[], object], within: C
 @pytest.mark.parametrize("value", [*(given for given, _ in KEPT.values()), iter([1]), reversed([1]), open, object()])
 def test_a_value_is_not_taken_for_something_that_runs_later(value: object) -> None:
     assert not results.not_run(value)
+
+
+def test_a_future_that_has_its_result_has_run() -> None:
+    loop = asyncio.new_event_loop()
+    futures: list[Any] = [loop.create_future(), concurrent.futures.Future(), loop.create_task(asyncio.sleep(0, 5))]
+    loop.run_until_complete(futures[-1])
+    loop.close()
+    for future in futures[:-1]:
+        future.set_result(5)
+    for future in futures:
+        with pytest.raises(results.NotJSONError):
+            results.encoded([future])
+        assert not results.not_run(future)
+
+
+def test_a_future_that_was_cancelled_has_not_run() -> None:
+    loop = asyncio.new_event_loop()
+    futures: list[Any] = [loop.create_future(), concurrent.futures.Future()]
+    loop.close()
+    for future in futures:
+        future.cancel()
+        assert results.not_run(future) == "Future"
 
 
 leaves = st.one_of(

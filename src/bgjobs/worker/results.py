@@ -23,6 +23,7 @@ MOST_BITS: Final = 14_000  # a whole number of more than 4300 digits is refused 
 MOST_PARTS: Final = MOST_RESULT // 2  # each takes two bytes at least
 DATA: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset})
 LAZY: Final = frozenset({map, filter, zip, enumerate})
+FUTURES: Final = frozenset({"concurrent.futures._base", "asyncio.futures", "_asyncio"})  # not imported to look
 LOST_NUMBER: Final = "NaN, an infinity or a number out of range became null"
 
 
@@ -97,13 +98,16 @@ def not_run(value: object) -> str:
     kind = type(value)
     if kind in DATA:
         return ""
+    if _is_future(kind):
+        has_run = value.done() and not value.cancelled()  # type: ignore[attr-defined]  # as every future
+        return "" if has_run else str(kind.__name__)
     later = isinstance(value, Generator | AsyncGenerator | Awaitable) or kind in LAZY or kind.__module__ == "itertools"
-    return str(kind.__name__) if later or _is_future(kind) or _is_generator_inside(value) else ""
+    return str(kind.__name__) if later or _is_generator_inside(value) else ""
 
 
 def _is_future(kind: type) -> bool:
-    """Tell whether it is a future of a thread or process, which may never run once the method has returned."""
-    return any(step.__module__ == "concurrent.futures._base" and step.__name__ == "Future" for step in kind.__mro__)
+    """Tell whether it is a future, of a thread, a process or asyncio: it may never run once the method has returned."""
+    return any(step.__name__ == "Future" and step.__module__ in FUTURES for step in kind.__mro__)
 
 
 def _is_generator_inside(value: object) -> bool:
