@@ -555,6 +555,20 @@ def test_the_commands_of_other_users_end_with_one_line_that_says_what_to_do(
     assert list(own.spool.glob("pending/*/*")) == []
 
 
+@pytest.mark.parametrize("modes", [(0o755, 0o644), (0o750, 0o640), (0o700, 0o600)], ids=["all", "group", "none"])
+def test_the_spool_of_another_user_is_not_looked_into_whatever_its_modes(own: Own, modes: tuple[int, int]) -> None:
+    own.allow('shared_with = "daemon"\n', "")
+    assert own.bgjobs("submit", "Open", "send", "ours").returncode == 0
+    for path in [own.spool, *own.spool.rglob("*")]:
+        path.chmod(modes[0] if path.is_dir() else modes[1])
+    for words, person in (("status", NOBODY), ("list", NAMELESS), ("status", ROOT), ("submit Open send x", NOBODY)):
+        result = own.bgjobs(*words.split(), person=person)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.count("\n") == 1
+        assert "belongs to user daemon, who alone can look into it or change it" in result.stderr
+        assert "`sudo -u daemon bgjobs ...`" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("place", "bits", "words"),
     [

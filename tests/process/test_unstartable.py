@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bgjobs.job import State
+from bgjobs.worker.messages import Setup, encoded
 from tests.process.conftest import LIMIT, Project, Worker, lines, posix_only, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
@@ -27,6 +29,23 @@ sys.exit(main())
 """
 GOOD = f'exec {shlex.quote(sys.executable)} "$@"'
 SAID = "cannot start a runner: "
+
+
+@pytest.mark.parametrize("broken", ["lock", "output", "cwd"])
+def test_a_runner_that_cannot_take_its_place_says_so_in_one_line(tmp_path: Path, broken: str) -> None:
+    gone = str(tmp_path / "gone" / "r0")
+    setup = Setup(
+        (),
+        gone if broken == "cwd" else str(tmp_path),
+        lock=gone if broken == "lock" else str(tmp_path / "r0.lock"),
+        output=gone if broken == "output" else str(tmp_path / "r0.out"),
+    )
+    command = [sys.executable, "-m", "bgjobs.worker.child"]
+    done = subprocess.run(command, input=encoded(setup), capture_output=True, check=False, timeout=LIMIT)
+    said = done.stderr.decode()
+    assert (done.returncode, said.count("\n")) == (1, 1), said
+    assert said.startswith("bgjobs: a runner cannot begin: ")
+    assert "gone" in said
 
 
 class Interpreter:

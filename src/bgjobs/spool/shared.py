@@ -7,6 +7,7 @@ directory they can touch none but their own files. All else stays with the owner
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -162,15 +163,29 @@ def doubts(paths: Layout, group: str) -> Iterator[Finding]:
 
 
 def refuse_strangers(paths: Layout) -> None:
-    """Raise SpoolError if another user shares this spool with us, and say what that one lets us do."""
+    """Raise SpoolError if this is the spool of another user, and say whose, and what that one lets us do.
+
+    Not even to look: it holds the arguments and results of jobs, and what lies there may have been planted.
+    """
     try:
         root = disk.lstat(_door(paths))
-        if system.is_mine(root) or stat.S_IMODE(root.st_mode) != ROOT_MODE or not files.exists(paths.incoming):
-            return
     except OSError:
         return
+    if system.is_mine(root):
+        return
+    owner = system.user_of(root)
+    hint = f"run bgjobs as that user: `sudo -u {shlex.quote(owner)} bgjobs ...`"
+    if _is_shared(paths, root):
+        hint = f"to submit, put a file into {paths.incoming} (docs/shared.md says how)"
     raise SpoolError(
-        f"the spool {paths.root} belongs to user {system.user_of(root)}, who alone can look into it or change it",
-        hint=f"to submit, put a file into {paths.incoming} (docs/shared.md says how)",
+        f"the spool {paths.root} belongs to user {owner}, who alone can look into it or change it",
+        hint=hint,
         code="not-your-spool",
     )
+
+
+def _is_shared(paths: Layout, root: os.stat_result) -> bool:
+    try:
+        return stat.S_IMODE(root.st_mode) == ROOT_MODE and files.exists(paths.incoming)
+    except OSError:
+        return False

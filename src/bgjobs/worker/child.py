@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bgjobs import __version__, clock, system
 from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, JobCancelled, JobTimeout, set_current
-from bgjobs.errors import BadArgumentsError, NoSuchTargetError
+from bgjobs.errors import BadArgumentsError, NoSuchTargetError, SpoolError
 from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.resolve import full_name, never_run, resolve
 from bgjobs.spool import files, record
@@ -94,7 +94,12 @@ class Runner:
             first = list(lines.feed(self._read()))
         setup = messages.to_runner.decode(first[0])
         assert isinstance(setup, Setup)  # noqa: S101 - the worker's first message
-        self._settle(setup)
+        try:
+            self._settle(setup)
+        except (OSError, SpoolError) as error:
+            # A disk that has just turned read-only, a directory that is gone. The worker tries again, or gives up.
+            os.write(2, f"bgjobs: a runner cannot begin: {' '.join(str(error).split())}\n".encode("utf-8", "replace"))
+            os._exit(1)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
         self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=__version__))
         fit = True
