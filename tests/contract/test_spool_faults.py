@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -223,6 +224,43 @@ def test_a_directory_that_was_removed_is_made_again_by_a_worker_that_runs(
     [claim] = claim_all(session, 1)
     finish(session, claim, Succeeded(msgspec.Raw(b"1")))
     assert got(spool, job.id).state is State.DONE
+
+
+def test_a_worker_looks_for_lost_directories_now_and_then_and_not_at_each_turn(
+    spool: SpoolQueue, workers: Sessions
+) -> None:
+    session = workers.join()
+    session.renew({})
+    began, turns, lost = time.monotonic(), 0, Path(spool.paths.root, "output")
+    shutil.rmtree(lost)
+    while not lost.exists():
+        session.renew({})
+        turns += 1
+        assert time.monotonic() - began < 60
+    assert turns > 1
+
+
+def test_a_lost_doorbell_is_made_again_and_heard(spool: SpoolQueue, workers: Sessions) -> None:
+    session = workers.join()
+    Path(spool.paths.doorbell).unlink()
+    session.bell.rang()
+    session.renew({})
+    assert Path(spool.paths.doorbell).exists()
+    session.bell.rang()
+    had_to_be_polled = session.bell.fileno() is None
+    submitted(spool)
+    assert session.bell.rang()
+    assert had_to_be_polled == (sys.platform == "win32")
+
+
+def test_a_count_that_was_lost_is_made_again(spool: SpoolQueue) -> None:
+    submitted(spool)
+    before = spool.counts()
+    for path in (spool.paths.counted, spool.paths.queued):
+        Path(path).unlink(missing_ok=True)
+    assert spool.counts() == before
+    submitted(spool)
+    assert spool.counts()[State.QUEUED] == before[State.QUEUED] + 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete a lock file that is held")

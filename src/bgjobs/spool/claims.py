@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 MOST_START_LINES = 1000
+GROUND_S = 1.0  # how often to look for directories that somebody has removed
 
 
 class SpoolSession:
@@ -51,6 +53,7 @@ class SpoolSession:
         self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
         self._wished: set[str] = set()
         self.bell = system.Doorbell(self._paths.doorbell)
+        self._ground_due = 0.0
         self._start_lines: dict[tuple[int, int, int, str], tuple[str, str]] = {}
 
     # Claiming
@@ -210,7 +213,9 @@ class SpoolSession:
     def renew(self, progress: Mapping[str, Progress]) -> dict[str, str]:
         """Check that our place is still ours, store progress, and return who asked to cancel which job."""
         self._place.check()
-        repair.make_ground(self._paths)  # `git clean` takes empty directories, under a worker too
+        if time.monotonic() >= self._ground_due:  # `git clean` takes empty directories, under a worker too
+            repair.make_ground(self._paths)
+            self._ground_due = time.monotonic() + GROUND_S
         for job_id, state in progress.items():
             self._place.tell_progress(job_id, state)
         self._place.tell_dropped(self._log.dropped)

@@ -7,6 +7,7 @@ Nothing is deleted but a second name of the same file.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from bgjobs import clock, disk
@@ -34,6 +35,10 @@ def make_ground(paths: Layout) -> list[str]:
     missing = [path for path in paths.directories() if not files.exists(path)]
     for path in missing:
         files.make_directory(path)
+    if not files.exists(paths.doorbell):
+        with suppress(FileExistsError):  # another worker was faster
+            files.create(paths.doorbell, b"\n", sync=False)
+        missing.append(paths.doorbell)
     return missing
 
 
