@@ -433,9 +433,18 @@ def _path(what: str, value: object) -> str | None:
     if value is None:
         return None
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(path, str) or not path or "\0" in path:
+    if not isinstance(path, str) or not path or "\0" in path or not _is_name(path):
         raise UsageError(f"bad {what} {shown(path)}", hint="pass a path as text, or a Path", code=f"bad-{what}")
     return path
+
+
+def _is_name(path: str) -> bool:
+    """Tell whether the system can have a file of this name."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_order(call: str, class_name: object, method: object, kwargs: object, rest: Sequence[object]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from bgjobs.cli.app import COMMANDS
 from tests.cli.commands import Bgjobs, Finished, environment, error, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bgjobs import Queue
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of POSIX systems")
@@ -243,6 +242,35 @@ def test_a_spool_is_made_in_an_empty_directory_alone(bgjobs: Bgjobs, project: Pa
     (other / "letter.txt").rename(other / ".gitkeep")
     assert bgjobs(*words.split(), "--spool", "other").returncode == 0
     assert bgjobs("status", "--spool", "other").returncode == 0
+
+
+@pytest.mark.parametrize("inside", ["spool/done", "spool/tmp/new", "spool/new"])
+def test_no_spool_is_made_within_another(bgjobs: Bgjobs, project: Path, inside: str) -> None:
+    assert bgjobs("submit", "Work", "echo", "x").returncode == 0
+    before = sorted((project / "spool").rglob("*"))
+    result = bgjobs("submit", "Work", "echo", "x", "--spool", inside, "--json")
+    assert (result.returncode, error(result)["code"]) == (1, "not-empty")
+    assert str(project / "spool") in error(result)["message"]
+    assert sorted((project / "spool").rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("words", ["status", "list --json", "jobs --schema", "check", "--version", "doctor"])
+def test_what_cannot_be_printed_is_told_of_by_name(bgjobs: Bgjobs, project: Path, words: str) -> None:
+    assert bgjobs("submit", "Work", "echo", "x").returncode == 0
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bgjobs", *words.split()],
+            cwd=project,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "cannot write standard output: " in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

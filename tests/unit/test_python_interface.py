@@ -489,7 +489,7 @@ def test_pruning_at_once_means_at_once(queue: Queue) -> None:
             queue.prune(dry_run=dry_run)  # type: ignore[arg-type]  # as a person may write it
 
 
-@pytest.mark.parametrize("value", [b"spool", "", 5, ["a"], "a\0b", True], ids=ident)
+@pytest.mark.parametrize("value", [b"spool", "", 5, ["a"], "a\0b", "\ud800", True], ids=ident)
 def test_what_is_no_path_is_refused(value: Any) -> None:
     for name in ("config", "spool"):
         with pytest.raises(UsageError, match=f"bad {name}"):

@@ -234,6 +234,7 @@ def _wanted(parameter: Any) -> str:  # noqa: ANN401 - click's parameter
 
 
 def _trouble(error: OSError, *, as_json: bool) -> int:
+    was_printing = not error.filename and _cannot_print()
     if not error.filename:
         # It was no file, so it was a stream. What is left in its buffer must not make noise when Python ends.
         output.discard(sys.stdout)
@@ -247,8 +248,25 @@ def _trouble(error: OSError, *, as_json: bool) -> int:
         return 1
     where = f" ({error.filename})" if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
+    if was_printing:
+        found = BgjobsError(
+            f"cannot write standard output: {reason}",
+            hint="see `bgjobs list` for what is done by now",
+            code="system-error",
+        )
+        output.error(found, as_json=as_json)
+        return 1
     output.error(BgjobsError(f"cannot go on: {reason}{where}", code="system-error"), as_json=as_json)
     return 1
+
+
+def _cannot_print() -> bool:
+    """Tell whether standard output takes no more: what could not be written is still in its buffer."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _is_here_gone() -> bool:

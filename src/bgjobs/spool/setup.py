@@ -113,6 +113,12 @@ def _refuse_other_use(paths: Layout) -> None:
             hint="name an empty or a new directory with --spool",
             code="not-empty",
         )
+    above = os.path.dirname(os.path.abspath(paths.root))
+    while above != os.path.dirname(above):
+        if files.exists(os.path.join(above, "VERSION")) and files.exists(Layout(above).claim_lock):
+            what = f"{paths.root} lies within the spool {above}"
+            raise SpoolError(what, hint="name a directory outside of it with --spool", code="not-empty")
+        above = os.path.dirname(above)
 
 
 def _publish_version(paths: Layout) -> None:
