@@ -62,7 +62,8 @@ def doctor(
     queue = opening.existing(config, spool, strict=False)
     if list(permissions.weaknesses(queue.settings.config)):
         return _distrusted(queue, as_json=as_json)
-    mended = [_utf8(what) for what in _repaired(queue)] if repair and queue.backend.is_there() else []
+    is_to_mend = repair and (queue.backend.is_there() or bool(queue.backend.findings(quick=True)))
+    mended = [_utf8(what) for what in _repaired(queue)] if is_to_mend else []
     fitness = queue.backend.fitness()
     found = (*fitness.findings, *_what_runs(queue), *queue.backend.findings(quick=quick))
     findings = [_printable(finding) for finding in found]

@@ -325,10 +325,10 @@ class SpoolQueue:
 
     def findings(self, *, quick: bool = False) -> list[Finding]:
         """Hold the spool against its promises, while workers go on; `quick` leaves ended jobs unread."""
-        if not self.is_there():
-            return []
-        from bgjobs.spool.checks import fsck  # noqa: PLC0415 - filelock is slow to import
+        from bgjobs.spool.checks import fsck, process_check  # noqa: PLC0415 - filelock is slow to import
 
+        if not self.is_there():
+            return [*process_check.inspect(self.paths)]  # `bgjobs run` needs no spool
         return fsck.check(self.paths, quick=quick)
 
     def fitness(self) -> Fitness:

@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-CHILD = """
+# No test waits as long as that. What a test leaves behind because it was itself killed must end by itself.
+MOST_S = 100.0
+
+CHILD = f"""
 import os, sys, time
 with open(sys.argv[1], "a") as file:
-    file.write(f"{os.getpid()}\\n")
-while True:
-    time.sleep(60)
+    file.write(f"{{os.getpid()}}\\n")
+time.sleep({MOST_S})
 """
 LEAVES = f"""
 import os, subprocess, sys
@@ -36,19 +38,21 @@ def say(path: str) -> None:
 
 def stay(path: str) -> None:
     say(path)
-    while True:
-        time.sleep(60)
+    time.sleep(MOST_S)
+    os._exit(0)
 
 
-def stay_for_ever_as_another(path: str) -> None:
+def stay_as_another(path: str) -> None:
     # Whoever cannot get this lock knows that one of them is alive: no list of processes would show which one.
     fcntl.flock(os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     say(path)
-    while True:  # the child goes on and the parent ends: no two looks see the same pid
+    end = time.monotonic() + MOST_S
+    while time.monotonic() < end:  # the child goes on and the parent ends: no two looks see the same pid
         if os.fork():
             os._exit(0)
         time.sleep(0.002)
+    os._exit(0)
 
 
 def fork(path: str, *, twice: bool, restless: bool) -> None:
@@ -58,14 +62,14 @@ def fork(path: str, *, twice: bool, restless: bool) -> None:
         if twice and os.fork():
             os._exit(0)
         if restless:
-            stay_for_ever_as_another(path)
+            stay_as_another(path)
         stay(path)
     elif twice:
         os.waitpid(child, 0)
 
 
 def start(how: str, path: str) -> None:
-    """Start a process in a session of its own that does not end by itself, and wait until it has said its pid."""
+    """Start a process in a session of its own that outlives its test, and wait until it has said its pid."""
     before = len(lines(path))
     quiet = subprocess.DEVNULL
     environ = {"PATH": os.environ.get("PATH", "")} if how == "wiped" else None
@@ -123,5 +127,6 @@ class Escaping:
         for _ in range(count):
             if os.fork() == 0:
                 os.setsid()
-                time.sleep(600)
+                time.sleep(MOST_S)
+                os._exit(0)
         os._exit(3)
