@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "allowed_jobs.toml"
 LONGEST_LINE = 80
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors put it in front
 JUST_NOW_S = 0.3
 LOOKS, PAUSE_S = 40, 0.05
 
@@ -224,7 +225,8 @@ def _read(path: Path, *, strict: bool) -> str:
                 _refuse(permissions.weakness(str(path), os.fstat(file.fileno())))
         if strict:
             _refuse(next(permissions.weaknesses(str(path)), None))
-        return content.decode("utf-8-sig")  # some editors put a byte order mark in front
+        # Not as "utf-8-sig", which is loaded when it is first used: who has given up rights may not be able to.
+        return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}", hint="save it as UTF-8") from None
     except OSError as error:

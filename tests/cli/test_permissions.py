@@ -112,6 +112,7 @@ def test_check_lists_it_and_imports_nothing(bgjobs: Bgjobs, project: Path, marki
 
 
 def test_check_lists_a_spool_that_others_can_write_to(bgjobs: Bgjobs, project: Path, marking: Path) -> None:
+    assert bgjobs("submit", "Work", "echo", "x").returncode == 0
     assert bgjobs("check").returncode == 0
     (project / "spool" / "pending").chmod(0o777)
     result = bgjobs("check")

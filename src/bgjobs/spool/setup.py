@@ -34,7 +34,7 @@ def open_existing(paths: Layout) -> bool:
     except (files.StrangeFileError, PermissionError) as error:
         from bgjobs.spool import shared  # noqa: PLC0415 - a spool is rarely somebody else's
 
-        shared.refuse_strangers(paths)
+        shared.refuse_strangers(paths, str(getattr(error, "strerror", error)))
         if isinstance(error, PermissionError):
             raise
         # Of a copy that was made of links, each file is a file of the other spool as well.

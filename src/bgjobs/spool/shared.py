@@ -162,7 +162,7 @@ def doubts(paths: Layout, group: str) -> Iterator[Finding]:
 # For those who are not its owner
 
 
-def refuse_strangers(paths: Layout) -> None:
+def refuse_strangers(paths: Layout, reason: str) -> None:
     """Raise SpoolError if this is the spool of another user, and say whose, and what that one lets us do.
 
     Not even to look: it holds the arguments and results of jobs, and what lies there may have been planted.
@@ -178,7 +178,7 @@ def refuse_strangers(paths: Layout) -> None:
     if _is_shared(paths, root):
         hint = f"to submit, put a file into {paths.incoming} (docs/shared.md says how)"
     raise SpoolError(
-        f"the spool {paths.root} belongs to user {owner}, who alone can look into it or change it",
+        f"the spool {paths.root} belongs to user {owner}, who alone can look into it or change it ({reason})",
         hint=hint,
         code="not-your-spool",
     )
