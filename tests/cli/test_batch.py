@@ -6,9 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -242,6 +243,31 @@ def test_a_line_of_a_slow_producer_is_queued_before_the_next_one_comes(project: 
         assert queue.counts()[State.QUEUED] == count
     assert process.communicate(LINE.encode(), timeout=PATIENCE_S)[1] == b""  # a last line needs no end
     assert (process.returncode, queue.counts()[State.QUEUED]) == (0, 4)
+
+
+def test_lines_that_keep_coming_slowly_do_not_wait_for_each_other(project: Path) -> None:
+    process = started(project)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stop = threading.Event()
+
+    def produce(stdin: IO[bytes]) -> None:
+        for _ in range(900):  # fewer than a chunk has; they take 18 s
+            stdin.write(f"{LINE}\n".encode())
+            stdin.flush()
+            if stop.wait(0.02):
+                return
+
+    producer = threading.Thread(target=produce, args=[process.stdin])
+    producer.start()
+    try:
+        assert process.stdout.readline()
+        assert producer.is_alive()
+    finally:
+        stop.set()
+        producer.join()
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
 
 
 @posix

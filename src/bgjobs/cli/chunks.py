@@ -21,7 +21,7 @@ from bgjobs.requests import Request
 MOST_LINES = 1000
 MOST_BYTES = 8 * 1024 * 1024
 MOST_LINE = 1024 * 1024
-WAIT_S = 0.5  # a line is queued after so long, as soon as no further one is there
+WAIT_S = 0.5  # a line is queued after so long, though its chunk is not full
 LOOK_S = 0.1
 PIECE = 65_536
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -72,6 +72,7 @@ class Chunk:
         self.requests: list[tuple[int, Request]] = []
         self.last = first - 1
         self._begin = end
+        self._since = math.inf  # when the first line came
 
     def add(self, number: int, line: bytes) -> None:
         """Take one line in. Raises UsageError, which names it."""
@@ -83,12 +84,17 @@ class Chunk:
             _check_length(line)
             if line.strip():
                 self.requests.append((number, parse(line)))
+                self._since = min(self._since, time.monotonic())
         except UsageError as error:
             raise self.located(error, number) from None
 
     def is_full(self) -> bool:
         """Tell whether these lines should be queued before more are read."""
         return len(self.requests) >= MOST_LINES or self.end - self._begin >= MOST_BYTES
+
+    def has_waited(self) -> bool:
+        """Tell whether its first line has waited for others long enough."""
+        return time.monotonic() - self._since > WAIT_S
 
     def located(self, error: BgjobsError, number: int) -> BgjobsError:
         """Return the error with the line that it is about, and from where on nothing is queued."""
@@ -104,7 +110,7 @@ def chunks(stream: BinaryIO) -> Iterator[Chunk]:
         if line is not None:
             number += 1
             chunk.add(number, line)
-        if chunk.is_full() or (line is None and chunk.requests):
+        if chunk.is_full() or (line is None and chunk.has_waited()):
             yield chunk
             chunk = Chunk(number + 1, chunk.end)
     if chunk.requests:
@@ -112,7 +118,7 @@ def chunks(stream: BinaryIO) -> Iterator[Chunk]:
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Go through the lines; None when lines were given out a moment ago, and no further one is there."""
+    """Go through the lines; None now and then, where it takes time until all have come."""
     try:
         descriptor = stream.fileno()
     except OSError:
@@ -125,21 +131,19 @@ def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
 
 
 def _lines_as_they_come(pieces: queue.Queue[bytes | OSError]) -> Iterator[bytes | None]:
-    rest, since = b"", math.inf  # when the oldest line came that is not queued yet
+    rest = b""
     while True:
         try:
             piece = pieces.get(timeout=LOOK_S)  # a wait without end could not be interrupted on Windows
         except queue.Empty:
-            if time.monotonic() - since > WAIT_S:
-                since = math.inf
-                yield None
+            yield None
             continue
         if isinstance(piece, OSError):
             raise piece
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             yield line + b"\n"
-        since = min(since, time.monotonic()) if whole else since
+        yield None  # not only when nothing comes: a line every tenth of a second would wait for its chunk to be full
         if not piece or len(rest) > MOST_LINE:  # whoever takes a line that is too long refuses it
             break
     if rest:
