@@ -20,20 +20,27 @@ class Retry(Exception):  # noqa: N818 - a request, not an error
     """Raise it to ask for another attempt `delay` from now: seconds, a text such as "5m", or a timedelta.
 
     The attempt counts: when none is left, the job fails. Without a delay the job's own backoff holds. Making it raises
-    UsageError for a delay that cannot be.
+    UsageError for a delay that cannot be, and for one in the place of the reason.
     """
 
     def __init__(self, reason: str = "", *, delay: str | float | timedelta | None = None) -> None:
         super().__init__(reason)
         self.delay: timedelta | None = None
+        from datetime import timedelta  # noqa: PLC0415 - keeps `import bgjobs` small
+
+        given: object = reason
+        if isinstance(given, int | float | timedelta):  # it would wait for something else, without a word
+            raise UsageError("bad reason of a Retry", hint="write Retry(delay=60), not Retry(60)", code="bad-delay")
         if delay is None:
             return
-        from bgjobs import durations  # noqa: PLC0415 - keeps `import bgjobs` small
+        from bgjobs import durations  # noqa: PLC0415 - as above
 
         try:
             self.delay = durations.length(delay)
         except ValueError as error:
-            raise UsageError(f"bad delay of a Retry: {error}", hint="or leave it out", code="bad-delay") from None
+            shown = f" {ascii(delay)[:40]}" if isinstance(delay, str | float) else ""
+            what = f"bad delay{shown} of a Retry: {error}"
+            raise UsageError(what, hint="or leave it out", code="bad-delay") from None
 
 
 class Fail(Exception):  # noqa: N818 - a request, not an error

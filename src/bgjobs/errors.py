@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from bgjobs.job import Job
@@ -112,6 +112,10 @@ class JobFailed(BgjobsError):  # noqa: N818 - the name is part of the public int
         super().__init__(message)
         self.job = job
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it cross to another process: a pool whose results cannot be read waits for ever."""
+        return type(self), (self.job, self.message)
+
 
 class JobWasCancelled(BgjobsError):  # noqa: N818 - the name is part of the public interface
     """Waiting found that a person had cancelled the job. `job` is its last view."""
@@ -122,6 +126,10 @@ class JobWasCancelled(BgjobsError):  # noqa: N818 - the name is part of the publ
     def __init__(self, job: Job, message: str) -> None:
         super().__init__(message)
         self.job = job
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it cross to another process: a pool whose results cannot be read waits for ever."""
+        return type(self), (self.job, self.message)
 
 
 class ClaimLostError(BgjobsError):

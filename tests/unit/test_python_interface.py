@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import math
+import pickle
+import re
 import time
 from collections import OrderedDict, deque, namedtuple
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgjobs import BgjobsError, Queue, RefusedError, Request, Retry, UsageError, run_background_job
-from bgjobs.errors import ConfigError, NoSuchJobError, SpoolError
+from bgjobs.errors import ConfigError, JobFailed, JobWasCancelled, NoSuchJobError, SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import MOST_DEPTH, State
 from bgjobs.lifecycle import Policy
@@ -592,3 +595,19 @@ def test_every_job_is_read_back_before_it_is_published(queue: Queue) -> None:
                 queue.backend.submit(jobs)
     assert queue.counts() == before
     assert good.retries == Policy().retries
+
+
+@pytest.mark.parametrize("reason", [60, 0.5, HOUR, True], ids=ident)
+def test_a_delay_in_the_place_of_a_reason_is_shown_its_own(reason: Any) -> None:
+    with pytest.raises(UsageError, match=re.escape("Retry(delay=60)")):
+        Retry(reason)
+    assert str(Retry(ValueError("closed"))) == "closed"  # type: ignore[arg-type]  # as people write it
+
+
+@pytest.mark.parametrize("kind", [JobFailed, JobWasCancelled])
+def test_what_waiting_raises_can_cross_to_another_process(
+    queue: Queue, kind: type[JobFailed | JobWasCancelled]
+) -> None:
+    job = queue.submit("Mail", "send")
+    for copied in (pickle.loads(pickle.dumps(kind(job, "it ended"))), copy.copy(kind(job, "it ended"))):
+        assert (type(copied), str(copied), copied.job.id) == (kind, "it ended", job.id)
