@@ -95,7 +95,7 @@ def test_a_batch_on_standard_input_with_the_line_ends_of_windows_is_read(odd: Pa
 
 
 def test_a_job_file_of_another_program_with_the_line_ends_of_windows_is_taken(odd: Path, tmp_path: Path) -> None:
-    printed(odd, tmp_path, "status")
+    printed(odd, tmp_path, "worker", "--drain", "-q", "-c", "1")
     place = odd / "spool" / "incoming"
     (place / "one.json").write_bytes(b'{"format":1,"class":"Work","method":"echo","args":["one"]}\r\n')
     (place / "two.json").write_bytes(b'{\r\n  "format": 1,\r\n "class": "Work", "method": "add", "args": [1]\r\n}\r\n')
