@@ -291,6 +291,18 @@ def test_a_value_is_not_taken_for_something_that_runs_later(value: object) -> No
     assert not results.not_run(value)
 
 
+@pytest.mark.parametrize(
+    "value", [{1: "a", "1": "b"}, [{"x": {None: 1, "null": 2}}], {True: 1, "true": 2}, {1.5: 1, "1.5": 2}]
+)
+def test_keys_that_would_become_one_are_told_of(value: object) -> None:
+    with pytest.raises(results.NotJSONError, match="two keys are the same in JSON"):
+        results.encoded(value)
+
+
+def test_json_that_a_method_has_made_may_be_written_in_any_way() -> None:
+    assert json.loads(results.encoded(msgspec.Raw(b'{"a" : 1.50, "b":"\\u0041"}'))[0]) == {"a": 1.5, "b": "A"}
+
+
 def test_a_future_that_has_its_result_has_run() -> None:
     loop = asyncio.new_event_loop()
     futures: list[Any] = [loop.create_future(), concurrent.futures.Future(), loop.create_task(asyncio.sleep(0, 5))]

@@ -48,7 +48,9 @@ def encoded(returned: object) -> tuple[bytes, str]:
         raise NotRunError(later)
     try:
         data = msgspec.json.encode(returned)
-        _check(data)
+        read = _check(data)
+        if b'":' in data and len(msgspec.json.encode(read)) != len(data):
+            return _encoded_part_by_part(returned)  # two keys that became one, as 1 and "1": that says so
     except (MemoryError, NotJSONError):
         raise
     except Exception:  # noqa: BLE001 - encoding looks at attributes, and so may run user code
@@ -57,8 +59,8 @@ def encoded(returned: object) -> tuple[bytes, str]:
     return data, _note_of(returned) if b"null" in data else ""
 
 
-def _check(data: bytes) -> None:
-    """Refuse what a reader could not take: the value may hold bytes that somebody called JSON."""
+def _check(data: bytes) -> object:
+    """Return what a reader makes of it; refuse what none could take: there may be bytes that somebody called JSON."""
     if len(data) > MOST_RESULT:
         raise NotJSONError(f"{len(data)} bytes, more than {MOST_RESULT}")
     try:
@@ -67,7 +69,7 @@ def _check(data: bytes) -> None:
         raise NotJSONError(str(error)) from None
     if b"\n" in data:
         raise ValueError  # our own writer needs no line break, and one would end the message
-    msgspec.json.decode(data)
+    return msgspec.json.decode(data)
 
 
 def _encoded_part_by_part(returned: object) -> tuple[bytes, str]:
