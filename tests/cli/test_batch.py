@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -243,6 +244,29 @@ def test_a_line_of_a_slow_producer_is_queued_before_the_next_one_comes(project: 
         assert queue.counts()[State.QUEUED] == count
     assert process.communicate(LINE.encode(), timeout=PATIENCE_S)[1] == b""  # a last line needs no end
     assert (process.returncode, queue.counts()[State.QUEUED]) == (0, 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is no error to read from such a terminal")
+def test_who_cannot_read_on_is_told_from_which_line_to_go_on(project: Path) -> None:
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-m", "bgjobs", "batch", "-"]
+    process = subprocess.Popen(
+        argv,
+        cwd=project,
+        env=environment(project.parent),
+        stdin=ours,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    os.close(ours)
+    os.write(theirs, f"{LINE}\n".encode())
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    os.close(theirs)  # the line was hung up
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert err.decode().startswith("bgjobs: cannot read on: ")
+    assert err.decode().endswith(": go on from line 2, all jobs before are queued\n")
 
 
 def test_lines_that_keep_coming_slowly_do_not_wait_for_each_other(project: Path) -> None:

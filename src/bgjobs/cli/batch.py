@@ -109,6 +109,9 @@ class _Progress:
             raise NotPrintedError(error.message, hint=self.where_to_go_on()) from None
         except SpoolError as error:
             raise SpoolError(error.message, hint=f"{error.hint}; {self.where_to_go_on()}", code=error.code) from None
+        except OSError as error:
+            what = f"cannot read on: {error.strerror or type(error).__name__}"
+            raise BgjobsError(what, hint=self.where_to_go_on(), code="system-error") from None
 
     @contextmanager
     def taking(self, chunk: Chunk) -> Iterator[None]:
