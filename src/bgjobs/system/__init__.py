@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, ignore_interrupts, signal_name, stop_requests
     from bgjobs.system.own_process import (
         linking,
+        own_state,
         put_back_linking,
         put_back_scheduling,
         read_time_zone,
@@ -238,6 +239,7 @@ __all__ = [
     "open_folder",
     "open_new",
     "open_read",
+    "own_state",
     "put_back_linking",
     "put_back_scheduling",
     "read_time_zone",
@@ -311,6 +313,7 @@ if not TYPE_CHECKING:
         "runners_above": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "reap_adopted": f"{_SYSTEM}_adoption",
         "linking": "own_process",
+        "own_state": "own_process",
         "put_back_linking": "own_process",
         "put_back_scheduling": "own_process",
         "read_time_zone": "own_process",

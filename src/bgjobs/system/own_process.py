@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 Rights = tuple[object, ...]
+Readers = tuple[Callable[[], object], ...]
 Scheduling = tuple[Any, ...]
 
 if sys.platform == "win32":
@@ -21,6 +24,10 @@ if sys.platform == "win32":
 
     def rights() -> Rights:
         """Return whose rights this process has: those of its user, for good."""
+        return ()
+
+    def own_state() -> Readers:
+        """Return the functions that read all of this, one by one: none."""
         return ()
 
     def read_time_zone() -> None:
@@ -52,6 +59,15 @@ else:
     def rights() -> Rights:
         """Return whose rights this process has: users and groups, if it is root. No other can change its own."""
         return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()) if _IS_ROOT else ()
+
+    def own_state() -> Readers:
+        """Return the functions that read all of this, one by one."""
+        found: Readers = (partial(os.getpriority, os.PRIO_PROCESS, 0), sys.getdlopenflags)
+        if sys.platform == "linux":
+            found += (partial(os.sched_getaffinity, 0), partial(os.sched_getscheduler, 0))
+        if _IS_ROOT:
+            found += (os.getuid, os.geteuid, os.getgid, os.getegid, os.getgroups)
+        return found
 
     def read_time_zone() -> None:
         """Take the time zone from the environment, as a fresh process does."""

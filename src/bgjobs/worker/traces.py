@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from bgjobs import system
 from bgjobs.worker import interpreter
+from bgjobs.worker.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,7 @@ class Traces:
         self._seeded.clear()
         self._state = interpreter.remembered()
         self._modules = frozenset(sys.modules)
+        self._unchanged = Unchanged()
 
     def wipe(self) -> Left:
         """Wipe off what the attempt left; return what cannot be."""
@@ -126,8 +128,8 @@ class Traces:
         if self._seeded:
             random.seed()
             self._seeded.clear()
-        state = interpreter.state()
-        differing = interpreter.differing(self._state, state) if state != self._state else []
+        is_same = len(sys.modules) == len(self._modules) and self._unchanged.holds()
+        differing = [] if is_same else interpreter.differing(self._state, interpreter.state())
         # It is not in the state as long as both names stand for the same hours now.
         if changed:
             system.read_time_zone()
@@ -140,6 +142,8 @@ class Traces:
                 return f"{loaded} was imported by the method, and the state of the process has changed"
             self._state = interpreter.remembered()
             self._modules = frozenset(sys.modules)
+        if not is_same:
+            self._unchanged = Unchanged()
         if not intact:
             return "a signal that it has blocked, or whose handler cannot be put back"
         return f"changed for good: {', '.join(part.name for part in lasting)}" if lasting else ""
