@@ -560,6 +560,36 @@ def test_a_move_that_fails_strands_no_job(
     assert_none_is_stranded(spool, session, jobs, found)
 
 
+@pytest.mark.parametrize(
+    ("step", "at"), [("open_new", 7), ("write", 7), ("mkdir", 3), ("move", 3), ("sync_directory", 2)]
+)
+def test_of_jobs_that_are_submitted_together_none_is_queued_if_one_cannot_be_stored(
+    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch, step: str, at: int
+) -> None:
+    jobs = [new_job(priority=number % 3, delay=timedelta(hours=number % 2)) for number in range(12)]
+    spool.submit([new_job()])
+    spool.durable = True
+    spool._publisher = None
+    original: Callable[..., object] = getattr(disk, step)
+    calls = 0
+
+    def failing(*args: object, **named: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, step, failing)
+        with pytest.raises(SpoolError, match="no space left"):
+            spool.submit(jobs)
+    assert sum(spool.counts().values()) == 1
+    assert {path.name for path in Path(spool.paths.tmp).iterdir()} <= {"trash"}
+    spool.submit(jobs)
+    assert sum(spool.counts().values()) == 13
+
+
 def test_a_job_that_ended_on_a_full_disk_ended_all_the_same(
     store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

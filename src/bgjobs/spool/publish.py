@@ -35,7 +35,7 @@ class Publisher:
         self._keys: Keys | None = None
 
     def publish(self, jobs: Sequence[Job], keys: Keys | None = None) -> None:
-        """Publish the jobs, signed if there are keys, each group of one priority and minute all or nothing.
+        """Publish the jobs, signed if there are keys: all, or none if a step fails (see `_publish_groups`).
 
         Raises OSError, or UsageError before anything is written, if one of them could not be read again.
         """
@@ -50,16 +50,38 @@ class Publisher:
         disk.ring(self._paths.doorbell)
 
     def _publish_groups(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
-        groups: dict[tuple[int, str], list[tuple[Job, bytes]]] = defaultdict(list)
+        """Write all groups beside the queue before the first becomes visible.
+
+        A full disk shows while they are written, and then none is queued: of a batch of several priorities or minutes,
+        no job may run whose id nobody is told, and who submits them once more.
+        """
+        members: dict[tuple[int, str], list[tuple[Job, bytes]]] = defaultdict(list)
         for job, line in jobs:
-            groups[job.priority, _bucket(job)].append((job, line))
-        for (priority, bucket), members in groups.items():
-            for start in range(0, len(members), MOST_IN_GROUP):
-                group = members[start : start + MOST_IN_GROUP]
-                if len(group) == 1:
-                    self._publish_one(priority, bucket, *group[0])
-                else:
-                    self._publish_group(priority, bucket, group)
+            members[job.priority, _bucket(job)].append((job, line))
+        groups = [
+            (priority, bucket, some[start : start + MOST_IN_GROUP])
+            for (priority, bucket), some in members.items()
+            for start in range(0, len(some), MOST_IN_GROUP)
+        ]
+        moves: list[tuple[str, str]] = []
+        try:
+            for priority, bucket, group in groups:
+                suffix = new_id()[-SUFFIX:]
+                fresh = os.path.join(self._paths.tmp, suffix)
+                moves.append((fresh, self._paths.bucket(priority, f"{bucket}.{suffix}")))
+                self._fill(fresh, group)
+            if self._durable:
+                _sync_content([fresh for fresh, _ in moves], self._paths.tmp)
+            for fresh, target in moves:
+                files.move(fresh, target)
+            self._ring()
+            if self._durable:
+                for directory in sorted({os.path.dirname(target) for _, target in moves}):
+                    files.sync_directory(directory)
+        except OSError:
+            for fresh, target in moves:
+                _withdraw(fresh, target)
+            raise
 
     def _line_1(self, job: Job) -> bytes:
         line = record.line_1(job)
@@ -119,30 +141,21 @@ class Publisher:
             files.sync_directory(self._paths.priority(priority))
         self._known.add(directory)
 
-    def _publish_group(self, priority: int, bucket: str, group: Sequence[tuple[Job, bytes]]) -> None:
-        """Write the whole group beside the queue, sync it, and make it visible by moving its directory: one bucket."""
-        suffix = new_id()[-SUFFIX:]
-        fresh = os.path.join(self._paths.tmp, suffix)
-        files.make_directory(fresh)
-        target = self._paths.bucket(priority, f"{bucket}.{suffix}")
-        try:
-            self._fill(fresh, group)
-            files.move(fresh, target)
-            self._ring()
-            if self._durable:
-                files.sync_directory(self._paths.priority(priority))
-        except OSError:
-            _withdraw(fresh, target)
-            raise
-
     def _fill(self, directory: str, group: Sequence[tuple[Job, bytes]]) -> None:
+        files.make_directory(directory)
         for job, line in group:
             name = layout.pending_name(milliseconds(job.not_before), job.id)
             files.create(f"{directory}{os.sep}{name}", line, sync=False)
-        if self._durable and not disk.sync_filesystem(directory):
-            for name in files.names(directory):
-                files.sync(os.path.join(directory, name))
-            files.sync_directory(directory)
+
+
+def _sync_content(directories: Sequence[str], above: str) -> None:
+    """Make these directories and all in them durable, with one call where the kernel has a trustworthy one."""
+    if disk.sync_filesystem(above):
+        return
+    for directory in directories:
+        for name in files.names(directory):
+            files.sync(os.path.join(directory, name))
+        files.sync_directory(directory)
 
 
 def _bucket(job: Job) -> str:
