@@ -137,8 +137,11 @@ for number in os.listdir("/dev/fd"):
 # For each row of the page: what a method does, and how one sees it.
 UNDONE: dict[str, tuple[str, str]] = {
     "environment variables": (
-        "import os; os.environ['LEFT'] = 'yes'; os.environ.pop('PATH')",
-        "import os\nsorted((k, v) for k, v in os.environ.items() if not k.startswith('BGJOBS_'))",
+        "import os; os.environ['LEFT'] = 'yes'; os.environ.pop('PATH'); os.environ = {**os.environ, 'LEFT': 'too'}",
+        (
+            "import os\n(os.environ.__class__.__name__,"
+            " sorted((k, v) for k, v in os.environ.items() if not k.startswith('BGJOBS_')))"
+        ),
     ),
     "working directory": ("import os; os.chdir('/')", "import os\nos.getcwd()"),
     "umask": ("import os; os.umask(0)", "import os\n(os.umask(0o77), os.umask(0o77))[1:] and os.umask(0o77)"),

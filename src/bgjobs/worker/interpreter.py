@@ -170,8 +170,16 @@ def _put_back_collector(module: Module, before: tuple[Any, ...]) -> None:
         module.unfreeze()
 
 
+def stack_size() -> int:
+    """Return the stack size of new threads. To ask for it alone would set it to 0, the size that the system gives."""
+    size = threading.stack_size()
+    if size:
+        threading.stack_size(size)
+    return size
+
+
 def _threads(module: Module) -> tuple[object, ...]:
-    return module.excepthook, module.stack_size(), module.main_thread().name
+    return module.excepthook, stack_size(), module.main_thread().name
 
 
 def _put_back_threads(module: Module, before: tuple[Any, ...]) -> None:

@@ -87,6 +87,7 @@ class Traces:
         return copy
 
     def _remember(self) -> None:
+        self._variables = os.environ
         self._environment = {name: value for name, value in os.environ.items() if name not in self._marks}
         self._marked_environment = _environment_as_kept()
         self._cwd = os.getcwd()
@@ -114,12 +115,7 @@ class Traces:
         intact = self._handlers.restore()
         if "faulthandler" in sys.modules:
             sys.modules["faulthandler"].cancel_dump_traceback_later()  # it might end the process of another job
-        environment = _environment_as_kept()
-        changed = environment != self._marked_environment
-        if changed:
-            os.environ.clear()
-            os.environ.update(self._environment)
-            self._marks = {}
+        changed = self._restore_environment()
         moved = _current_directory() != self._cwd
         if moved:
             os.chdir(self._cwd)
@@ -128,13 +124,13 @@ class Traces:
         if self._seeded:
             random.seed()
             self._seeded.clear()
-        is_same = len(sys.modules) == len(self._modules) and self._unchanged.holds()
+        is_same = self._unchanged.holds()
         differing = [] if is_same else interpreter.differing(self._state, interpreter.state())
         # It is not in the state as long as both names stand for the same hours now.
         if changed:
             system.read_time_zone()
         lasting = interpreter.put_back(self._state, differing) if differing else []
-        if len(sys.modules) != len(self._modules):
+        if not is_same and sys.modules.keys() != self._modules:
             changed |= any(not part.by_use for part in differing)
             loaded = self._loaded()
             if loaded and (changed or self._used != self._given):
@@ -147,6 +143,17 @@ class Traces:
         if not intact:
             return "a signal that it has blocked, or whose handler cannot be put back"
         return f"changed for good: {', '.join(part.name for part in lasting)}" if lasting else ""
+
+    def _restore_environment(self) -> bool:
+        """Put back all variables if one of them has changed; tell whether that was so."""
+        if os.environ is not self._variables:
+            os.environ = self._variables  # noqa: B003 - another mapping in its place reaches no child process
+        if _environment_as_kept() == self._marked_environment:
+            return False
+        os.environ.clear()
+        os.environ.update(self._environment)
+        self._marks = {}
+        return True
 
     def _loaded(self) -> str:
         """Return the first module beyond the standard library and bgjobs that was loaded since, or nothing."""

@@ -9,15 +9,14 @@ from __future__ import annotations
 import builtins
 import gc
 import sys
-import threading
 from _locale import LC_ALL, setlocale  # as in `interpreter`
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import system
-from bgjobs.worker.interpreter import PARTS
+from bgjobs.worker.interpreter import PARTS, stack_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +39,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "warnings": ("filters", "showwarning", "formatwarning"),
     "logging": (
         *("root.level", "root.disabled", "root.handlers", "root.filters", "root.manager.disable"),
+        "root.manager.loggerDict",
         *("raiseExceptions", "lastResort", "_loggerClass", "_logRecordFactory", "_warnings_showwarning"),
         "_levelToName",
     ),
@@ -49,7 +49,7 @@ _of_handler = attrgetter("level", "formatter", "filters")
 
 
 class Unchanged:
-    """The state as it is now, to be compared with what it is later. Made anew whenever a module was loaded since."""
+    """The state as it is now, to be compared with what it is later: also which modules are loaded."""
 
     def __init__(self) -> None:
         """Remember it."""
@@ -58,16 +58,16 @@ class Unchanged:
         self._read = attrgetter(*(f"{name}.{attribute}" for name in loaded for attribute in ATTRIBUTES[name]))
         self._functions: tuple[Callable[[], object], ...] = (*_functions(), *system.own_state(), *_others())
         self._builtins = vars(builtins)
+        self._of_modules = itemgetter(*loaded)
         logging: Any = loaded.get("logging")
         self._loggers: list[Any] = []
         self._handlers: list[Any] = []
-        self._of_loggers: dict[str, Any] = {}
         if logging is not None:
-            self._of_loggers = logging.root.manager.loggerDict
-            self._loggers = [one for one in self._of_loggers.values() if not isinstance(one, logging.PlaceHolder)]
+            loggers = logging.root.manager.loggerDict.values()
+            self._loggers = [one for one in loggers if not isinstance(one, logging.PlaceHolder)]
             self._handlers = list(logging.root.handlers)
-        attributes, values, names, loggers, handlers, count = self._now()
-        self._kept = (*_kept_all([attributes]), values, names, _kept_all(loggers), _kept_all(handlers), count)
+        attributes, *others, of_loggers, of_handlers = self._now()
+        self._kept = (*_kept_all([attributes]), *others, _kept_all(of_loggers), _kept_all(of_handlers))
 
     def holds(self) -> bool:
         """Tell whether all of it is as it was. What cannot be read any more has changed."""
@@ -79,11 +79,13 @@ class Unchanged:
     def _now(self) -> tuple[Any, ...]:
         return (
             self._read(self._modules),
+            self._of_modules(sys.modules),
+            # A module that is loaded comes last, also where another one was removed.
+            (len(sys.modules), next(reversed(sys.modules))),
             [function() for function in self._functions],
             [*self._builtins.values()],
             [*map(_of_logger, self._loggers)],
             [*map(_of_handler, self._handlers)],
-            len(self._of_loggers),
         )
 
 
@@ -102,7 +104,7 @@ def _functions() -> tuple[Callable[[], object], ...]:
         gc.get_threshold,
         gc.get_debug,
         gc.get_freeze_count,
-        threading.stack_size,
+        stack_size,
         partial(setlocale, LC_ALL),
     )
     if sys.version_info >= (3, 12):
