@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, lines, request, wait_for_lines, wait_until
 from tests.wine import ON_WINE
@@ -118,6 +120,13 @@ def test_short_jobs_are_counted_too(project: Project) -> None:
     # What was sent ahead before the last of them ended may still run there.
     assert max(served.values()) <= 60 + 16
     assert len(served) >= 3
+
+
+@pytest.mark.parametrize(("method", "processes"), [("leak", 3), ("fill", 1)])
+def test_a_runner_that_has_grown_is_replaced(project: Project, method: str, processes: int) -> None:
+    jobs = [project.queue.submit("Honest", method, [200]) for _ in range(3)]
+    project.drain(concurrency=1)
+    assert len({project.queue.get(job.id).result for job in jobs}) == processes
 
 
 def test_so_many_jobs_run_at_a_time(project: Project, tmp_path: Path) -> None:

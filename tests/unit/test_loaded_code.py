@@ -253,7 +253,7 @@ def test_strange_modules_do_no_harm(root: Path) -> None:
     module = type(sys)
     for name, file in ("odd1", 7), ("odd2", "relative.py"), ("odd3", str(root / "nowhere" / "x.py")), ("odd4", None):
         sys.modules[name] = module(name)
-        sys.modules[name].__file__ = file  # type: ignore[assignment]
-    sys.modules["odd5"] = object()  # type: ignore[assignment]
+        sys.modules[name].__file__ = file  # type: ignore[assignment]  # as a strange module may
+    sys.modules["odd5"] = object()  # type: ignore[assignment]  # the same
     code.note()
     assert code.changed() == ""

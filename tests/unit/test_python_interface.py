@@ -103,7 +103,7 @@ def test_a_look_makes_no_spool(project: Path, tmp_path: Path, monkeypatch: pytes
         found = LOOKS[look](Queue.open(config=own, strict=False))
     except NoSuchJobError:
         found = None
-    assert not found or set(found.values()) == {0}  # type: ignore[attr-defined]
+    assert not found or set(found.values()) == {0}  # type: ignore[attr-defined]  # counts, by the line above
     assert [path.name for path in tmp_path.iterdir()] == ["allowed_jobs.toml"]
 
 
@@ -522,7 +522,7 @@ def test_objects_of_bgjobs_are_asked_for_by_name(queue: Queue) -> None:
             call("text")
     for retry_of in (5, "x", "../..", [1]):
         with pytest.raises(UsageError, match="retry_of"):
-            queue.submit_many([Request(class_name="Mail", method="send", retry_of=retry_of)])  # type: ignore[arg-type]
+            queue.submit_many([Request(class_name="Mail", method="send", retry_of=retry_of)])  # type: ignore[arg-type]  # junk
 
 
 JUNK = st.recursive(

@@ -11,7 +11,7 @@ from bgjobs.cli import complete, moments, opening, options
 from bgjobs.errors import UsageError
 from bgjobs.job import parse_priority
 from bgjobs.queue import Queue
-from bgjobs.worker.options import WorkerOptions
+from bgjobs.worker.options import RECYCLE, WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +48,9 @@ def worker(
         typer.Option("--grace", metavar="DURATION", help=f"When stopped, wait so long for running jobs; {GRACE}."),
     ] = None,
     recycle: Annotated[
-        int, typer.Option("--recycle", metavar="N", min=1, help="A fresh runner process after so many jobs.")
-    ] = 1000,
+        int,
+        typer.Option("--recycle", metavar="N", min=1, help=f"A fresh runner process after N jobs; {RECYCLE}."),
+    ] = RECYCLE,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,7 +143,7 @@ def _check(running: Mapping[str, Any], names: list[str], *, detach: bool, stop: 
         raise UsageError(f"unexpected argument {names[0][:40]!a}", hint="workers are named with --stop", code="usage")
     if stop and detach:
         raise UsageError("either --stop or --detach", hint=hint, code="usage")
-    usual = {"--recycle": 1000, "--min-priority": "0"}
+    usual = {"--recycle": RECYCLE, "--min-priority": "0"}
     for name, value in running.items():
         if stop and name not in {"--grace", "--max-time", "--quiet"} and value and value != usual.get(name):
             raise UsageError(f"{name} is not for --stop", hint=hint, code="usage")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bgjobs.system.handlers import SignalHandlers, ignore_interrupts, signal_name, stop_requests
     from bgjobs.system.own_process import (
         linking,
+        memory,
         own_state,
         put_back_linking,
         put_back_scheduling,
@@ -230,6 +231,7 @@ __all__ = [
     "marked",
     "may_give",
     "may_read",
+    "memory",
     "move",
     "network_filesystem",
     "one_fsync_is_safe",
@@ -313,6 +315,7 @@ if not TYPE_CHECKING:
         "runners_above": "windows_processes" if sys.platform == "win32" else "posix_marks",
         "reap_adopted": f"{_SYSTEM}_adoption",
         "linking": "own_process",
+        "memory": "own_process",
         "own_state": "own_process",
         "put_back_linking": "own_process",
         "put_back_scheduling": "own_process",

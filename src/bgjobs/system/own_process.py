@@ -9,6 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+if sys.platform != "linux":
+    import psutil
+
 Rights = tuple[object, ...]
 Readers = tuple[Callable[[], object], ...]
 Scheduling = tuple[Any, ...]
@@ -25,6 +28,10 @@ if sys.platform == "win32":
     def rights() -> Rights:
         """Return whose rights this process has: those of its user, for good."""
         return ()
+
+    def memory() -> int:
+        """Return how much memory this process has, in bytes."""
+        return int(psutil.Process().memory_info().rss)
 
     def own_state() -> Readers:
         """Return the functions that read all of this, one by one: none."""
@@ -59,6 +66,20 @@ else:
     def rights() -> Rights:
         """Return whose rights this process has: users and groups, if it is root. No other can change its own."""
         return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()) if _IS_ROOT else ()
+
+    if sys.platform == "linux":
+        _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+        def memory() -> int:
+            """Return how much memory this process has, in bytes. Raises OSError."""
+            with open("/proc/self/statm", "rb") as file:
+                return int(file.read().split()[1]) * _PAGE
+
+    else:
+
+        def memory() -> int:
+            """Return how much memory this process has, in bytes."""
+            return int(psutil.Process().memory_info().rss)
 
     def own_state() -> Readers:
         """Return the functions that read all of this, one by one."""

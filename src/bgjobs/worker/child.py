@@ -24,6 +24,7 @@ from bgjobs.worker import limits, messages
 from bgjobs.worker.capture import Capture
 from bgjobs.worker.descriptors import Owned, Standard, identity, is_still, lifted
 from bgjobs.worker.discretion import Discretion
+from bgjobs.worker.growth import Growth
 from bgjobs.worker.leaving import Exit, end_descendants
 from bgjobs.worker.loaded_code import LoadedCode, import_from_source_alone
 from bgjobs.worker.messages import (
@@ -127,6 +128,7 @@ class Runner:
             self._standard = Standard(lifted(os.dup(2)))
             sys.stdout = sys.stderr
         self._traces = Traces()
+        self._growth = Growth()
         self._owned = Owned([self._target], but=[] if self._capture is None else [self._capture.output])
         self._exit = Exit()
 
@@ -242,8 +244,8 @@ class Runner:
         fit, kept = self._keep_output(job, leaving=leaving)
         if not fit and not left.what:
             left = SPOILED
-        clean = not left.what
         took = time.perf_counter() - start
+        clean = not left.what and not self._growth.is_too_much(took)
         stopped = self._stopped == job.id
         recorded = self._record(job, outcome) if whole and not stopped else None
         if stale and isinstance(outcome, Raised):
@@ -369,6 +371,7 @@ class Runner:
         self._importing = True
         import_module(module)
         self._traces.adopt()
+        self._growth.remember()
         if self._capture is not None:
             self._capture.adopt()
         self._importing = False

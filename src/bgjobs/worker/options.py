@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from msgspec import Struct
 
+RECYCLE = 10_000  # jobs. A runner whose memory has grown is replaced sooner: see `growth`
+
 
 class WorkerOptions(Struct, frozen=True, kw_only=True):
     """The options of `bgjobs worker`. `recycle` is how many jobs a runner process serves before a fresh one does."""
@@ -16,7 +18,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     max_jobs: int | None = None
     max_time: timedelta | None = None
     grace: timedelta = timedelta(seconds=30)
-    recycle: int = 1000
+    recycle: int = RECYCLE
     only: frozenset[str] = frozenset()
     min_priority: int = 0
     reload: bool = False

@@ -78,8 +78,9 @@ class Pool:
     @property
     def broken(self) -> bool:
         """Whether runners cannot be started at all. As long as one serves, others are tried again and again."""
-        serves = any(runner.ready is not None and not runner.spent for runner in self._runners.values())
-        return bool(self._replaced_by) or (self._failed_starts >= MOST_FAILED_STARTS and not serves)
+        if self._failed_starts < MOST_FAILED_STARTS:
+            return bool(self._replaced_by)
+        return not any(runner.ready is not None and not runner.spent for runner in self._runners.values())
 
     @property
     def trouble(self) -> str:

@@ -24,6 +24,7 @@ MOST_PARTS: Final = MOST_RESULT // 2  # each takes two bytes at least
 DATA: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset})
 LAZY: Final = frozenset({map, filter, zip, enumerate})
 FUTURES: Final = frozenset({"concurrent.futures._base", "asyncio.futures", "_asyncio"})  # not imported to look
+SHORT: Final = 10_000  # letters
 LOST_NUMBER: Final = "NaN, an infinity or a number out of range became null"
 
 
@@ -43,6 +44,8 @@ def encoded(returned: object) -> tuple[bytes, str]:
     """
     if returned is None:
         return b"null", ""
+    if _is_plain(returned):
+        return msgspec.json.encode(returned), ""
     later = not_run(returned)
     if later:
         raise NotRunError(later)
@@ -57,6 +60,19 @@ def encoded(returned: object) -> tuple[bytes, str]:
         return _encoded_part_by_part(returned)
     # A number that JSON does not have is written as null without a word.
     return data, _note_of(returned) if b"null" in data else ""
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether this is a value of which nothing can be lost, as most are."""
+    match value:
+        case bool():
+            return True
+        case int():
+            return type(value) is int and -(1 << 63) <= value < 1 << 63
+        case str():
+            return type(value) is str and len(value) <= SHORT and value.isascii()
+        case _:
+            return False
 
 
 def _check(data: bytes) -> object:
@@ -233,7 +249,7 @@ def _by_base(value: object) -> object:
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     from datetime import date, time, timedelta  # noqa: PLC0415 - few results get here
-    from decimal import Decimal  # noqa: PLC0415
+    from decimal import Decimal  # noqa: PLC0415 - few results have one
 
     match value:
         case bytes():

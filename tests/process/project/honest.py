@@ -25,6 +25,7 @@ class NotEverError(NotTodayError):
     pass
 
 
+KEPT: list[bytearray] = []
 FAMILY = """
 import os, signal, time
 for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
@@ -62,6 +63,15 @@ class Honest:
 
     def who(self) -> int:
         return os.getpid()
+
+    def leak(self, mib: int) -> int:
+        """Fill memory that the process never gives back."""
+        KEPT.append(bytearray(b"x") * (mib << 20))
+        return os.getpid()
+
+    def fill(self, mib: int) -> int:
+        """Fill memory, and give it back."""
+        return os.getpid() if bytearray(b"x") * (mib << 20) else 0
 
     def nap(self, seconds: float) -> str:
         time.sleep(seconds)
