@@ -40,6 +40,7 @@ LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
 FIRST_LEVEL = 2  # of an argument, in the list or object of all
 DEEPEST = MOST_DEPTH - 2  # all lie in the object of a job, and one level is for what it travels in
 LONGEST_SHOWN = 40
+ALMOST_A_MILLISECOND = timedelta(microseconds=999)
 DIGITS = Pattern(r"[0-9]{1,7}")
 MOMENTS = 'write it as "2026-12-01 09:00" (local) or 2026-12-01T09:00Z'
 
@@ -202,8 +203,8 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
         at = now + (delay if request.delay is None else length("delay", request.delay))
     if milliseconds(at) > LATEST_MS:
         raise UsageError("the moment lies too far ahead", hint="choose one before the year 2286", code="bad-delay")
-    # Whole milliseconds, as the file's name has it; a moment that has passed means at once.
-    return max(moment(milliseconds(at)), now)
+    # Whole milliseconds, as the file's name has it, and none before it; a moment that has passed means at once.
+    return max(moment(milliseconds(at + ALMOST_A_MILLISECOND)), now)
 
 
 def _code(what: str) -> str:

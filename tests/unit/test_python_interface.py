@@ -202,6 +202,7 @@ Pair = namedtuple("Pair", "a b")  # noqa: PYI024 - as people write them
         ({"tags": []}, "tags", ()),
         ({"tags": Array("a")}, "tags", ("a",)),
         ({"at": "2033-01-01T09:00Z"}, "not_before", datetime(2033, 1, 1, 9, tzinfo=UTC)),
+        ({"at": "2033-01-01T09:00:00.123001Z"}, "not_before", datetime(2033, 1, 1, 9, 0, 0, 124000, tzinfo=UTC)),
         ({"at": " 2033-01-01T09:00+01:00 "}, "not_before", datetime(2033, 1, 1, 8, tzinfo=UTC)),
         ({"at": datetime(2033, 1, 1, 9, tzinfo=timezone(HOUR))}, "not_before", datetime(2033, 1, 1, 8, tzinfo=UTC)),
         ({"at": "2033-01-01 09:00"}, "not_before", datetime(2033, 1, 1, 9).astimezone(UTC)),
