@@ -226,6 +226,24 @@ def test_a_directory_that_was_removed_is_made_again_by_a_worker_that_runs(
     assert got(spool, job.id).state is State.DONE
 
 
+@pytest.mark.parametrize("missed", [False, True])
+def test_an_idle_worker_whose_directory_of_claims_was_removed_goes_on(
+    spool: SpoolQueue, workers: Sessions, *, missed: bool
+) -> None:
+    session = workers.join()
+    Path(spool.paths.claims_of(session.id)).rmdir()
+    Path(spool.paths.root, "claimed").rmdir()
+    job = submitted(spool)
+    if missed:  # it tries to claim before it looks for lost directories
+        with pytest.raises(OSError, match="No such file"):
+            session.claim(1)
+    session.renew({})
+    [claim] = claim_all(session, 1)
+    assert claim.job.id == job.id
+    finish(session, claim, Succeeded(msgspec.Raw(b"1")))
+    assert got(spool, job.id).state is State.DONE
+
+
 def test_a_worker_looks_for_lost_directories_now_and_then_and_not_at_each_turn(
     spool: SpoolQueue, workers: Sessions
 ) -> None:

@@ -215,6 +215,7 @@ class SpoolSession:
         self._place.check()
         if time.monotonic() >= self._ground_due:  # `git clean` takes empty directories, under a worker too
             repair.make_ground(self._paths)
+            self._place.restore()
             self._ground_due = time.monotonic() + GROUND_S
         for job_id, state in progress.items():
             self._place.tell_progress(job_id, state)

@@ -103,9 +103,9 @@ class Taker:
             return False
         try:
             files.move(source, target)
-        except FileNotFoundError:
-            return False  # another worker was faster, or somebody cancelled it
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and files.exists(self._claims):
+                return False  # another worker was faster, or somebody cancelled it
             if error.errno not in files.UNREADABLE:
                 self._cursor = self._new_cursor()  # the old one would not name this job again for a while
                 raise

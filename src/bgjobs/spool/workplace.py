@@ -66,6 +66,11 @@ class Workplace:
             if not same:
                 raise SessionLostError(f"{path} is gone or was replaced", hint="was the spool moved or unmounted?")
 
+    def restore(self) -> None:
+        """Make the directory of our claims again if it was removed, as empty ones are by some tools."""
+        if not files.exists(self._paths.claims_of(self._wid)):
+            files.make_directory(self._paths.claims_of(self._wid))
+
     def release(self) -> None:
         """Give up the lock, as the kernel does it when a process ends."""
         self._lock.release()
