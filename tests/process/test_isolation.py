@@ -430,6 +430,35 @@ def register(name):
 def look():
     return sorted(names)
 """,
+    "reconfigured": """
+import sys
+sys.stdout.reconfigure(encoding="latin-1", line_buffering=False, newline="\\r\\n")
+def look():
+    print("\xe9")
+    return [sys.stdout.encoding, sys.stdout.errors, sys.stdout.line_buffering]
+def spoil():
+    sys.stdin.close()
+    sys.stdout.reconfigure(encoding="ascii", errors="ignore", line_buffering=True, newline="\\n")
+""",
+    "heartbeat": """
+import os, threading
+def beat():
+    global timer
+    timer = threading.Timer(0.01, beat)
+    timer.daemon = True
+    timer.start()
+beat()
+def look():
+    beginning, changes = timer, 0
+    while changes < 3:
+        changes, beginning = changes + (timer is not beginning), timer
+    return os.getpid()
+def leave():
+    last = threading.Timer(600, beat)
+    last.daemon = True
+    last.start()
+    return look()
+""",
     "threaded": """
 import os, threading
 stop = threading.Event()
@@ -484,6 +513,16 @@ def test_what_a_module_sets_up_that_comes_later_stays_too(modules: Project) -> N
     assert ended(modules, "second", "look").result == ["yes", "secret"]
 
 
+def test_how_a_module_sets_up_a_stream_stays_and_what_a_method_changes_of_that_is_undone(modules: Project) -> None:
+    for method in ("look", "spoil", "look"):
+        job = ended(modules, "reconfigured", method)
+        if method == "look":
+            assert job.result == ["latin-1", "strict", False]
+            assert modules.output(job) == b"\xe9\r\n"
+    worker = modules.root.glob("worker-*.err")
+    assert not any("reconfigured" in path.read_text("utf-8") for path in worker)
+
+
 def test_what_a_module_sets_up_that_a_method_imports_is_there_for_every_job(modules: Project) -> None:
     for _ in range(3):
         job = ended(modules, "lazy", "look")
@@ -511,8 +550,15 @@ def test_an_import_that_is_interrupted_leaves_no_process_behind(modules: Project
     assert ended(modules, "registry", "look").result == []
 
 
-def test_a_thread_that_a_module_starts_costs_no_process(modules: Project) -> None:
-    assert len({ended(modules, "threaded", "look").result for _ in range(4)}) == 1
+@pytest.mark.parametrize("name", ["threaded", "heartbeat"])
+def test_a_thread_that_a_module_starts_costs_no_process(modules: Project, name: str) -> None:
+    assert len({ended(modules, name, "look").result for _ in range(4)}) == 1
+
+
+def test_what_a_method_leaves_running_is_told_from_the_next_thread_of_a_module(modules: Project) -> None:
+    first = ended(modules, "heartbeat", "look").result
+    assert ended(modules, "heartbeat", "leave").result == first
+    assert ended(modules, "heartbeat", "look").result != first
 
 
 # ----------------------------------------------------------------------------------------------------------- leaving

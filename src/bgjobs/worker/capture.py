@@ -62,9 +62,7 @@ class _Quota(io.RawIOBase):
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream of the runner, that notes what a job does to it."""
-
-    is_changed = False
+    """A standard stream of the runner, that notes how it is set up."""
 
     def __init__(self, descriptor: int, capture: Capture) -> None:
         # Plain line ends, so that what is kept is the same on every system.
@@ -75,18 +73,30 @@ class _Stream(io.TextIOWrapper):
             newline="\n",
             line_buffering=True,
         )
+        self._options = self._adopted = self._options_now("\n")
 
     def reconfigure(self, **options: Any) -> None:  # noqa: ANN401 - those of the base, of several types
-        self.is_changed = True
         super().reconfigure(**options)
+        self._options = self._options_now(options.get("newline", self._options["newline"]))
+
+    def _options_now(self, newline: str | None) -> dict[str, Any]:
+        return {
+            "encoding": self.encoding,
+            "errors": self.errors,
+            "newline": newline,  # the one that cannot be asked for
+            "line_buffering": self.line_buffering,
+            "write_through": self.write_through,
+        }
+
+    def adopt(self) -> None:
+        """Take how it is set up now for how it has to be: a module has done that."""
+        self._adopted = self._options
 
     def restore(self) -> None:
         """Write as before again."""
-        if self.is_changed:
-            super().reconfigure(
-                encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True, write_through=False
-            )
-            self.is_changed = False
+        if self._options is not self._adopted:
+            super().reconfigure(**self._adopted)
+            self._options = self._adopted
 
     @property
     def is_usable(self) -> bool:
@@ -127,6 +137,8 @@ class Capture:
         """Take the streams as they are now for those that each attempt begins with: a module has put them there."""
         self._streams = [getattr(sys, name, None) for name in NAMES]
         self._log_stream = self._logging.stream
+        for ours in self._ours:
+            ours.adopt()
 
     def begin(self, most: int) -> None:
         """Allow the next attempt so many bytes."""
@@ -194,7 +206,7 @@ class Capture:
         if getattr(sys.stdin, "closed", True) and sys.stdin is not None:
             sys.stdin = open(IN, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
             setattr(sys, "__stdin__", sys.stdin)  # noqa: B010 - the type checker takes the name for a constant
-            self.adopt()
+            self._streams = [getattr(sys, name, None) for name in NAMES]
         usable = True
         for ours in self._ours:
             if ours.is_usable:

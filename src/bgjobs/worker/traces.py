@@ -34,6 +34,7 @@ class Left(Struct, frozen=True):
 
 
 NOTHING = Left("")
+HANDOVER_S = 0.05
 
 
 class Traces:
@@ -48,6 +49,7 @@ class Traces:
         self._seeded = _watch_seeds()
         self._children = system.ChildProcesses()
         self._ours = threading.active_count()
+        self._threads: dict[threading.Thread, object] = {}
         self._remember()
 
     @property
@@ -69,6 +71,8 @@ class Traces:
                 os.environ[name] = value
         self._marks = marks
         self._marked_environment = _environment_as_kept()
+        if len(self._threads) > self._ours:
+            self._threads = _threads()  # those of modules come and go: a timer that starts the next one, a pool
 
     def adopt(self) -> None:
         """Take the state as it is now for the base line: a module was imported, and nothing else has run."""
@@ -93,7 +97,7 @@ class Traces:
         self._cwd = os.getcwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._threads = frozenset(threading.enumerate())
+        self._threads = _threads()
         self._context = self._given = self._used = copy_context()
         self._shares_decimal = any(variable.name == "decimal_context" for variable in self._context)
         self._seeded.clear()
@@ -167,12 +171,33 @@ class Traces:
         """Return what the attempt has left running, in words."""
         # Our own threads never end: where there are no others, it is enough to count.
         if len(self._threads) > self._ours or threading.active_count() > self._ours:
-            threads = [thread for thread in threading.enumerate() if thread not in self._threads]
-            if threads:
-                return f"the thread {threads[0].name!r} runs on"
+            for thread in threading.enumerate():
+                if thread not in self._threads and not self._is_next(thread):
+                    return f"the thread {thread.name!r} runs on"
         if self._children.have_grown():
             return "a process that it has started runs on"
         return ""
+
+    def _is_next(self, thread: threading.Thread) -> bool:
+        """Tell whether it took the place of a thread of a module, as one timer after another does; note that it has."""
+        work = _work_of(thread)
+        for known in [one for one, its_work in self._threads.items() if its_work == work]:
+            known.join(HANDOVER_S)  # it may have just started its successor
+            if not known.is_alive():
+                del self._threads[known]
+                self._threads[thread] = work
+                return True
+        return False
+
+
+def _threads() -> dict[threading.Thread, object]:
+    """Return the threads that live, each with what it does."""
+    return {thread: _work_of(thread) for thread in threading.enumerate()}
+
+
+def _work_of(thread: threading.Thread) -> object:
+    function = getattr(thread, "function", None) or getattr(thread, "_target", None)
+    return type(thread), getattr(function, "__code__", function)
 
 
 def _watch_seeds() -> list[bool]:
