@@ -537,6 +537,9 @@ def test_each_attempt_at_a_module_that_fails_shows_the_cause_and_spoils_nothing(
     errors = [attempt.error.message for attempt in job.attempts if attempt.error]
     assert len(errors) == 4
     assert not any("duplicated" in error for error in errors)
+    said = "".join(path.read_text("utf-8") for path in modules.root.glob("worker-*.err"))
+    assert "for each of its jobs: its module was not imported to the end" in said
+    assert "bgjobs-listener" not in said
     assert ended(modules, "registry", "look").result == []
 
 

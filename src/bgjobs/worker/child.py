@@ -102,6 +102,7 @@ class Runner:
             os.write(2, f"bgjobs: a runner cannot begin: {' '.join(str(error).split())}\n".encode("utf-8", "replace"))
             os._exit(1)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
+        self._traces = Traces()  # with that thread, or it would look as if the first attempt had left it
         self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=__version__))
         fit = True
         while (job := self._next()) is not None:
@@ -127,7 +128,6 @@ class Runner:
             # In the foreground: what a job prints is not what the command answers.
             self._standard = Standard(lifted(os.dup(2)))
             sys.stdout = sys.stderr
-        self._traces = Traces()
         self._growth = Growth()
         self._owned = Owned([self._target], but=[] if self._capture is None else [self._capture.output])
         self._exit = Exit()
