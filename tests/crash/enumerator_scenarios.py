@@ -67,6 +67,13 @@ def submit_a_group(stage: Stage) -> Iterator[None]:
     stage.submit(_job(), queue=queue)
 
 
+def submit_groups(stage: Stage) -> Iterator[None]:
+    """Jobs of two priorities and of another time, all together: several groups, two of them of one job."""
+    queue = stage.open()
+    yield
+    stage.submit(_job(), _job(priority=8), _job(), _job(delay=timedelta(hours=1)), queue=queue)
+
+
 def submit_into_a_bucket_that_was_gone(stage: Stage) -> Iterator[None]:
     """A worker removes a drained bucket, somebody else has just made it again, and has not synced its name yet."""
     queue = stage.open()
@@ -309,6 +316,7 @@ SCENARIOS: dict[str, Play] = {
         submit_two,
         submit_elsewhere,
         submit_a_group,
+        submit_groups,
         submit_into_a_bucket_that_was_gone,
         join_and_leave,
         run,

@@ -14,6 +14,7 @@ from tests.crash.enumerator_scenarios import (
     SETTINGS,
     run_for_good,
     submit_a_group,
+    submit_groups,
     submit_into_a_bucket_that_was_gone,
     submit_two,
     take_in,
@@ -42,7 +43,7 @@ def test_no_power_cut_loses_what_was_promised(play: Play, how: str, count: Calla
 
 
 @pytest.mark.parametrize("how", MODELS)
-@pytest.mark.parametrize("play", [submit_a_group, take_in])
+@pytest.mark.parametrize("play", [submit_a_group, submit_groups, take_in])
 def test_no_power_cut_loses_a_group_where_each_file_is_synced_by_itself(play: Play, how: str) -> None:
     model, one_fsync = MODELS[how]
     _, broken = enumerate_states(play, model, one_fsync=one_fsync, by_file=True)
