@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from bgjobs import disk, ids, system
 from bgjobs.backend import Selection, WorkerInfo
-from bgjobs.errors import SpoolError
+from bgjobs.errors import SpoolError, UsageError
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import LATEST_MS, Cancelled, Interrupted, Job, JobError, Progress, Raised, State, Succeeded, moment
@@ -304,9 +304,16 @@ def test_no_name_in_a_spool_is_chosen_by_people(tmp_path: Path, touched: set[str
     config.write_text('[bgjobs]\ndurability = "os"\n', encoding="utf-8")
     configured = load(config=str(config), environ={})
     spool = SpoolQueue(configured, Log(configured.log_dir))
-    odd = ["CON", "aux.json", "NUL:x", "Lpt1", "a b. ", "\u00e4", "x" * 60]
-    jobs = [replace(job(5), class_name=name, method=name, tags=(name,), submitted_by=f"{name}@{name}") for name in odd]
+    names_of_code, others = ["CON", "Lpt1", "x" * 60], ["aux.json", "NUL:x", "a b. ", "\u00e4"]
+    odd = names_of_code + others
+    jobs = [replace(job(5), submitted_by=f"{name}@{name}") for name in odd]
+    jobs += [replace(job(5), class_name=name, method=name, tags=(name,)) for name in names_of_code]
+    jobs += [replace(job(5), tags=(name,)) for name in ("aux.json", "NUL:x")]
     spool.submit(jobs)
+    for name in others:  # no name of a class or method, so nothing of it may reach the spool
+        for refused in (replace(job(5), class_name=name), replace(job(5), method=name)):
+            with pytest.raises(UsageError, match=r"bad (class|method) of a job"):
+                spool.submit([refused])
     about = WorkerInfo(host=odd[0], pid=1, concurrency=1, started_at=datetime.now(UTC), version=odd[1])
     session = spool.join(about, Selection())
     if sys.platform != "win32":

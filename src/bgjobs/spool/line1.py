@@ -111,19 +111,21 @@ def checked(meant: Line1) -> bytes:
             return line
     except (CorruptError, NewerFormatError, *UNWRITABLE):
         pass  # which member it is, is found out below
-    for name, value in _members(meant):
+    for name, shown, value in _members(meant):
         try:
             alone = replace(PLAIN, **{name: value})
             if _decoded(_encoder.encode(alone)) == alone:
                 continue
         except (CorruptError, NewerFormatError, *UNWRITABLE):
             pass
-        raise UsageError(f"bad {name} of a job", hint="it would not be read as it was meant", code=f"bad-{name}")
+        raise UsageError(f"bad {shown} of a job", hint="it would not be read as it was meant", code=f"bad-{shown}")
     raise UsageError(f"a job of more than {MOST_LINE_1} bytes", hint="pass paths or ids instead of large values")
 
 
-def _members(meant: Line1) -> list[tuple[str, Any]]:
-    return [(name, getattr(meant, name)) for name in Line1.__struct_fields__ if name != "format"]
+def _members(meant: Line1) -> list[tuple[str, str, Any]]:
+    """Return each member: the attribute, its name in the file, its value."""
+    names = zip(Line1.__struct_fields__, Line1.__struct_encode_fields__, strict=True)
+    return [(name, shown, getattr(meant, name)) for name, shown in names if name != "format"]
 
 
 def check_depth(line: bytes, most: int = MOST_DEPTH) -> None:
