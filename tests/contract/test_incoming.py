@@ -333,6 +333,8 @@ BAD: dict[str, tuple[object, str]] = {
     "a key twice": (b'{"format":1,"class":"Mail","method":"send","method":"steal"}', "twice"),
     "a key twice, deep": (b'{"format":1,"class":"Mail","method":"send","args":[{"a":1,"a":2}]}', "twice"),
     "UTF-16": (json.dumps(CALL).encode("utf-16"), "not UTF-8 at byte 1"),
+    "only a byte order mark": (b"\xef\xbb\xbf", "empty"),
+    "two byte order marks": (b"\xef\xbb\xbf" * 2 + json.dumps(CALL).encode(), "begins with a byte order mark"),
     "bad UTF-8": (b'{"format":1,"class":"Mail","method":"send","args":["\xff"]}', "not UTF-8 at byte 53"),
     "a lone surrogate": (b'{"format":1,"class":"Mail","method":"send","args":["\\ud800"]}', "half of a surrogate pair"),
     "not a number": (b'{"format":1,"class":"Mail","method":"send","args":[NaN]}', "NaN is not JSON"),
