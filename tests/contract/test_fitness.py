@@ -194,7 +194,7 @@ def test_a_disk_without_locks_is_found_out(spool: SpoolQueue, monkeypatch: pytes
         raise NotImplementedError("the file system has no flock")  # as filelock says it
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    assert "no flock" in only(spool, "locks-fail").message
+    assert "this file system has no locks" in only(spool, "locks-fail").message
 
 
 def test_locks_that_could_not_be_tried_are_only_a_remark(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:

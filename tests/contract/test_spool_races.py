@@ -381,15 +381,15 @@ def test_the_job_of_a_runner_whose_lock_cannot_be_tried_is_not_run_beside_it(
     (wid,) = workers.dead(claim=1)["id"]
     Path(spool.paths.worker(wid, "r0.lock")).touch()
     session = workers.join()
-    real = disk.open_append
+    real = disk.open_read
 
-    def open_append(path: str) -> int:
+    def open_read(path: str) -> int:
         if path.endswith("r0.lock"):
             raise OSError(number, os.strerror(number), path)
         return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "open_append", open_append)
+        patch.setattr(disk, "open_read", open_read)
         with suppress(OSError):  # which the worker says, and tries again
             recover(session)
         assert got(spool, job.id).state is State.RUNNING

@@ -61,7 +61,7 @@ def test_a_line_of_shell_is_enough_to_submit(project: Project, tmp_path: Path) -
 def test_a_worker_that_ends_with_the_work_ends_after_what_was_handed_in(
     project: Project, options: dict[str, Any]
 ) -> None:
-    assert project.queue.counts()[State.DONE] == 0  # which sets up the spool
+    project.queue.submit_many([])  # which sets up the spool
     for number in range(20):
         hand_in(project, str(number), "echo", number)
     assert project.start(**options).ended() == 0
@@ -83,7 +83,7 @@ def test_what_the_allowlist_does_not_name_fails_and_what_is_no_job_is_put_aside(
 
 
 def test_workers_that_are_killed_over_imports_make_one_job_of_each_file(project: Project) -> None:
-    assert project.queue.counts()[State.DONE] == 0
+    project.queue.submit_many([])  # which sets up the spool
     for number in range(FILES):
         hand_in(project, str(number), "echo", number)
     for share in range(1, 5):

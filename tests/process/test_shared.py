@@ -91,7 +91,7 @@ class Shop(Project):
         return [line for line in lines(self.spool / "logs" / "background_jobs_errors.log") if word in line]
 
     def found(self, *states: State) -> list[Job]:
-        return sorted(self.queue.jobs(state=list(states or State)), key=lambda job: job.id)
+        return sorted(self.queue.jobs(state=list(states) or None), key=lambda job: job.id)
 
     def ended(self, count: int = 1) -> list[Job]:
         """Wait until so many jobs have ended, and return them."""

@@ -652,10 +652,18 @@ def test_the_function_in_the_page_signs_what_a_worker_takes(reports: Project) ->
 def test_a_job_signed_with_a_key_that_is_missing_for_a_moment_waits_for_it(signed: Project) -> None:
     queue = signed.queue
     first = queue.submit("Honest", "echo", ["old"], delay=3600)
-    signed.start().ready()
-    assert queue.wait(queue.submit("Honest", "echo", ["now"]).id, LIMIT).result == "now"
-    (signed.root / "signing.keys").write_text(f"new {NEW}\n", "utf-8")  # its beginning; the rest is on its way
+    worker = signed.start().ready()
+    keys = signed.root / "signing.keys"
+    keys.write_text(f"new {NEW}\n", "utf-8")  # its beginning; the rest is on its way
+    wait_until(lambda: "took over the changed signing keys" in worker.says())
+
+    def is_claimed() -> bool:
+        with keys.open("a", encoding="utf-8") as file:  # however long the claim takes, the file is still being written
+            file.write("# more follows\n")
+        return bool(list(signed.spool.glob("claimed/*/*.json")))
+
     queue.run_now(first.id)
-    wait_until(lambda: list(signed.spool.glob("claimed/*/*.json")))
+    wait_until(is_claimed)
+    assert queue.get(first.id).attempt == 0
     set_keys(signed, ("new", NEW), ("old", OLD))
     assert queue.wait(first.id, LIMIT).result == "old"
