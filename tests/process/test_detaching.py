@@ -232,7 +232,8 @@ def test_a_worker_whose_name_could_not_be_told_does_not_stay(project: Project) -
             timeout=100,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (1, "bgjobs: cannot go on: No space left on device\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith("bgjobs: cannot write standard output: ")
     wait_until(lambda: not workers(project))
 
 

@@ -69,10 +69,13 @@ def _descendants() -> frozenset[tuple[int, str]]:
 
 
 def open_descriptors() -> list[int]:
-    """Return the descriptors that are open in this process."""
+    """Return the descriptors that are open in this process; none where it cannot see that any more."""
     found = []
-    for name in os.listdir("/dev/fd"):
-        number = int(name)
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        return []  # a job has changed the root directory, or taken the last descriptor
+    for number in numbers:
         try:
             os.fstat(number)
         except OSError:
