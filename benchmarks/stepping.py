@@ -30,6 +30,7 @@ from bgjobs.worker.capture import Capture
 from bgjobs.worker.messages import Run, Setup
 from bgjobs.worker.options import WorkerOptions
 from bgjobs.worker.pool import Pool
+from bgjobs.worker.traces import Traces
 
 CONFIG = "allowed_jobs.toml"
 WARM_UP = 200
@@ -147,6 +148,7 @@ def _runner() -> child.Runner:
     root, here = str(Path(__file__).parents[1]), str(Path.cwd())
     setup = Setup((root,), here, lock=f"{here}/runner.lock", output=f"{here}/runner.out")
     being._settle(setup)  # noqa: SLF001 - as above
+    being._traces = Traces()  # noqa: SLF001 - as above
     return being
 
 

@@ -38,7 +38,9 @@ def opened(directory: Path, durability: str, *, limited: bool) -> Queue:
         limit = "" if limited else "max_queued = 0"
         text = ALLOWLIST.format(root=json.dumps(str(ROOT)), durability=durability, limit=limit)
         path.write_text(text, encoding="utf-8")
-    return Queue.open(config=str(path))
+    queue = Queue.open(config=str(path))
+    queue.submit_many([])  # makes the spool: to open it does not
+    return queue
 
 
 class Bgjobs(Contestant):
