@@ -57,7 +57,7 @@ def test_an_attempt_that_needs_more_memory_fails_and_its_message_names_the_limit
 
 
 def test_what_earlier_jobs_left_in_memory_is_not_counted_against_the_next_one(shared: Project) -> None:
-    crowded = result(shared.queue, "Free", "keep", 600)
+    crowded = result(shared.queue, "Free", "reserve", 600)
     job = shared.queue.submit("Greedy", "allocate", [100])
     assert shared.queue.wait(job.id, LIMIT).result != crowded
     log = shared.whole_log(job)

@@ -586,7 +586,7 @@ def test_every_job_is_read_back_before_it_is_published(queue: Queue) -> None:
             ("kwargs", "kwargs", {1: 2}),
             ("kwargs", "kwargs", []),
         ),
-        *(("class_name", "class_name", "os.system"), ("method", "method", 5), ("priority", "priority", 11)),
+        *(("class", "class_name", "os.system"), ("method", "method", 5), ("priority", "priority", 11)),
         *(("retries", "retries", -1), ("timeout", "timeout", timedelta(0)), ("retry_of", "retry_of", "x")),
         *(("submitted_by", "submitted_by", None), ("args", "args", tuple(deep(MOST_DEPTH))), ("id", "id", "x")),
     ):

@@ -28,8 +28,13 @@ def open_existing(paths: Layout) -> bool:
     try:
         data = files.read(paths.version, 1024)
     except FileNotFoundError:
-        _refuse_remains(paths)
-        _refuse_other_use(paths)
+        try:
+            _refuse_remains(paths)
+            _refuse_other_use(paths)
+        except SpoolError:
+            if files.exists(paths.version):
+                return open_existing(paths)  # somebody has set it up right now: that is what lies there
+            raise
         return False
     except (files.StrangeFileError, PermissionError) as error:
         from bgjobs.spool import shared  # noqa: PLC0415 - a spool is rarely somebody else's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 
-KEPT: list[bytearray] = []
+RESERVED: list[mmap.mmap] = []
 SPIN = "while True: pass"
 WRITE = """
 import signal, sys
@@ -36,9 +37,9 @@ class Greedy:
         bytearray(mib << 20)
         return os.getpid()
 
-    def keep(self, mib: int) -> int:
-        """Fill a cache that lives as long as the process."""
-        KEPT.append(bytearray(mib << 20))
+    def reserve(self, mib: int) -> int:
+        """Take room for addresses, and use none of it."""
+        RESERVED.append(mmap.mmap(-1, mib << 20))
         return os.getpid()
 
     def start_thread(self) -> int:
