@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_S = 86_400
 
 
 def now() -> datetime:
@@ -34,5 +35,13 @@ def _in_utc(moment: datetime, fold: int) -> datetime:
     plain = datetime(*day, *time_of_day, tzinfo=moment.tzinfo, fold=fold)
     # Not `astimezone` for a local time: of one that the clocks leave out it takes the offset from after the change.
     # Whole seconds, as the number of them is a float.
-    whole = EPOCH + timedelta(seconds=plain.timestamp())
+    try:
+        seconds = plain.timestamp()
+    except OSError:
+        if moment.tzinfo is not None or moment.year >= EPOCH.year:
+            raise
+        # Windows knows no local time before 1970: the offset from UTC is then that of the second day of that year.
+        day_2 = datetime(EPOCH.year, 1, 2, fold=fold)  # noqa: DTZ001 - local, as the moment is
+        seconds = (plain.replace(tzinfo=UTC) - EPOCH).total_seconds() + day_2.timestamp() - DAY_S
+    whole = EPOCH + timedelta(seconds=seconds)
     return whole + timedelta(microseconds=moment.microsecond)

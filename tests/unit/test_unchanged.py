@@ -28,7 +28,7 @@ CHANGES: dict[str, list[str]] = {
         "sys.set_coroutine_origin_tracking_depth(4)",
         "sys.set_asyncgen_hooks(firstiter=print)",
         "sys.tracebacklimit = 0",
-        "hasattr(sys, 'setdlopenflags') and sys.setdlopenflags(sys.getdlopenflags() ^ os.RTLD_GLOBAL)",
+        *(["sys.setdlopenflags(sys.getdlopenflags() ^ os.RTLD_GLOBAL)"] if hasattr(sys, "setdlopenflags") else []),
     ],
     "hooks": [f"sys.{name} = print" for name in ("excepthook", "unraisablehook", "displayhook", "breakpointhook")],
     "arguments": ["sys.argv.append('x')", "sys.argv = ['x']"],
