@@ -40,8 +40,8 @@ def _in_utc(moment: datetime, fold: int) -> datetime:
     except OSError:
         if moment.tzinfo is not None or moment.year >= EPOCH.year:
             raise
-        # Windows knows no local time before 1970: the offset from UTC is then that of the second day of that year.
-        day_2 = datetime(EPOCH.year, 1, 2, fold=fold)  # noqa: DTZ001 - local, as the moment is
-        seconds = (plain.replace(tzinfo=UTC) - EPOCH).total_seconds() + day_2.timestamp() - DAY_S
+        # Windows knows no local time before 1970: the offset from UTC is then that of the tenth day of that year.
+        day_10 = datetime(EPOCH.year, 1, 10, fold=fold)  # noqa: DTZ001 - local, as the moment is
+        seconds = (plain.replace(tzinfo=UTC) - EPOCH).total_seconds() + day_10.timestamp() - 9 * DAY_S
     whole = EPOCH + timedelta(seconds=seconds)
     return whole + timedelta(microseconds=moment.microsecond)

@@ -580,7 +580,7 @@ def test_no_method_fails_in_words_that_are_not_ours(queue: Queue, call: str, val
 
 def test_every_job_is_read_back_before_it_is_published(queue: Queue) -> None:
     good = queue.prepare(Request(class_name="Mail", method="send"))
-    before = queue.counts()
+    before = sum(queue.counts().values())  # a scheduled one may become due meanwhile
     for name, field, value in (
         *(("tags", "tags", (4711,)), ("tags", "tags", ("a b",)), ("text", "text", None), ("args", "args", (math.nan,))),
         *(
@@ -597,7 +597,7 @@ def test_every_job_is_read_back_before_it_is_published(queue: Queue) -> None:
         for jobs in ([bad], [good, bad], [msgspec.structs.replace(good, id=new_id(), priority=1), bad]):
             with pytest.raises(UsageError, match=f"bad {name}"):
                 queue.backend.submit(jobs)
-    assert queue.counts() == before
+    assert sum(queue.counts().values()) == before
     assert good.retries == Policy().retries
 
 

@@ -90,7 +90,7 @@ CHANGES: dict[str, list[str]] = {
     "csv": ["csv.field_size_limit(7)", "csv.register_dialect('odd', delimiter='|')"],
     "calendar": ["calendar.setfirstweekday(6)"],
     "gettext": ["gettext.textdomain('odd')"],
-    "zoneinfo": ["zoneinfo.reset_tzpath(to=())"],
+    "zoneinfo": ["zoneinfo.reset_tzpath(to=[os.getcwd()])"],
     "asyncio": ["asyncio.set_event_loop(asyncio.new_event_loop())"],
     "multiprocessing": ["multiprocessing.set_start_method('spawn', force=True)"],
     "tempfile": ["tempfile.tempdir = '/nowhere'"],
