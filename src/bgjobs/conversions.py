@@ -123,8 +123,10 @@ def datetime_of(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     try:
         return moment if moment.tzinfo else clock.in_utc(moment).astimezone()
-    except (OverflowError, OSError):  # the first and last days of the calendar; on Windows all before 1970
+    except OverflowError:  # the first and last days of the calendar
         raise ValueError from None
+    except OSError:
+        return clock.in_utc(moment)  # Windows shows no moment before 1970 in local time
 
 
 def _timedelta(text: str) -> timedelta:
