@@ -122,11 +122,15 @@ def datetime_of(text: str) -> datetime:
         raise ValueError
     moment = datetime.fromisoformat(text)
     try:
-        return moment if moment.tzinfo else clock.in_utc(moment).astimezone()
-    except OverflowError:  # the first and last days of the calendar
+        there = moment if moment.tzinfo else clock.in_utc(moment)
+    except (OverflowError, OSError):  # the first and last days of the calendar, or of the system's
+        raise ValueError from None
+    try:
+        return moment if moment.tzinfo else there.astimezone()
+    except OverflowError:
         raise ValueError from None
     except OSError:
-        return clock.in_utc(moment)  # Windows shows no moment before 1970 in local time
+        return there  # Windows shows no moment before 1970 in local time
 
 
 def _timedelta(text: str) -> timedelta:
