@@ -45,7 +45,7 @@ def zombies(pid: int) -> int:
 
 def none_is_left(pids: Path) -> bool:
     """Tell whether all are gone that said their pids, and those that go on under another one at every moment."""
-    with Path(f"{pids}.lock").open("w") as file:
+    with Path(f"{pids}.lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
