@@ -139,7 +139,7 @@ class ClaimLostError(BgjobsError):
 
 
 class NotPrintedError(BgjobsError):
-    """Jobs are queued, and their ids could not be printed: a full disk, a closed stream, nobody who reads on."""
+    """What was asked for is done, and that could not be printed: a full disk, a closed stream, nobody who reads on."""
 
     code = "not-printed"
 

@@ -64,7 +64,7 @@ def _all(file: str, queue: Queue, progress: _Progress, *, dry_run: bool, as_json
                 count += len(jobs)
                 if not dry_run:
                     with bar.aside():
-                        output.queued([{"id": job.id} for job in jobs], as_json=as_json)
+                        output.queued([job.id for job in jobs], as_json=as_json)
             bar.show(chunk.end, f"{count} jobs {'checked' if dry_run else 'queued'}")
     return count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from bgjobs.cli import opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
+from bgjobs.cli.output import Answer
 from bgjobs.errors import AlreadyEndedError, UsageError
 from bgjobs.job import ENDED, State
 from bgjobs.queue import Queue
@@ -33,7 +35,13 @@ def cancel(
     """Cancel jobs. One that runs is asked to stop, and then killed with its whole process tree."""
     find = choose(ids, conditions, every=every, among=ACTIVE, default=ACTIVE)
     queue = opening.existing(config, spool)
-    return each(find(queue), lambda job_id: _cancel(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+    return each(
+        queue,
+        find(queue),
+        partial(_cancel, queue, quietly=every),
+        unprinted=output.unprinted_answers,
+        as_json=as_json,
+    )
 
 
 @conditional
@@ -60,38 +68,39 @@ def retry(
     if again and not every:
         raise UsageError("--again without --all", hint="jobs that are named are retried in any case", code="usage")
     queue = opening.existing(config, spool)
-    act = _rehearse if dry_run else _retry
     with queue.backend.retrying() if every and not dry_run else nullcontext():
         chosen = list(find(queue))
         known = queue.retried(chosen) if every and not again else {}
         left = [job_id for job_id in chosen if job_id not in known]
-        return each(left, lambda job_id: act(queue, job_id, as_json=as_json), as_json=as_json)
+        if dry_run:
+            return each(queue, left, partial(_rehearse, queue), unprinted=None, as_json=as_json)
+        return each(
+            queue,
+            left,
+            partial(_retry, queue),
+            unprinted=output.unprinted_ids,
+            unseen=output.unseen(),
+            as_json=as_json,
+        )
 
 
-def _cancel(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
-    full = queue.full_id(job_id)
-    result = queue.cancel(full)
+def _cancel(queue: Queue, job_id: str, *, quietly: bool) -> Answer | None:
+    result = queue.cancel(job_id)
     if result == "too late":
         if quietly:
-            return  # it ended while we came to it
+            return None  # it ended while we came to it
         raise AlreadyEndedError(
-            f"job {full} has already ended: it is {queue.get(full).state}", hint="nothing to cancel"
+            f"job {job_id} has already ended: it is {queue.get(job_id).state}", hint="nothing to cancel"
         )
-    if as_json:
-        output.json({"id": full, "result": SHOWN[result]})
-    else:
-        output.data(f"{full} {SHOWN[result]}")
+    return Answer({"id": job_id, "result": SHOWN[result]}, f"{job_id} {SHOWN[result]}")
 
 
-def _retry(queue: Queue, job_id: str, *, as_json: bool) -> None:
+def _retry(queue: Queue, job_id: str) -> Answer:
     job = queue.retry(job_id)
-    output.queued([{"id": job.id, "retry_of": job.retry_of}], as_json=as_json)
+    return Answer({"id": job.id, "retry_of": job.retry_of}, job.id)
 
 
-def _rehearse(queue: Queue, job_id: str, *, as_json: bool) -> None:
+def _rehearse(queue: Queue, job_id: str) -> Answer:
     job = queue.to_retry(job_id)
     queue.allowlist.target(job.class_name, job.method)
-    if as_json:
-        output.json({"retry_of": job.id})
-    else:
-        output.data(job.id)
+    return Answer({"retry_of": job.id}, job.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from bgjobs.cli import moments, opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
+from bgjobs.cli.output import Answer
 from bgjobs.errors import NoSuchJobError, NotEndedError
 from bgjobs.job import ENDED
 from bgjobs.queue import ENDED_AS_JOBS, Queue
@@ -34,8 +36,13 @@ def delete(
     """Delete ended jobs, with all that they printed. With --all: the done, failed and cancelled ones."""
     find = choose(ids, conditions, every=every, among=DELETED, default=DELETED)
     queue = opening.existing(config, spool)
-    act = _rehearse if dry_run else _delete
-    return each(find(queue), lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+    return each(
+        queue,
+        find(queue),
+        partial(_rehearse if dry_run else _delete, queue, quietly=every),
+        unprinted=None if dry_run else output.unprinted_answers,
+        as_json=as_json,
+    )
 
 
 def prune(
@@ -64,30 +71,23 @@ def prune(
         output.data(f"{count} {'job' if count == 1 else 'jobs'} {'would be deleted' if dry_run else 'deleted'}")
 
 
-def _delete(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
-    full = queue.full_id(job_id)
+def _delete(queue: Queue, job_id: str, *, quietly: bool) -> Answer | None:
     try:
-        queue.delete(full)
+        queue.delete(job_id)
     except NoSuchJobError:
         if quietly:
-            return  # somebody else deleted it while we came to it
+            return None  # somebody else deleted it while we came to it
         raise
-    if as_json:
-        output.json({"id": full, "result": "deleted"})
-    else:
-        output.data(f"{full} deleted")
+    return Answer({"id": job_id, "result": "deleted"}, f"{job_id} deleted")
 
 
-def _rehearse(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
+def _rehearse(queue: Queue, job_id: str, *, quietly: bool) -> Answer | None:
     try:
         job = queue.get(job_id)
     except NoSuchJobError:
         if quietly:
-            return
+            return None
         raise
     if not job.state.ended:
         raise NotEndedError(f"job {job.id} is {job.state}", hint="cancel it first")
-    if as_json:
-        output.json({"id": job.id})
-    else:
-        output.data(job.id)
+    return Answer({"id": job.id}, job.id)

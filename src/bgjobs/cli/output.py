@@ -9,7 +9,8 @@ import codecs
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import msgspec
 
@@ -18,7 +19,7 @@ from bgjobs.errors import NotPrintedError
 from bgjobs.events import sanitized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from bgjobs.errors import BgjobsError
 
@@ -72,31 +73,68 @@ def lines(shown: Iterable[Line]) -> None:
         data("".join(text for text, _ in line).rstrip())
 
 
-def queued(shown: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
-    """Print the ids of jobs that are queued, each an object with more about it in JSON; they are out on return.
+class Answer(NamedTuple):
+    """What is printed about one job: an object in JSON, or else a text. Its `id` is that of the job."""
+
+    value: Mapping[str, object]
+    text: str
+
+
+def answer(shown: Answer, *, as_json: bool) -> None:
+    """Print one answer; it is out on return. Raises OSError."""
+    if as_json:
+        json(shown.value)
+    else:
+        data(shown.text)
+    sys.stdout.flush()
+
+
+def queued(ids: Sequence[str], *, as_json: bool) -> None:
+    """Print the ids of jobs that are queued; they are out on return.
 
     Raises NotPrintedError: the jobs are queued whatever becomes of their ids.
     """
     try:
-        for one in shown:
+        for job_id in ids:
             if as_json:
-                json(one)
+                json({"id": job_id})
             else:
-                data(str(one["id"]))
+                data(job_id)
         sys.stdout.flush()
     except OSError as error:
-        discard(sys.stdout)
-        reason = error.strerror
-    else:
-        # Closed alone, as by `>&-`: who has no console has neither of the two.
-        reason = "standard output is closed" if _closed == {"stdout"} else ""
-    if reason:
-        ids = [str(one["id"]) for one in shown]
-        what = f"job {ids[0]} is queued, but its id" if len(ids) == 1 else f"{len(ids)} jobs are queued, but their ids"
-        which = "" if len(ids) == 1 else f", from {ids[0]} to {ids[-1]}"
-        raise NotPrintedError(
-            f"{what} could not be printed{which}: {reason}", hint="do not submit again what is queued"
-        )
+        raise unprinted_ids(ids, given_up(error)) from None
+    if reason := unseen():
+        raise unprinted_ids(ids, reason)
+
+
+def unseen() -> str:
+    """Return why nobody sees what is printed, though printing it does not fail; else nothing."""
+    # Closed alone, as by `>&-`: who has no console has neither of the two.
+    return "standard output is closed" if _closed == {"stdout"} else ""
+
+
+def given_up(error: OSError) -> str:
+    """Print nothing more to standard output, which failed; return why it did."""
+    discard(sys.stdout)
+    return error.strerror or type(error).__name__
+
+
+def unprinted_ids(ids: Sequence[str], reason: str) -> NotPrintedError:
+    """Return the error for jobs that are queued, and their ids are not known by that."""
+    what = f"job {ids[0]} is queued, but its id" if len(ids) == 1 else f"{len(ids)} jobs are queued, but their ids"
+    return NotPrintedError(
+        f"{what} could not be printed{_span(ids)}: {reason}", hint="do not submit again what is queued"
+    )
+
+
+def unprinted_answers(ids: Sequence[str], reason: str) -> NotPrintedError:
+    """Return the error for jobs with which all was done that was asked for, and that is not known by that."""
+    what = f"what became of job {ids[0]}" if len(ids) == 1 else f"what became of {len(ids)} jobs"
+    return NotPrintedError(f"{what} could not be printed{_span(ids)}: {reason}", hint="all is done, see `bgjobs list`")
+
+
+def _span(ids: Sequence[str]) -> str:
+    return "" if len(ids) == 1 else f", from {ids[0]} to {ids[-1]}"
 
 
 def table(head: Sequence[str], rows: Iterable[Line], *, elastic: Container[int]) -> None:

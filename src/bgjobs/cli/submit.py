@@ -78,7 +78,7 @@ def submit(
         _show(queue, queue.prepare(request), as_json=as_json)
         return 0
     [job] = queue.submit_many([request])
-    output.queued([{"id": job.id}], as_json=as_json)  # the promise holds from here on, whatever becomes of the waiting
+    output.queued([job.id], as_json=as_json)  # the promise holds from here on, whatever becomes of the waiting
     if not wait and not follow:
         return 0
     from bgjobs.cli import waiting  # noqa: PLC0415 - most submissions do not wait

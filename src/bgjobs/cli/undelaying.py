@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from bgjobs.cli import complete, opening, options, output
 from bgjobs.cli.choosing import choose, conditional
 from bgjobs.cli.each import each
 from bgjobs.cli.filters import Conditions
+from bgjobs.cli.output import Answer
 from bgjobs.errors import AlreadyEndedError, BgjobsError
 from bgjobs.job import ENDED, Job, State
 from bgjobs.queue import Queue
@@ -34,32 +36,31 @@ def run_now(
     """Let delayed jobs start as soon as a worker has time for them. Their priority stays as it is."""
     find = choose(ids, conditions, every=every, among=frozenset(State) - ENDED, default=DELAYED)
     queue = opening.existing(config, spool)
-    act = _rehearse if dry_run else _run_now
-    return each(find(queue), lambda job_id: act(queue, job_id, quietly=every, as_json=as_json), as_json=as_json)
+    return each(
+        queue,
+        find(queue),
+        partial(_rehearse if dry_run else _run_now, queue, quietly=every),
+        unprinted=None if dry_run else output.unprinted_answers,
+        as_json=as_json,
+    )
 
 
-def _run_now(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
-    full = queue.full_id(job_id)
-    result = queue.run_now(full)
+def _run_now(queue: Queue, job_id: str, *, quietly: bool) -> Answer | None:
+    result = queue.run_now(job_id)
     if result in {"running", "too late"}:
-        if not quietly:  # with --all: it began while we came to it
-            raise _began(queue.get(full))
-    elif as_json:
-        output.json({"id": full, "result": result})
-    else:
-        output.data(f"{full} {result}")
+        if quietly:
+            return None  # it began while we came to it
+        raise _began(queue.get(job_id))
+    return Answer({"id": job_id, "result": result}, f"{job_id} {result}")
 
 
-def _rehearse(queue: Queue, job_id: str, *, quietly: bool, as_json: bool) -> None:
+def _rehearse(queue: Queue, job_id: str, *, quietly: bool) -> Answer | None:
     job = queue.get(job_id)
     if job.state is State.RUNNING or job.state.ended:
-        if not quietly:
-            raise _began(job)
-    elif job.state in DELAYED:
-        if as_json:
-            output.json({"id": job.id})
-        else:
-            output.data(job.id)
+        if quietly:
+            return None
+        raise _began(job)
+    return Answer({"id": job.id}, job.id) if job.state in DELAYED else None
 
 
 def _began(job: Job) -> BgjobsError:
