@@ -47,11 +47,13 @@ ESCAPED = r"\1\\u003a"  # for `FIELD.sub`: a colon as JSON and Python write it, 
 class Log:
     """Writes the two logs of one spool. Each record is one line, in one write with its neighbours."""
 
-    def __init__(self, directory: str, *, beside: str | None = None) -> None:
+    def __init__(self, directory: str, *, beside: str | None = None, begins_with_spool: bool = False) -> None:
         """Remember the directory; it is made when there is something to write.
 
-        It is made again only while the file `beside` exists, that of the spool.
+        It is made again only while the file `beside` exists, that of the spool. If it `begins_with_spool`, a refused
+        submission is not logged before that is there: a mistyped spool must not be filled by what nobody let in.
         """
+        self._awaited = beside if begins_with_spool else None
         self._files = {name: LogFile(os.path.join(directory, name), beside=beside) for name in (STATUS_LOG, ERROR_LOG)}
         self._held: dict[str, list[str]] | None = None
         self.dropped = 0
@@ -114,6 +116,8 @@ class Log:
 
     def refused_at_submit(self, class_name: str, method: str, code: str, reason: str, now: datetime) -> None:
         """A submission was refused; there is no job."""
+        if self._awaited is not None and not os.path.exists(self._awaited):
+            return
         line = _line(now, _target(class_name, method), "REFUSED", f"{code}: {reason}")
         self._add(STATUS_LOG, line)
         self._add(ERROR_LOG, line)

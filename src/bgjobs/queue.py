@@ -69,7 +69,12 @@ class Queue:
         self._backend: SpoolQueue | None = None
         self._known: dict[tuple[str, str], Signature | Unreadable] = {}
         self._known_since = -KNOWN_S
-        self.log = Log(configured.log_dir, beside=os.path.join(configured.spool, "VERSION"))
+        self.log = Log(
+            configured.log_dir,
+            beside=os.path.join(configured.spool, "VERSION"),
+            # The project's own spool may begin with a refusal; one that somebody has named may be mistyped.
+            begins_with_spool=bool(configured.spool_from) and configured.log_dir.startswith(configured.spool + os.sep),
+        )
 
     @classmethod
     def open(

@@ -71,13 +71,13 @@ def _set_up(paths: Layout) -> None:
             hint=f"{system.LONGEST_ROOT} is the most on Windows: name a shorter one with --spool",
             code="path-too-long",
         )
-    files.make_directories(root)
-    network = system.network_filesystem(root)
+    network = system.network_filesystem(_nearest(root))
     if network:
         raise SpoolError(
             f"the spool {root} is on a network file system ({network})",
             hint="locks do not hold there: use a local one",
         )
+    files.make_directories(root)
     from bgjobs.spool import locks  # noqa: PLC0415 - slow to import, and a spool is set up once
 
     files.make_directory(os.path.dirname(paths.claim_lock))
@@ -85,6 +85,13 @@ def _set_up(paths: Layout) -> None:
     with closing(setting_up), setting_up.held(SET_UP_S):
         if not files.exists(paths.version):  # or somebody else was faster
             _fill(paths)
+
+
+def _nearest(path: str) -> str:
+    """Return the path, or of those above it the first that is there."""
+    while not files.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
 
 
 def _fill(paths: Layout) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk, system
 from bgjobs.logfile import LogFile
+from bgjobs.spool import setup
+from bgjobs.spool.layout import Layout
 
 if TYPE_CHECKING:
     from bgjobs.queue import Queue
@@ -23,7 +25,9 @@ def path_of(queue: Queue) -> str:
 
 
 def keep(queue: Queue) -> None:
-    """From now on write what this process says on standard error into the log. Raises OSError."""
+    """From now on write what this process says on standard error into the log. Raises OSError or SpoolError."""
+    # The spool first: a directory that is none, and cannot become one, gets no log.
+    setup.open_or_set_up(Layout(queue.settings.spool))
     book = Logbook(path_of(queue), beside=os.path.join(queue.settings.spool, "VERSION"))
     book.follow()
     sys.stderr = book
