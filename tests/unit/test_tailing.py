@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import disk, logfile
+from bgjobs import disk, logfile, system
 from bgjobs.cli import tailing
 from bgjobs.cli.tailing import Log
+from bgjobs.errors import SpoolError
 from bgjobs.logfile import LogFile
 
 if TYPE_CHECKING:
@@ -269,6 +271,76 @@ def test_what_is_no_file_is_no_log(tmp_path: Path) -> None:
     (tmp_path / "log").unlink()
     put(tmp_path / "log", "1")
     assert more(log) == "1"
+
+
+def fault(call: Callable[[], object]) -> str:
+    with pytest.raises(SpoolError) as refused:
+        call()
+    return str(refused.value)
+
+
+def made_link(path: Path) -> None:
+    path.symlink_to(path.parent / "elsewhere")
+    put(path.parent / "elsewhere", "in confidence")
+
+
+def made_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a directory": Path.mkdir,
+    "a link": made_link,
+    "no plain file": made_pipe,
+}
+
+
+@pytest.mark.parametrize("kind", ["a directory"] if sys.platform == "win32" else STRANGE)
+def test_what_lies_in_the_place_of_a_log_is_named_and_a_log_in_its_place_is_followed(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "log"
+    STRANGE[kind](path)
+    assert fault(lambda: tailing.refuse_strange(str(path))) == (
+        f"the log {path} is {kind}: move it away: bgjobs reads plain files alone"
+    )
+    log = begun(path)
+    assert more(log) == ""
+    path.rename(tmp_path / "away")
+    put(path, "1")
+    tailing.refuse_strange(str(path))
+    assert more(log) == "1"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "no right to: run bgjobs as the user to whom the spool belongs"),
+        (errno.EIO, f"{os.strerror(errno.EIO)}: see `bgjobs doctor`"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def refuse(name: str) -> int:
+        raise OSError(number, os.strerror(number), name)
+
+    log = begun(path)
+    monkeypatch.setattr(system, "open_read", refuse)
+    for call in (log.more, lambda: log.last(1), lambda: tailing.refuse_strange(str(path))):
+        assert fault(call) == f"cannot read the log {path}: {said}"
+
+
+def test_a_file_of_others_beside_a_log_need_not_be_readable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(name: str) -> int:
+        if name.endswith(".gz"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return opened(name)
+
+    log, opened = begun(path), system.open_read
+    monkeypatch.setattr(system, "open_read", read)
+    put(path.with_name("log-20261101.gz"), "0")
+    path.unlink()
+    put(path, "3")
+    assert more(log) == "3"
 
 
 @pytest.mark.parametrize("seed", range(20))

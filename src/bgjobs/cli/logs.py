@@ -53,6 +53,7 @@ def logs(
 
 
 def _of_queue(path: str, count: int, *, follow: bool, as_json: bool) -> None:
+    tailing.refuse_strange(path)
     log = tailing.Log(path)
     show = _show_as_json if as_json else _show
     show(log.last(count))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs import system
+from bgjobs.cli.plain_files import open_plain
 from bgjobs.errors import SpoolError, UsageError
 
 if TYPE_CHECKING:
@@ -77,14 +76,13 @@ def _read(path: Path | None, offset: int) -> bytes:
     if path is None:
         return b""
     try:
-        descriptor = system.open_read(os.fspath(path))
+        descriptor, state = open_plain(os.fspath(path), "the output")
     except FileNotFoundError:
         return b""  # moved to its own name just now: the next look finds it there
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            # A second name: somebody may have linked what they may not read, for us to show it.
-            raise SpoolError(f"{path} is not what a job printed", hint="it is no plain file, or has a second name")
+        if state.st_nlink > 1:
+            # Somebody may have linked what they may not read, for us to show it.
+            raise SpoolError(f"{path} is not what a job printed", hint="it has a second name")
         os.lseek(descriptor, offset, os.SEEK_SET)
         return b"".join(iter(lambda: os.read(descriptor, PIECE), b""))
     finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import time
 from contextlib import ExitStack
 from typing import NamedTuple
 
 from bgjobs import system
+from bgjobs.cli.plain_files import NoPlainFileError, open_plain
+from bgjobs.errors import SpoolError
 from bgjobs.events import NONE
 from bgjobs.logfile import KEPT
 
@@ -18,6 +19,7 @@ MARK = 1024
 HEAD = 64
 OTHER = KEPT + 1  # the number of a file with a name that is not ours
 LATE_S = 2.0  # who opened a log before it was moved aside may still write to it: that is done well within this time
+WHAT = "the log"
 NAMES = ("Class", "Method", "Priority", "Status", "Job", "Attempt")
 FIELD = re.compile(rf"(?:, )?({'|'.join(NAMES)}): ([^,]*)")
 
@@ -31,6 +33,15 @@ def fields(line: str) -> dict[str, str | None]:
     rest, _, message = rest.partition("Message: ")
     found = {name: value for name, value in FIELD.findall(rest) if value != NONE}
     return {"at": stamp, **{name.lower(): found.get(name) for name in NAMES}, "message": message}
+
+
+def refuse_strange(path: str) -> None:
+    """Raise SpoolError if something else than a log lies in its place, or one that we may not read."""
+    try:
+        descriptor, _ = open_plain(path, WHAT)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    os.close(descriptor)
 
 
 class Log:
@@ -120,7 +131,7 @@ class Log:
         directory, name = os.path.split(self._path)
         try:
             return [os.path.join(directory, found) for found in system.listdir(directory) if found.startswith(name)]
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return []
 
 
@@ -184,9 +195,12 @@ class _File:
 
 def _opened(stack: ExitStack, path: str, number: int) -> _File | None:
     try:
-        descriptor = system.open_read(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        descriptor, state = open_plain(path, WHAT)
+    except (FileNotFoundError, NotADirectoryError, NoPlainFileError):
+        return None  # nor is it a log: one may come in its place
+    except SpoolError:
+        if number == OTHER:
+            return None  # it would only have been looked whether this is the log
+        raise
     stack.callback(os.close, descriptor)
-    state = os.fstat(descriptor)
-    return _File(descriptor, state, number) if stat.S_ISREG(state.st_mode) else None
+    return _File(descriptor, state, number)
