@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_a_retry_that_cannot_be_noted_is_not_made(spool: SpoolQueue) -> None:
         spool.submit([job])
     assert spool.get(job.id) is None
     assert spool.retried([old]) == {}  # whoever only looks is not held up
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ELOOP, errno.EISDIR])
+def test_where_it_cannot_be_read_jobs_are_pruned_all_the_same(
+    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    ended(spool)
+    padded(spool)
+    real = disk.open_read
+
+    def failing(path: str) -> int:
+        if path == spool.paths.retried:
+            raise OSError(number, os.strerror(number), path)
+        return real(path)
+
+    monkeypatch.setattr(disk, "open_read", failing)
+    assert spool.prune({State.CANCELLED}, now() + FAR) == 1
 
 
 @pytest.mark.parametrize("torn", [b"01k5", b"\0" * 40, b"\xff\xfe\n\n", b"kept 3\n", b"a b\n", b"01k5 01k6 01k7"])

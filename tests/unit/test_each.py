@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from tests.cli.commands import make_project, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from bgjobs import Queue
     from bgjobs.job import Job
@@ -112,3 +112,17 @@ def test_where_nothing_is_changed_the_first_answer_that_cannot_be_printed_ends_i
     with unread(), pytest.raises(OSError):  # noqa: PT011 - its words are those of the system
         each(queue, [job.id for job in jobs], act, unprinted=None, as_json=False)
     assert asked == [jobs[0].id]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+def test_what_is_wrong_with_all_of_them_is_said_once(
+    queue: Queue, run: Callable[..., int], capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    jobs_in(queue, State.CANCELLED, 3)
+    Path(queue.settings.spool, "retried").mkdir()
+    assert run("retry", "--all", "--state", "cancelled", *options) == 1
+    shown = capsys.readouterr()
+    first, *rest = shown.err.splitlines()
+    assert "cannot use the spool" in first
+    assert (shown.out, rest) == ("", [] if options else ["bgjobs: the same for 2 more jobs"])
+    assert queue.counts()[State.QUEUED] == 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from bgjobs.cli import output
 from bgjobs.errors import BgjobsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from bgjobs.cli.output import Answer
     from bgjobs.errors import NotPrintedError
@@ -28,20 +29,11 @@ def each(
 
     A job may be named several times, in full and by the end of its id. If the answers cannot be printed, what is begun
     is done with all jobs, and the error that `unprinted` makes of their ids and the reason is told at the end. With
-    None, as where nothing is changed, that is an OSError at once. `unseen` says why nobody would see an answer.
+    None, as where nothing is changed, that is an OSError at once. `unseen` says why nobody would see an answer. What is
+    wrong with many jobs in the same words is said once.
     """
-    worst, left, reason = 0, list[str](), unseen
-    for found in _found(queue, named):
-        try:
-            if isinstance(found, BgjobsError):
-                raise found
-            answer = act(found)
-        except BgjobsError as error:
-            output.error(error, as_json=as_json)
-            worst = max(worst, error.exit_status)
-            continue
-        if answer is None:
-            continue
+    left, reason, failures = list[str](), unseen, _Failures(as_json=as_json)
+    for answer in _answers(_found(queue, named), act, failures):
         try:
             if not reason:
                 output.answer(answer, as_json=as_json)
@@ -52,10 +44,46 @@ def each(
             reason = output.given_up(error)
         left.append(str(answer.value["id"]))
     if unprinted is not None and left:
-        failure = unprinted(left, reason)
-        output.error(failure, as_json=as_json)
-        worst = max(worst, failure.exit_status)
-    return worst
+        failures.tell(unprinted(left, reason))
+    return failures.worst()
+
+
+def _answers(
+    found: Iterable[str | BgjobsError], act: Callable[[str], Answer | None], failures: _Failures
+) -> Iterator[Answer]:
+    for job in found:
+        try:
+            if isinstance(job, BgjobsError):
+                raise job
+            answer = act(job)
+        except BgjobsError as error:
+            failures.tell(error)
+        else:
+            if answer is not None:
+                yield answer
+
+
+class _Failures:
+    """Says what went wrong, the same only once: what is wrong with the spool, or with a class, is so job after job."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._told = Counter[str]()
+        self._worst = 0
+
+    def tell(self, error: BgjobsError) -> None:
+        """Say it, unless it has been said."""
+        self._told[str(error)] += 1
+        self._worst = max(self._worst, error.exit_status)
+        if self._told[str(error)] == 1:
+            output.error(error, as_json=self._as_json)
+
+    def worst(self) -> int:
+        """Say for how many jobs it was the same; return the worst exit status."""
+        more = self._told.total() - len(self._told)
+        if more and not self._as_json:
+            output.note(f"the same for {more} more job{'s'[: more != 1]}")
+        return self._worst
 
 
 def _found(queue: Queue, named: Iterable[str]) -> list[str | BgjobsError]:

@@ -6,6 +6,7 @@ now: whoever asks looks whether it is there. A lost line costs one more retry by
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import closing
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
 PATIENCE_S = 2.0
+UNUSABLE = files.LINKS | files.UNREADABLE | {errno.EISDIR}
 LEAST_BYTES = 64 * 1024  # a smaller file is not worth being rewritten
 LINE = re.compile(rf"^({ID_PATTERN}) ({ID_PATTERN})$", re.ASCII | re.MULTILINE)
 KEPT = re.compile(rb"kept ([0-9]{1,15})\n")  # the first line of a rewritten file: how many bytes were left of it
@@ -73,6 +75,10 @@ def shorten(paths: Layout) -> Iterator[None]:
         inode, _, data = files.read_on(paths.retried, 0, 0)
     except (FileNotFoundError, files.StrangeFileError):
         return
+    except OSError as error:
+        if error.errno in UNUSABLE:
+            return  # whoever retries a job is told so
+        raise
     whole = _whole_lines(data)
     before = KEPT.match(whole)
     if before is not None and len(whole) < 2 * int(before[1]):
