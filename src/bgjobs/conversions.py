@@ -39,6 +39,10 @@ class MisfitError(ValueError):
     """Why a text does not fit, in words that do not quote it."""
 
 
+class _RepeatedKeyError(MisfitError):
+    """A text that is an object for more than one reader: no other kind may take it."""
+
+
 def value_of(kind: Kind, text: str) -> object:
     """Return what a text means for a kind, or raise ValueError; only a MisfitError may be repeated to a person."""
     match kind:
@@ -47,6 +51,7 @@ def value_of(kind: Kind, text: str) -> object:
         case Container(make=make, annotation=annotation):
             return _collection(make, annotation, text)
         case Record(annotation=annotation):
+            _refuse_repeated_keys(text)
             return _decoded(annotation, text)
         case Choices(values=values):
             return _chosen(values, text)
@@ -182,6 +187,8 @@ def _first_fitting(kinds: Sequence[Kind], text: str) -> object:
     for kind in sorted(kinds, key=lambda kind: (kind != NULL, kind in LAST)):
         try:
             return value_of(kind, text)
+        except _RepeatedKeyError:
+            raise
         except ValueError:
             continue
     raise ValueError
@@ -220,6 +227,7 @@ def _written(value: object) -> str:
 
 
 def _collection(make: type, annotation: Any, text: str) -> object:  # noqa: ANN401 - an annotation may be any object
+    _refuse_repeated_keys(text)
     if annotation is not None:
         try:
             return _decoded(annotation, text)
@@ -237,6 +245,16 @@ def _decoded(annotation: Any, text: str) -> object:  # noqa: ANN401 - an annotat
         # Never the message of msgspec or of the class itself: it may quote the value, and each release words it anew.
         reason = json_faults.of(text, annotation)
         raise MisfitError("not what the annotation says" if reason == json_faults.UNKNOWN else reason) from None
+
+
+def _refuse_repeated_keys(text: str) -> None:
+    if "{" not in text:
+        return
+    from bgjobs import json_faults  # noqa: PLC0415 - few arguments are objects
+
+    fault = json_faults.repeated(text)
+    if fault is not None:
+        raise _RepeatedKeyError(fault)
 
 
 def _from_json_text(wanted: type, value: object) -> object:

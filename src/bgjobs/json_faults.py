@@ -27,6 +27,10 @@ class _FaultError(ValueError):
     """What is wrong, in our words."""
 
 
+class _RepeatedError(_FaultError):
+    """A key is given twice."""
+
+
 def of(data: bytes | str, wanted: Any) -> str:  # noqa: ANN401 - any type that JSON can become
     """Return why the text is not JSON for a value of this type. No value is quoted: it may be secret."""
     try:
@@ -39,6 +43,17 @@ def of(data: bytes | str, wanted: Any) -> str:  # noqa: ANN401 - any type that J
 def read(data: bytes | str) -> Any:  # noqa: ANN401 - whatever JSON it is
     """Return the value of a JSON text. Raises ValueError, also for what other readers may take differently."""
     return _read(data, _LENIENT)
+
+
+def repeated(text: str) -> str | None:
+    """Return which key stands twice in one object of a JSON text: readers take the one or the other value."""
+    try:
+        _LENIENT.decode(text)
+    except _RepeatedError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        return None  # whatever is wrong with it, its reader says so
+    return None
 
 
 def _read(data: bytes | str, decoder: json.JSONDecoder) -> Any:  # noqa: ANN401 - whatever JSON it is
@@ -103,7 +118,9 @@ def _integer(text: str) -> int:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _FaultError("a key is given twice")
+        names = [name for name, _ in pairs]
+        name = next(name for place, name in enumerate(names) if name in names[:place])
+        raise _RepeatedError(f"a key is given twice: {name[:LONGEST_NAME]!a}")
     return found
 
 

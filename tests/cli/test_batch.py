@@ -109,8 +109,8 @@ BAD: list[tuple[str | bytes, int, str]] = [
     (LINE + LINE, 2, "line 3: not JSON: something follows its end, at character"),
     (json.dumps(CALL | {"colour": "red"}), 2, "line 3: 'colour' is unknown, known are class, method"),
     (json.dumps({"class": "Work"}), 2, "line 3: 'method' is missing"),
-    (LINE[:-1] + ', "args": ["y"]}', 2, "line 3: a key is given twice"),
-    ('{"class": "Work", "method": "echo", "args": [{"a": 1, "a": 2}]}', 2, "line 3: a key is given twice"),
+    (LINE[:-1] + ', "args": ["y"]}', 2, "line 3: a key is given twice: 'args'"),
+    ('{"class": "Work", "method": "echo", "args": [{"a": 1, "a": 2}]}', 2, "line 3: a key is given twice: 'a'"),
     ('{"class": "Work", "method": "echo", "args": [NaN]}', 2, "line 3: NaN is not JSON"),
     ('{"class": "Work", "method": "echo", "args": [-Infinity]}', 2, "line 3: -Infinity is not JSON"),
     (

@@ -283,6 +283,27 @@ def test_the_runner_refuses_what_the_source_alone_does_not_show(
         assert side.refusals(text), text
 
 
+REPEATED = ['{"x": 1, "x": 2}', '[{"x": 1, "\\u0078": 1}]', '{"y": {"x": 1, "z": 2, "x": 3}}']
+
+
+@pytest.mark.parametrize("text", REPEATED)
+@pytest.mark.parametrize(
+    "annotation",
+    ["dict", "dict[str, int]", "dict | None", "dict | str", "list", "list[dict]", "tuple", "set", "Point", "Named"],
+)
+def test_a_key_that_is_given_twice_is_named_whatever_takes_the_object(
+    both: Callable[..., Both], annotation: str, text: str
+) -> None:
+    side = taking(both, annotation)
+    refusals = side.refusals(text)
+    assert refusals
+    assert all("a key is given twice: 'x'" in refusal for refusal in refusals)
+
+
+def test_an_object_in_a_text_is_of_no_interest(both: Callable[..., Both]) -> None:
+    assert taking(both, "str").value(REPEATED[0]) == REPEATED[0]
+
+
 def test_a_whole_number_may_have_4300_digits_and_no_more(both: Callable[..., Both]) -> None:
     side = taking(both, "int")
     assert side.value("-" + "9" * 4300) == 1 - 10**4300

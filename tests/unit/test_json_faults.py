@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import json
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -14,10 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs import json_faults
-from bgjobs.cli import chunks
+from bgjobs import conversions, json_faults, kinds
+from bgjobs.cli import calls, chunks
 from bgjobs.errors import UsageError
-from bgjobs.spool.line1 import Line1
+from bgjobs.ids import new_id
+from bgjobs.lifecycle import Policy
+from bgjobs.spool import foreign
+from bgjobs.spool.line1 import CorruptError, Line1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NO_JSON: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not JSON: it is empty"),
@@ -35,7 +41,9 @@ NO_JSON: dict[str, tuple[bytes, str]] = {
     "a comma too many": (b"[1,]", "not JSON at character 4"),
     "the quotes of Python": (b"{'a': 1}", "not JSON at character 2"),
     "a line break in a text": (b'"a\nb"', "not JSON at character 3"),
-    "a key twice": (b'{"a":1,"a":2}', "a key is given twice"),
+    "a key twice": (b'{"a":1,"a":2}', "a key is given twice: 'a'"),
+    "a key twice within": (b'[{"b":{"":0,"a":1,"\\u0061":2}}]', "a key is given twice: 'a'"),
+    "a long key twice": (b'{"%b":1,"%b":2}' % (b"a" * 99, b"a" * 99), f"a key is given twice: '{'a' * 80}'"),
     "NaN": (b"[NaN]", "NaN is not JSON"),
     "an infinity": (b"[-Infinity]", "-Infinity is not JSON"),
     "a number without end": (b"9" * 5000, "a number is out of range"),
@@ -49,6 +57,27 @@ def test_what_is_no_json_is_named(kind: str) -> None:
     assert json_faults.of(data, Any) == reason
     with pytest.raises(ValueError, match=r"\S"):
         json_faults.read(data)
+
+
+CALL = '"class": "Mail", "method": "send"'
+READERS: dict[str, tuple[Callable[[str], object], str]] = {
+    "--args": (calls.from_json, '{"to": %s}'),
+    "a line of a batch": (lambda text: chunks.parse(text.encode()), f'{{{CALL}, "args": [%s]}}'),
+    "a file in incoming/": (
+        lambda text: foreign.job_of(text.encode(), new_id(), lambda *_: Policy()),
+        f'{{"format": 1, {CALL}, "kwargs": {{"to": %s}}}}',
+    ),
+    "a text for an object": (lambda text: conversions.value_of(kinds.Container(dict), text), "%s"),
+}
+
+
+@pytest.mark.parametrize("value", ['{"x": 1, "x": 1}', '{"y": [{"x": 1, "z": 2, "\\u0078": 3}]}'])
+@pytest.mark.parametrize("what", READERS)
+def test_a_key_that_is_given_twice_is_named_wherever_a_text_is_read(what: str, value: str) -> None:
+    read, around = READERS[what]
+    read(around % '{"x": {"x": 1}}')
+    with pytest.raises((UsageError, CorruptError, conversions.MisfitError), match="a key is given twice: 'x'"):
+        read(around % value)
 
 
 class Colour(enum.Enum):
