@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -189,12 +190,49 @@ def test_locks_that_exclude_nobody_are_found_out(spool: SpoolQueue, monkeypatch:
     assert spool.fitness().facts["locks_hold"] is False
 
 
-def test_a_disk_without_locks_is_found_out(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    def acquire(*_: object, **__: object) -> None:
-        raise NotImplementedError("the file system has no flock")  # as filelock says it
+# As filelock says that there are no locks, which of them depends on its release and on the system.
+NO_LOCKS: dict[str, Exception] = {
+    "no flock": NotImplementedError("the file system has no flock"),
+    "ENOSYS": OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)),
+    "EOPNOTSUPP": OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)),
+}
 
-    monkeypatch.setattr(FileLock, "acquire", acquire)
+
+@pytest.fixture(params=NO_LOCKS)
+def _no_locks(spool: SpoolQueue, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spool.is_there()  # with locks it can be made
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NO_LOCKS[request.param]
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(locks, "lock_descriptor", refuse)
+
+
+@pytest.mark.usefixtures("_no_locks")
+def test_a_disk_without_locks_is_found_out(spool: SpoolQueue) -> None:
     assert "this file system has no locks" in only(spool, "locks-fail").message
+
+
+@pytest.mark.usefixtures("_no_locks")
+def test_a_disk_without_locks_is_refused_by_whoever_needs_one(spool: SpoolQueue, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(SpoolError, match="is on a file system without locks: name one on a local disk with --spool"):
+        SpoolStore(str(tmp_path / "new")).open()
+    with pytest.raises(SpoolError, match="this file system has no locks: use a local file system"):
+        spool.join(info(), NO_SELECTION)
+    (tmp_path / "lock").touch()
+    with pytest.raises(OSError, match="this file system has no locks"):
+        locks.is_held(str(tmp_path / "lock"))
+
+
+def test_another_trouble_with_a_lock_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(SpoolError, match="broken"):
+        locks.hold_for_life(str(tmp_path / "lock"))
 
 
 def test_locks_that_could_not_be_tried_are_only_a_remark(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.0002
 LONGEST_PAUSE = 0.002
+WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)}
 
 
 def life_lock(path: str) -> FileLock:
@@ -35,12 +37,37 @@ def hold_for_life(path: str, *, patience_s: float = 0) -> FileLock:
         # The spool has vanished. FileLock would make the directory, and all above it.
         raise SpoolError(f"{os.path.dirname(path)} is gone", hint="was the spool moved or unmounted?")
     try:
-        lock.acquire(timeout=patience_s, poll_interval=LONGEST_PAUSE)
-    except Timeout:
-        raise SpoolError(f"{path} is locked by another process", hint="two workers cannot share a place") from None
+        is_ours = taken(lock, patience_s)
     except OSError as error:
         raise SpoolError(f"cannot lock {path}: {error.strerror}", hint="use a local file system") from error
+    if not is_ours:
+        raise SpoolError(f"{path} is locked by another process", hint="two workers cannot share a place")
     return lock
+
+
+def taken(lock: FileLock, patience_s: float) -> bool:
+    """Tell whether the life lock could be taken within so many seconds. Raises OSError, as where there are no locks."""
+    try:
+        lock.acquire(timeout=patience_s, poll_interval=LONGEST_PAUSE)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError) as error:
+        raise _in_our_words(error, lock.lock_file) from None
+    return True
+
+
+def _taken_now(descriptor: int, path: str) -> bool:
+    try:
+        return lock_descriptor(descriptor, blocking=False)
+    except (OSError, NotImplementedError) as error:
+        raise _in_our_words(error, path) from None
+
+
+def _in_our_words(error: OSError | NotImplementedError, path: str) -> OSError:
+    """Return the error as the system gives it, but for a file system without locks, of which there are two kinds."""
+    if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
+        return error
+    return OSError(errno.ENOSYS, "this file system has no locks", path)
 
 
 class ClaimLock:
@@ -58,7 +85,7 @@ class ClaimLock:
         Whoever holds it may have been stopped in the middle, and must not stop everybody else.
         """
         descriptor = self._opened()
-        is_ours = _acquired(descriptor, patience_s)
+        is_ours = _acquired(descriptor, self._path, patience_s)
         try:
             yield is_ours
         finally:
@@ -80,9 +107,9 @@ class ClaimLock:
         return self._descriptor
 
 
-def _acquired(descriptor: int, patience_s: float) -> bool:
+def _acquired(descriptor: int, path: str, patience_s: float) -> bool:
     pause, deadline = FIRST_PAUSE, time.monotonic() + patience_s
-    while not lock_descriptor(descriptor, blocking=False):
+    while not _taken_now(descriptor, path):
         if time.monotonic() > deadline:
             return False
         time.sleep(pause)
@@ -114,7 +141,7 @@ class Probe:
 
         A lock file that somebody deleted is nobody's to take: then the probe `is_stale`, and a new one may know more.
         """
-        if not lock_descriptor(self._descriptor, blocking=False):
+        if not _taken_now(self._descriptor, self._path):
             return False
         if is_at(self._descriptor, self._path):
             return True

@@ -381,6 +381,9 @@ def _unusable(root: str, error: OSError) -> SpoolError:
             hint="nothing can be changed there before it is mounted for writing again",
             code="read-only-disk",
         )
+    if error.errno == errno.ENOSYS:
+        hint = "name one on a local disk with --spool"
+        return SpoolError(f"the spool {root} is on a file system without locks", hint=hint)
     return SpoolError(
         f"cannot use the spool {root}: {error.strerror} ({where})",
         hint="check its permissions, or name another with --spool",

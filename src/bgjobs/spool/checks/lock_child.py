@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from filelock import Timeout
-
-from bgjobs.spool.locks import life_lock
+from bgjobs.spool.locks import life_lock, taken
 
 
 def main() -> None:
     """Try to take the lock that the command line names, as often as asked, and keep it."""
     lock = life_lock(sys.argv[1])
     for _ in sys.stdin:
-        try:
-            lock.acquire(timeout=0)
-            answer = "taken"
-        except Timeout:
-            answer = "refused"
-        sys.stdout.write(f"{answer}\n")
+        sys.stdout.write("taken\n" if taken(lock, 0) else "refused\n")
         sys.stdout.flush()
 
 

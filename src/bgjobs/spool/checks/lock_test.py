@@ -6,9 +6,7 @@ import subprocess
 import sys
 from threading import Timer
 
-from filelock import FileLock, Timeout
-
-from bgjobs.spool.locks import life_lock
+from bgjobs.spool.locks import life_lock, taken
 
 COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.spool.checks.lock_child")
 ANSWERS_S = 30.0  # a busy machine needs a while to start Python
@@ -22,12 +20,8 @@ def trouble(path: str) -> str:
     Raises ChildProcessError when that could not be tried, and another OSError where there are no locks.
     """
     ours = life_lock(path)
-    try:
-        ours.acquire(timeout=0)
-    except NotImplementedError:
-        raise OSError("this file system has no locks") from None
-    except Timeout:
-        raise OSError("another process holds the lock of a file that was made a moment ago") from None
+    if not taken(ours, 0):
+        raise OSError("another process holds the lock of a file that was made a moment ago")
     child = subprocess.Popen(
         [sys.executable, *COMMAND, path],
         stdin=subprocess.PIPE,
@@ -45,10 +39,10 @@ def trouble(path: str) -> str:
         ours.release()
         if _asked(child) != "taken":
             return "a lock that was released could not be taken by another process"
-        if _taken(ours, 0):
+        if taken(ours, 0):
             return BOTH
         child.kill()
-        return "" if _taken(ours, FREED_S) else "the lock of a killed process is not freed"
+        return "" if taken(ours, FREED_S) else "the lock of a killed process is not freed"
     finally:
         deadline.cancel()
         child.kill()
@@ -66,11 +60,3 @@ def _asked(child: subprocess.Popen[str]) -> str:
     except OSError:
         return ""
     return child.stdout.readline().strip()
-
-
-def _taken(lock: FileLock, patience_s: float) -> bool:
-    try:
-        lock.acquire(timeout=patience_s)
-    except Timeout:
-        return False
-    return True
