@@ -76,15 +76,19 @@ def test_what_left_the_session_ends_before_the_next_attempt_of_a_lost_job(
 def test_a_worker_that_lives_ends_what_the_job_of_a_dead_one_left_and_nothing_of_its_own(
     project: Project, tmp_path: Path
 ) -> None:
-    pids, own, go = tmp_path / "pids", tmp_path / "own", tmp_path / "go"
+    own, go = tmp_path / "own", tmp_path / "go"
     living = project.start().ready()
     kept = project.queue.submit("Escaping", "leave_and_wait", ["daemon", str(own), str(go)])
     wait_for_lines(own)
     dying = project.start(concurrency=2)
-    lost = [project.queue.submit("Escaping", "leave_and_wait", [how, str(pids), str(go)]) for how in ("fork", "daemon")]
-    wait_for_lines(pids)
+    files = {how: tmp_path / how for how in ("fork", "daemon")}  # one that has started none may not have begun
+    lost = [
+        project.queue.submit("Escaping", "leave_and_wait", [how, str(path), str(go)]) for how, path in files.items()
+    ]
+    for path in files.values():
+        wait_for_lines(path)
     wait_until(lambda: all(project.state(job) is State.RUNNING for job in lost))
-    left = numbers(pids)
+    left = [pid for path in files.values() for pid in numbers(path)]
     dying.kill()
     wait_until(lambda: gone(*left))
     assert alive(numbers(own)[0])
