@@ -20,17 +20,18 @@ from typing import Any
 import msgspec
 
 from benchmarks.contestants import PROCESSES
-from bgjobs.backend import Begin
 from bgjobs.queue import Queue
-from bgjobs.spool.claims import SpoolSession
-from bgjobs.spool.publish import Publisher
-from bgjobs.spool.taking import Taker
-from bgjobs.worker import child, loop
-from bgjobs.worker.capture import Capture
-from bgjobs.worker.messages import Run, Setup
+from bgjobs.spool.claim import Taker
+from bgjobs.spool.session import SpoolSession
+from bgjobs.spool.submit import Publisher
+from bgjobs.store import Begin
+from bgjobs.worker import loop
+from bgjobs.worker.child.capture import Capture
+from bgjobs.worker.child.main import Runner
+from bgjobs.worker.child.process_state import Traces
 from bgjobs.worker.options import WorkerOptions
 from bgjobs.worker.pool import Pool
-from bgjobs.worker.traces import Traces
+from bgjobs.worker.protocol import Run, Setup
 
 CONFIG = "allowed_jobs.toml"
 WARM_UP = 200
@@ -124,12 +125,12 @@ def worker(jobs: int) -> dict[str, float]:
 def runner(jobs: int) -> dict[str, float]:
     """Be a runner, with nobody at the other end who takes long."""
     steps = Steps()
-    steps.watch(child.Runner, "_begin", "append the start line")
-    steps.watch(child.Runner, "_attempt", "find the method, call it")
-    steps.watch(child.Runner, "_wipe", "put back what it may have changed")
+    steps.watch(Runner, "_begin", "append the start line")
+    steps.watch(Runner, "_attempt", "find the method, call it")
+    steps.watch(Runner, "_wipe", "put back what it may have changed")
     steps.watch(Capture, "end", "look whether it printed something")
-    steps.watch(child.Runner, "_record", "append the end line")
-    steps.watch(child.Runner, "_say", "tell the worker")
+    steps.watch(Runner, "_record", "append the end line")
+    steps.watch(Runner, "_say", "tell the worker")
     runs = [_run(number) for number in range(WARM_UP + jobs)]
     being = _runner()
     do = being._do  # noqa: SLF001 - what a runner does with one job is what is measured
@@ -141,10 +142,10 @@ def runner(jobs: int) -> dict[str, float]:
     return steps.told(jobs)
 
 
-def _runner() -> child.Runner:
+def _runner() -> Runner:
     ours, theirs = os.pipe()
     threading.Thread(target=_hear, args=(ours,), daemon=True).start()
-    being = child.Runner(ours, theirs)
+    being = Runner(ours, theirs)
     root, here = str(Path(__file__).parents[1]), str(Path.cwd())
     setup = Setup((root,), here, lock=f"{here}/runner.lock", output=f"{here}/runner.out")
     being._settle(setup)  # noqa: SLF001 - as above

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bgjobs.current import Fail, JobCancelled, JobTimeout, Retry, current_job
     from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled, RefusedError, UsageError
+    from bgjobs.job_context import Fail, JobCancelled, JobTimeout, Retry, current_job
     from bgjobs.queue import Queue, run_background_job
     from bgjobs.requests import Request
 
@@ -35,17 +35,17 @@ __all__ = [
 if not TYPE_CHECKING:
     _HOME = {
         "BgjobsError": "errors",
-        "Fail": "current",
-        "JobCancelled": "current",
+        "Fail": "job_context",
+        "JobCancelled": "job_context",
         "JobFailed": "errors",
-        "JobTimeout": "current",
+        "JobTimeout": "job_context",
         "JobWasCancelled": "errors",
         "Queue": "queue",
         "RefusedError": "errors",
         "Request": "requests",
-        "Retry": "current",
+        "Retry": "job_context",
         "UsageError": "errors",
-        "current_job": "current",
+        "current_job": "job_context",
         "run_background_job": "queue",
     }
 

@@ -22,7 +22,7 @@ from bgjobs.job import (
     moment,
 )
 from bgjobs.job import show_priority as level
-from bgjobs.logfile import LogFile
+from bgjobs.log_file import LogFile
 from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:

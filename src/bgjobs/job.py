@@ -200,12 +200,12 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def to_json(self, *, hide: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the job as the command line shows it: RFC 3339 UTC times, seconds, no secret values."""
-        from bgjobs import secrets  # noqa: PLC0415 - only views need it
+        from bgjobs.calls import masking  # noqa: PLC0415 - only views need it
 
-        args, kwargs = secrets.masked(self.args, self.kwargs, hide)
+        args, kwargs = masking.masked(self.args, self.kwargs, hide)
         result = self.result
         if hide and result is not None:
-            result = secrets.Secrets(secrets.values(self.args, self.kwargs, hide)).mask_json(result)
+            result = masking.Secrets(masking.values(self.args, self.kwargs, hide)).mask_json(result)
         note = {"note": self.note} if self.note else {}
         return {
             "id": self.id,

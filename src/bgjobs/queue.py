@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 import msgspec
 
-from bgjobs import clock, secrets, settings, signatures
-from bgjobs.allowlist import Allowlist, Target
-from bgjobs.arguments import check, needs_conversion
+from bgjobs import clock
+from bgjobs.calls import masking, signatures
+from bgjobs.calls.binding import check, needs_conversion
+from bgjobs.config import settings
+from bgjobs.config.allowlist import Allowlist, Target
+from bgjobs.config.settings import Settings
 from bgjobs.errors import (
     JobFailed,
     JobWasCancelled,
@@ -40,17 +43,16 @@ from bgjobs.requests import (
     tag_of,
     text_of,
 )
-from bgjobs.settings import Settings
-from bgjobs.spool.spool_queue import SpoolQueue
+from bgjobs.spool.store import SpoolQueue
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from os import PathLike
     from typing import Self
 
-    from bgjobs.backend import Backend, CancelResult, Filter, RunNowResult, WorkerView
-    from bgjobs.signatures import Signature, Unreadable
+    from bgjobs.calls.signatures import Signature, Unreadable
     from bgjobs.signing import Keyring
+    from bgjobs.store import Backend, CancelResult, Filter, RunNowResult, WorkerView
 
 Wanted = TypeVar("Wanted")
 LISTED = frozenset(State) - {State.CORRUPT}
@@ -251,7 +253,7 @@ class Queue:
         a datetime, a text such as "2026-12-01 09:00" (local without a zone), or a length such as "2h", which is so
         long ago. `error` is part of the error's text, in any case. Raises UsageError for what is none of that.
         """
-        from bgjobs.backend import Filter  # noqa: PLC0415 - who only submits does without it
+        from bgjobs.store import Filter  # noqa: PLC0415 - who only submits does without it
 
         now = clock.now()
         named = Filter(
@@ -292,15 +294,15 @@ class Queue:
         job = _instance("job", job, Job, "pass what queue.get returns")
         target = self.allowlist.find(job.class_name, job.method)
         if target is None:
-            return secrets.ALL
+            return masking.ALL
         if not target.secret:
             return frozenset()
         try:
             signature = self.signature(target)
         except RefusedError:
-            return secrets.ALL
+            return masking.ALL
         if not isinstance(signature, signatures.Signature):
-            return secrets.ALL
+            return masking.ALL
         return signature.hidden(target.secret)
 
     # Waiting and changing

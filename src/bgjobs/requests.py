@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from bgjobs import clock, durations, ids, system, values
+from bgjobs import clock, durations, ids, system
+from bgjobs.config import settings
 from bgjobs.errors import BadArgumentsError, UsageError
 from bgjobs.ids import ID, new_id
 from bgjobs.job import (
@@ -30,7 +31,7 @@ from bgjobs.job import (
 from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:
-    from bgjobs.allowlist import Target
+    from bgjobs.config.allowlist import Target
 
 Length: TypeAlias = str | float | timedelta  # seconds, a text such as "90s", or a timedelta
 Priority: TypeAlias = str | int
@@ -149,9 +150,9 @@ def moment_of(what: str, value: object) -> datetime:
         if isinstance(value, datetime):
             return clock.in_utc(value)
         if isinstance(value, str):
-            from bgjobs import conversions  # noqa: PLC0415 - few requests name a moment in words
+            from bgjobs.calls import text_values  # noqa: PLC0415 - few requests name a moment in words
 
-            return clock.in_utc(conversions.datetime_of(value.strip()))
+            return clock.in_utc(text_values.datetime_of(value.strip()))
     except (ValueError, TypeError, OverflowError, OSError):
         pass  # no moment that this system knows; a TypeError: a zone without an offset, or the NaT of pandas
     hint = MOMENTS if isinstance(value, str) else f"{MOMENTS}, or pass a datetime"
@@ -213,8 +214,8 @@ def _code(what: str) -> str:
 
 def _retries(value: object) -> int:
     number = int(value) if isinstance(value, str) and DIGITS.fullmatch(value) else value
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= values.MOST_RETRIES:
-        hint = f"use 0 to {values.MOST_RETRIES}"
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= settings.MOST_RETRIES:
+        hint = f"use 0 to {settings.MOST_RETRIES}"
         raise UsageError(f"bad retries {shown(value)}", hint=hint, code="bad-retries")
     return int(number)
 

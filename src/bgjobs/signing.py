@@ -10,7 +10,8 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from bgjobs import permissions, system
+from bgjobs import system
+from bgjobs.config import permissions
 from bgjobs.errors import ConfigError, RefusedError
 from bgjobs.patterns import Pattern
 

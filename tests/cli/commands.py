@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bgjobs import Queue
-from bgjobs.settings import load
+from bgjobs.config.settings import load
 from tests.measuring import unmeasured
 
 if TYPE_CHECKING:

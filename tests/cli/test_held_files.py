@@ -29,7 +29,7 @@ import pytest
 
 argv, code, steps, part, times = json.loads(sys.argv[1])
 sys.path.append(sys.argv[2])
-from bgjobs.spool import buckets
+from bgjobs.spool import upcoming as buckets
 from tests.contract.held_files import HeldFiles
 
 patch = pytest.MonkeyPatch()

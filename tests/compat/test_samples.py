@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from bgjobs import settings, signing
-from bgjobs.backend import Filter, Selection
+from bgjobs import signing
+from bgjobs.config import settings
 from bgjobs.errors import RefusedError
 from bgjobs.events import Log
 from bgjobs.ids import ID
 from bgjobs.job import State
 from bgjobs.spool import record
 from bgjobs.spool.line1 import Line1
-from bgjobs.spool.spool_queue import SpoolQueue
+from bgjobs.spool.store import SpoolQueue
+from bgjobs.store import Filter, Selection
 from tests.contract.stores import claim_all, info
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs.spool import buckets
+from bgjobs.spool import upcoming
 from tests.contract.stores import KINDS, SOON, Sessions, SpoolStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bgjobs.backend import Backend
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Backend
     from tests.contract.stores import Store
 
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def _no_look_takes_long() -> Iterator[None]:
     """Let the spool look again at its directories however long a look took: on a busy machine even a small one may."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buckets, "CHEAP_S", SOON)
+        patch.setattr(upcoming, "CHEAP_S", SOON)
         yield
 
 

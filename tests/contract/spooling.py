@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
 
 
 def submitted(spool: SpoolQueue, *, delay: timedelta | None = None, priority: int = 5) -> Job:

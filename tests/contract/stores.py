@@ -18,21 +18,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-from bgjobs import lifecycle, settings, system
-from bgjobs.backend import Selection, WorkerInfo
+from bgjobs import lifecycle, system
+from bgjobs.config import settings
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import Crashed, Job, JobError, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import files
-from bgjobs.spool.claims import SpoolSession
-from bgjobs.spool.spool_queue import SpoolQueue
+from bgjobs.spool.session import SpoolSession
+from bgjobs.spool.store import SpoolQueue
+from bgjobs.store import Selection, WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bgjobs.backend import Backend, Claim, Session
     from bgjobs.job import Outcome
+    from bgjobs.store import Backend, Claim, Session
 
 ROOT = Path(__file__).parents[2]
 WORKER_PROCESS = Path(__file__).with_name("worker_process.py")

@@ -11,13 +11,14 @@ import pytest
 from msgspec import Raw, json
 from msgspec.structs import replace
 
-from bgjobs import clock, disk, settings
+from bgjobs import clock, disk
+from bgjobs.config import settings
 from bgjobs.errors import SpoolError, SyncFailedError
 from bgjobs.events import Log
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import quota, record, tally
-from bgjobs.spool.spool_queue import SpoolQueue
+from bgjobs.spool import counts, quota, record
+from bgjobs.spool.store import SpoolQueue
 from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, finish, got, new_job, recover_all
 
 if TYPE_CHECKING:
@@ -100,20 +101,20 @@ def test_a_queue_without_a_limit_is_not_counted(tmp_path: Path, monkeypatch: pyt
     def count(_: object) -> int:
         raise AssertionError("counted")
 
-    monkeypatch.setattr(tally, "count_pending", count)
+    monkeypatch.setattr(counts, "count_pending", count)
     spool.submit([new_job()])
 
 
 def test_a_queue_is_not_counted_for_each_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = spool_with(tmp_path)
     counted = []
-    count = tally.count_pending
+    count = counts.count_pending
 
     def counting(paths: Layout) -> int:
         counted.append(paths)
         return count(paths)
 
-    monkeypatch.setattr(tally, "count_pending", counting)
+    monkeypatch.setattr(counts, "count_pending", counting)
     now = clock.now_ms()
     monkeypatch.setattr(clock, "now_ms", lambda: now)
     for _ in range(100):

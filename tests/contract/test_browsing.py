@@ -11,17 +11,17 @@ import msgspec
 import pytest
 
 from bgjobs import clock, disk
-from bgjobs.backend import Filter
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded, moment
 from bgjobs.spool import layout, record
+from bgjobs.store import Filter
 from tests.contract.stores import FAR, claim_all, finish, got, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
     from tests.contract.stores import Sessions
 
 HOURS = 9

@@ -15,8 +15,8 @@ from tests.contract.stores import FAR, POLICY, begin, claim_all, each_once, fini
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from bgjobs.backend import Backend
     from bgjobs.lifecycle import Policy
+    from bgjobs.store import Backend
     from tests.contract.stores import Sessions, Store
 
 WRONG = JobError(type="OSError", message="no answer")

@@ -13,7 +13,6 @@ import pytest
 from msgspec.structs import replace
 
 from bgjobs import lifecycle
-from bgjobs.backend import Selection
 from bgjobs.errors import ClaimLostError
 from bgjobs.job import (
     Cancelled,
@@ -32,6 +31,7 @@ from bgjobs.job import (
     moment,
 )
 from bgjobs.spool import files, record
+from bgjobs.store import Selection
 from tests.contract.stores import (
     FAR,
     POLICY,
@@ -48,8 +48,8 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend, Session
     from bgjobs.lifecycle import Policy
+    from bgjobs.store import Backend, Session
     from tests.contract.stores import Sessions, Store
 
 WRONG = JobError(type="OSError", message="no answer", traceback="Traceback …")

@@ -19,9 +19,9 @@ from bgjobs.lifecycle import Policy
 from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, each_once, got, new_job, recover_all
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Claim, Session
     from bgjobs.job import Outcome
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Claim, Session
 
 HOUR = timedelta(hours=1)
 TRUE = datetime(2026, 11, 23, 3, 19, 7, 123000, tzinfo=UTC)

@@ -14,12 +14,12 @@ from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import files
-from bgjobs.spool.buckets import UNSURE_NS
+from bgjobs.spool.upcoming import UNSURE_NS
 from tests.contract import stores
 from tests.contract.stores import claim_all, each_once, finish, got, new_job, wait_until
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend, Session
+    from bgjobs.store import Backend, Session
     from tests.contract.stores import Sessions, Store
 
 TICK_NS = 15_625_000

@@ -13,11 +13,11 @@ import pytest
 
 from bgjobs import clock, disk
 from bgjobs.job import State, Succeeded, milliseconds
-from bgjobs.spool import layout, tally
+from bgjobs.spool import counts, layout
 from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job
 
 if TYPE_CHECKING:
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
 
 LONG_AGO_NS = 60_000_000_000
 WRONG = {State.QUEUED: 0, State.SCHEDULED: 0, State.DONE: 0}
@@ -26,7 +26,7 @@ WRONG = {State.QUEUED: 0, State.SCHEDULED: 0, State.DONE: 0}
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SpoolStore:
     """A spool where even few jobs are worth a file."""
-    monkeypatch.setattr(tally, "MANY", 1)
+    monkeypatch.setattr(counts, "MANY", 1)
     return SpoolStore(str(tmp_path))
 
 
@@ -128,7 +128,7 @@ def test_another_directory_of_the_same_name_and_time_is_counted_anew(filled: Spo
 def test_counts_are_not_trusted_for_ever(filled: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     assert some(filled) == THERE
     listed = listings(monkeypatch)
-    later = clock.now_ms() + tally.GOOD_FOR_MS + 1
+    later = clock.now_ms() + counts.GOOD_FOR_MS + 1
     monkeypatch.setattr(clock, "now_ms", lambda: later)
     assert some(filled) == THERE
     assert len(listed) == 3
@@ -156,9 +156,9 @@ def test_a_broken_file_of_counts_is_as_good_as_none(store: SpoolStore, filled: S
 def test_wrong_counts_change_nothing_about_jobs(store: SpoolStore, filled: SpoolQueue, workers: Sessions) -> None:
     filled.counts()
     path = Path(filled.paths.counted)
-    kept = msgspec.json.decode(path.read_bytes(), type=tally.Kept)
-    wrong = {name: tally.Count(count.inode, count.changed_ns, 0) for name, count in kept.counts.items()}
-    path.write_bytes(msgspec.json.encode(tally.Kept(kept.since_ms, wrong)))
+    kept = msgspec.json.decode(path.read_bytes(), type=counts.Kept)
+    wrong = {name: counts.Count(count.inode, count.changed_ns, 0) for name, count in kept.counts.items()}
+    path.write_bytes(msgspec.json.encode(counts.Kept(kept.since_ms, wrong)))
     assert some(store.open()) == WRONG  # they were believed
     assert len(claim_all(workers.join(), 5)) == 5
 

@@ -15,7 +15,7 @@ from tests.contract.stores import FAR, begin, claim_all, finish, got, new_job, n
 from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend, Session
+    from bgjobs.store import Backend, Session
     from tests.contract.stores import Sessions, Store
 
 WRONG = JobError(type="OSError", message="no answer")

@@ -18,15 +18,15 @@ from bgjobs import clock, disk, system
 from bgjobs.errors import SpoolError
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import layout, locks
-from bgjobs.spool.checks import fitness, lock_test
+from bgjobs.spool.doctor import fitness
 from bgjobs.system.disks import DiskFacts
 from tests.contract.stores import NO_SELECTION, SpoolStore, claim_all, finish, info, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.backend import Finding
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Finding
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
 MEMORY = Path("/dev/shm")
@@ -180,12 +180,12 @@ def test_each_kind_of_disk_gets_its_remark(
 
 
 def test_locks_of_this_disk_hold_between_two_processes(tmp_path: Path) -> None:
-    assert lock_test.trouble(str(tmp_path / "lock")) == ""
+    assert fitness.trouble(str(tmp_path / "lock")) == ""
 
 
 def test_locks_that_exclude_nobody_are_found_out(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a disk where each process has locks of its own: ours are on another file than the child's.
-    monkeypatch.setattr(lock_test, "life_lock", lambda path: locks.life_lock(f"{path}.own"))
+    monkeypatch.setattr(fitness, "life_lock", lambda path: locks.life_lock(f"{path}.own"))
     assert "same lock at the same time" in only(spool, "locks-fail").message
     assert spool.fitness().facts["locks_hold"] is False
 
@@ -236,7 +236,7 @@ def test_another_trouble_with_a_lock_is_told_as_it_is(tmp_path: Path, monkeypatc
 
 
 def test_locks_that_could_not_be_tried_are_only_a_remark(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_test, "COMMAND", ("-c", "raise SystemExit(1)"))
+    monkeypatch.setattr(fitness, "COMMAND", ("-c", "raise SystemExit(1)"))
     finding = only(spool, "locks-untried")
     assert not finding.wrong
     assert spool.fitness().facts["locks_hold"] is None

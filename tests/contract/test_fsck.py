@@ -20,7 +20,7 @@ from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Raised, Refused, State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import layout, locks, record
-from bgjobs.spool.checks import fsck, history
+from bgjobs.spool.doctor import fsck, job_check
 from tests.contract.stores import (
     FAR,
     Sessions,
@@ -36,9 +36,9 @@ from tests.contract.stores import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.backend import Finding
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Finding
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="links, modes and signals are POSIX")
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
@@ -309,7 +309,7 @@ def lines(events: tuple[record.AnyEvent | bytes, ...]) -> list[bytes]:
     ids=str,
 )
 def test_histories_that_can_happen_are_believed(events: tuple[record.AnyEvent | bytes, ...]) -> None:
-    assert history.contradictions(lines(events)) == []
+    assert job_check.contradictions(lines(events)) == []
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_histories_that_can_happen_are_believed(events: tuple[record.AnyEvent | 
 def test_histories_that_cannot_happen_are_found(
     events: tuple[record.AnyEvent | bytes, ...], line: int, what: str
 ) -> None:
-    found = history.contradictions(lines(events))
+    found = job_check.contradictions(lines(events))
     assert found
     assert found[0].startswith(f"line {line}: ")
     assert what in found[0]

@@ -16,7 +16,8 @@ from bgjobs.errors import BgjobsError, SpoolError
 from bgjobs.events import STATUS_LOG
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import buckets, incoming
+from bgjobs.spool import upcoming
+from bgjobs.spool.inbox import importer
 from bgjobs.system.retrying import HELD_BY_ANOTHER, OPEN_ELSEWHERE, PAUSES
 from tests.contract.held_files import DENIED, LOCKED, RETRIED, SHARING, HeldFiles, tries
 from tests.contract.stores import POLICY, Sessions, SpoolStore, begin, finish, got, new_job, recover, wait_until
@@ -24,9 +25,9 @@ from tests.contract.stores import POLICY, Sessions, SpoolStore, begin, finish, g
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.backend import Claim, Session
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Claim, Session
 
 CODES = [DENIED, SHARING, LOCKED]
 BOUND_S = 2.5
@@ -37,8 +38,8 @@ RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
 @pytest.fixture(autouse=True)
 def _looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be taken is looked at again after half a minute, and imported after a second: not in tests."""
-    monkeypatch.setattr(buckets, "RELIST_S", 0.01)
-    monkeypatch.setattr(incoming, "AGAIN_S", 0.01)
+    monkeypatch.setattr(upcoming, "RELIST_S", 0.01)
+    monkeypatch.setattr(importer, "AGAIN_S", 0.01)
 
 
 @pytest.fixture

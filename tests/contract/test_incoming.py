@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs import disk, signing, system
-from bgjobs.backend import Unfinished
 from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import incoming, layout, quota
+from bgjobs.spool import layout, quota
+from bgjobs.spool.inbox import importer
+from bgjobs.store import Unfinished
 from tests.contract.stores import (
     FAR,
     Sessions,
@@ -40,9 +41,9 @@ from tests.contract.stores import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from bgjobs.backend import Session
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Session
 
 if sys.platform != "win32":
     import grp
@@ -112,7 +113,7 @@ def any_store(request: pytest.FixtureRequest) -> SpoolStore:
 
 @pytest.fixture
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "AGAIN_S", 0.001)
+    monkeypatch.setattr(importer, "AGAIN_S", 0.001)
 
 
 def hand_in(spool: SpoolQueue, name: str = "x.json", content: object = CALL) -> Path:
@@ -156,7 +157,7 @@ def stored(spool: SpoolQueue) -> list[Job]:
 
 
 def jobs_in(spool: SpoolQueue, state: State) -> list[Job]:
-    from bgjobs.backend import Filter  # noqa: PLC0415 - only here
+    from bgjobs.store import Filter  # noqa: PLC0415 - only here
 
     return list(spool.jobs(Filter(states=frozenset({state}))))
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from bgjobs.backend import Filter, Selection, Unfinished
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Progress, Raised, State, Succeeded
+from bgjobs.store import Filter, Selection, Unfinished
 from tests.contract.stores import FAR, claim_all, finish, got, new_job, now, told
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend
     from bgjobs.job import Job
+    from bgjobs.store import Backend
     from tests.contract.stores import Sessions, Store
 
 WRONG = JobError(type="shop.GatewayDown", message="no Answer from 10.0.0.1", traceback="Traceback …")

@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from bgjobs import lifecycle
-from bgjobs.backend import Filter, Unfinished
 from bgjobs.ids import new_id
 from bgjobs.job import (
     Cancelled,
@@ -31,6 +30,7 @@ from bgjobs.job import (
     TimedOut,
 )
 from bgjobs.lifecycle import Policy
+from bgjobs.store import Filter, Unfinished
 from tests.contract.stores import (
     FAR,
     KINDS,
@@ -46,7 +46,7 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Claim, Session
+    from bgjobs.store import Claim, Session
 
 MOST_JOBS, MOST_WORKERS = 10, 3
 ACTIVE = {State.QUEUED, State.RUNNING}

@@ -31,8 +31,8 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend, Session
     from bgjobs.job import Job
+    from bgjobs.store import Backend, Session
     from tests.contract.stores import Sessions, Store
 
 BY_ANN = JobError(type="Cancelled", message="by ann@web1")

@@ -9,7 +9,7 @@ import pytest
 
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import layout, record
-from bgjobs.spool.checks import fsck
+from bgjobs.spool.doctor import fsck
 from tests.contract.stores import Sessions, claim_all, each_once, finish, got, now
 from tests.contract.test_fsck import (
     END,
@@ -22,9 +22,9 @@ from tests.contract.test_fsck import (
 )
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Session
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Session
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from msgspec.structs import replace
 
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded, milliseconds, moment
-from bgjobs.spool import layout, lookup
+from bgjobs.spool import find, layout
 from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, finish, got, new_job, now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.backend import Claim, Session
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Claim, Session
 
 HOURS = [0, 1, 2, 23, 46, 47, 48, 49, 167, 5000]
 
@@ -106,8 +106,8 @@ def test_a_clock_that_was_ahead_by_less_than_an_hour_hides_no_ended_job(spool: S
     path = Path(spool.paths.ended_path(State.FAILED, layout.hour(now()), job.id))
     path.parent.mkdir()
     path.touch()
-    assert lookup.other(spool.paths, job.id, milliseconds(now())) is not None
-    assert lookup.other(spool.paths, job_of(ms).id, milliseconds(now())) is None
+    assert find.other(spool.paths, job.id, milliseconds(now())) is not None
+    assert find.other(spool.paths, job_of(ms).id, milliseconds(now())) is None
 
 
 def test_of_two_copies_that_wait_one_runs(spool: SpoolQueue, workers: Sessions) -> None:
@@ -141,7 +141,7 @@ def test_without_keys_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "plain").mkdir()
     store = SpoolStore(str(tmp_path / "plain"))
     spool, workers = store.open(), Sessions(store)
-    monkeypatch.setattr(lookup, "other", None)
+    monkeypatch.setattr(find, "other", None)
     spool.submit([new_job()])
     session = workers.join()
     finish(session, claim_all(session, 1)[0], Succeeded())

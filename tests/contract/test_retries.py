@@ -17,13 +17,13 @@ from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import retries
-from bgjobs.spool.checks import fsck
+from bgjobs.spool.doctor import fsck
 from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job, now
 from tests.contract.test_scale import counted
 
 if TYPE_CHECKING:
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
 
 
 def ended(spool: SpoolQueue, count: int = 1) -> list[str]:

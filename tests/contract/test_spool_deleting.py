@@ -16,14 +16,14 @@ from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, Succeeded
 from bgjobs.spool import files
-from bgjobs.worker import housekeeping
+from bgjobs.worker import duties
 from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job, now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.backend import Session
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Session
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="links are POSIX")
 BROKEN = OSError(errno.EIO, "Input/output error")
@@ -165,8 +165,8 @@ def test_a_worker_claims_while_it_tidies(spool: SpoolQueue, session: Session, mo
     job = new_job()
     spool.submit([job])
     for name in ("FIRST_TIDY_S", "SLICE_S", "PAUSE_S"):
-        monkeypatch.setattr(housekeeping, name, 0.0)
-    tidying = housekeeping.Tidying()
+        monkeypatch.setattr(duties, name, 0.0)
+    tidying = duties.Tidying()
     for _ in range(3_000):  # that takes a few steps for each file: to count, to throw away, to remove
         tidying.check(session, spool.settings)
     assert in_trash(spool) == 2_000

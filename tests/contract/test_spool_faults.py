@@ -17,14 +17,16 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from bgjobs import disk, lifecycle, settings
-from bgjobs.backend import Filter, Selection
+from bgjobs import disk, lifecycle
+from bgjobs.config import settings
 from bgjobs.errors import BgjobsError, ClaimLostError, SessionLostError, SpoolError
 from bgjobs.events import STATUS_LOG, Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds
-from bgjobs.spool import files, layout, liveness, moves, record
-from bgjobs.spool.spool_queue import SpoolQueue
+from bgjobs.spool import files, layout, record, transitions
+from bgjobs.spool import recover as recovery
+from bgjobs.spool.store import SpoolQueue
+from bgjobs.store import Filter, Selection
 from tests.contract.stores import (
     FAR,
     LOST,
@@ -45,8 +47,8 @@ from tests.contract.stores import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.backend import Session
     from bgjobs.job import Outcome
+    from bgjobs.store import Session
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs and links are POSIX")
 quickly = pytest.mark.timeout(30)
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
@@ -729,14 +731,14 @@ def test_a_wish_that_comes_just_before_a_dead_workers_job_returns_is_honoured(
     workers.dead(claim=1)
     session = workers.join()
     other = store.open()
-    to_pending, answers = moves.Mover.to_pending, []
+    to_pending, answers = transitions.Mover.to_pending, []
 
-    def asked_in_between(self: moves.Mover, *args: object, **named: object) -> str:
+    def asked_in_between(self: transitions.Mover, *args: object, **named: object) -> str:
         answers.append(other.cancel(job.id, "ann"))
         return to_pending(self, *args, **named)  # type: ignore[arg-type]  # whatever it was called with
 
     with monkeypatch.context() as patch:
-        patch.setattr(moves.Mover, "to_pending", asked_in_between)
+        patch.setattr(transitions.Mover, "to_pending", asked_in_between)
         recover(session)
     recover_all(spool, session)
     assert answers == ["requested"]
@@ -805,7 +807,7 @@ def test_what_is_no_worker_among_the_workers_is_left_alone(spool: SpoolQueue, wo
 def test_claims_without_any_worker_are_recovered(
     store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "LOST_PLACE_S", 0.05)
+    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
     job = submitted(spool)
     session = workers.join()
     (claim,) = claim_all(session, 1)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs import disk, system
-from bgjobs.backend import Filter
 from bgjobs.errors import SpoolError
 from bgjobs.events import ERROR_LOG
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import liveness, locks, workplace
+from bgjobs.spool import locks, worker_dir
+from bgjobs.spool import recover as recovery
+from bgjobs.store import Filter
 from tests.contract.spooling import path_of, submitted
 from tests.contract.stores import (
     POLICY,
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
 
     from filelock import FileLock
 
-    from bgjobs.backend import Session
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Session
 
 AT_ONCE = timedelta(hours=-3)  # kept no longer than until three hours ahead: also what has just ended is pruned
 
@@ -275,7 +276,7 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
 def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recovered(
     store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(liveness, "LOST_PLACE_S", 0.05)
+    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
     job, session = submitted(spool), workers.join()
     worker = workers.process(claim=1, begin=1)
     (wid,) = worker.said()["id"]
@@ -328,14 +329,14 @@ def test_word_that_comes_to_a_leaving_worker_behind_its_back_keeps_nothing_of_it
 ) -> None:
     session = workers.join()
     place = Path(spool.paths.worker(session.id))
-    real = workplace.dissolve
+    real = worker_dir.dissolve
 
     def dissolve(paths: Layout, wid: str) -> bool:
         dissolved = real(paths, wid)
         (place / f"stop-{new_id()}").touch()
         return dissolved
 
-    monkeypatch.setattr(workplace, "dissolve", dissolve)
+    monkeypatch.setattr(worker_dir, "dissolve", dissolve)
     workers.leave(session)
     assert not place.exists()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bgjobs.ids import new_id
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend
+    from bgjobs.store import Backend
     from tests.contract.stores import Sessions
 
 

@@ -24,7 +24,7 @@ from tests.contract.stores import Sessions, claim_all, finish, got, new_job, rec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, devices and links are POSIX")
 PRECIOUS = b"precious"

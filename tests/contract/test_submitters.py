@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs import disk, system
-from bgjobs.backend import Filter
 from bgjobs.job import State, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import shared_arrivals, submitters
+from bgjobs.spool.inbox import accounts, arrivals
+from bgjobs.store import Filter
 from tests.contract.stores import NO_SELECTION, Sessions, SpoolStore, claim_all, finish, info, now, recover, wait_until
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Session
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Session
 
 if sys.platform != "win32":
     import grp
@@ -34,11 +34,11 @@ CALL = {"format": 1, "class": "Mail", "method": "send"}
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submitters, "FRESH_S", 0.0)
-    monkeypatch.setattr(submitters, "TIMES_ITS_COST", 0)
-    monkeypatch.setattr(shared_arrivals, "AGAIN_S", 0.0)
-    monkeypatch.setattr(shared_arrivals, "TIMES_ITS_COST", 0)
-    monkeypatch.setattr(shared_arrivals, "PATIENCE", 0)
+    monkeypatch.setattr(accounts, "FRESH_S", 0.0)
+    monkeypatch.setattr(accounts, "TIMES_ITS_COST", 0)
+    monkeypatch.setattr(arrivals, "AGAIN_S", 0.0)
+    monkeypatch.setattr(arrivals, "TIMES_ITS_COST", 0)
+    monkeypatch.setattr(arrivals, "PATIENCE", 0)
 
 
 def shared_store(where: Path, **settings: int) -> SpoolStore:
@@ -205,7 +205,7 @@ def test_a_file_that_changes_its_owner_while_it_is_taken_counts_for_the_new_one(
 def test_each_user_has_a_turn_however_many_files_another_one_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
-    monkeypatch.setattr(shared_arrivals, "SLICE_S", 60.0)  # all is seen before the first is taken
+    monkeypatch.setattr(arrivals, "SLICE_S", 60.0)  # all is seen before the first is taken
     store = shared_store(tmp_path)
     spool, workers = store.open(), Sessions(store)
     for number in range(many):

@@ -13,10 +13,10 @@ import pytest
 from msgspec.structs import replace
 
 from bgjobs import disk, system
-from bgjobs.backend import Selection
 from bgjobs.errors import SpoolError
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import record
+from bgjobs.store import Selection
 from tests.contract.spooling import corrupt, path_of, reasons, submitted
 from tests.contract.stores import NO_SELECTION, Sessions, SpoolStore, claim_all, finish, got, info
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bgjobs.job import Job
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and owners are POSIX")
 root_only = pytest.mark.skipif(not system.is_elevated(), reason="only root can act as another user")

@@ -25,7 +25,7 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend
+    from bgjobs.store import Backend
     from tests.contract.stores import Sessions, Store
 
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError", "Exception"))

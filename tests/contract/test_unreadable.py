@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs import disk
-from bgjobs.backend import Filter
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
-from bgjobs.spool import buckets
+from bgjobs.spool import upcoming
 from bgjobs.spool.locks import ClaimLock
+from bgjobs.store import Filter
 from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.backend import Session
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Session
 
 LOOKS = ("listdir", "lstat", "open_read", "scandir", "stat")
 
@@ -195,7 +195,7 @@ def test_a_passing_error_delays_no_job_beyond_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, step, failing)
-        patch.setattr(buckets, "RELIST_S", 3600.0)
+        patch.setattr(upcoming, "RELIST_S", 3600.0)
         try:
             claims = session.claim(1)
         except OSError:

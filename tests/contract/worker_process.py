@@ -71,7 +71,7 @@ def main() -> None:
         lock = session.runner_lock(0)
         # By these a runner is known, and no other process of this user is.
         marks = {"BGJOBS_SPOOL": str(Path(lock).parents[2]), "BGJOBS_DEATH_FD": "-1"}
-        command = [sys.executable, "-c", RUNNER, lock, "bgjobs.worker.child"]
+        command = [sys.executable, "-c", RUNNER, lock, "bgjobs.worker.child.main"]
         runner = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | marks)
         assert runner.stdout is not None
         runner.stdout.readline()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from bgjobs import system
 from bgjobs.job import State
-from bgjobs.spool.checks import fsck
+from bgjobs.spool.doctor import fsck
 from tests.crash import oracle
 from tests.crash.doing import drain
 from tests.crash.world import set_clock, until_calm
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Session
+    from bgjobs.store import Session
     from tests.crash.oracle import Fate, Found
     from tests.crash.world import World
 

@@ -15,9 +15,9 @@ from tests.crash.world import POLICY, World, until_calm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.backend import Claim, Session
     from bgjobs.lifecycle import Policy
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Claim, Session
 
 
 HOUR = timedelta(hours=1)

@@ -15,8 +15,9 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs.spool import buckets, incoming
-from bgjobs.spool.checks import fsck
+from bgjobs.spool import upcoming
+from bgjobs.spool.doctor import fsck
+from bgjobs.spool.inbox import importer
 from tests.crash.afterwards import Afterwards
 from tests.crash.doing import Operation, finished
 from tests.crash.operations import OPERATIONS
@@ -89,7 +90,7 @@ class Driver:
     def _warm_up(self) -> None:
         """Load all that is loaded when it is needed, so that not every child has to."""
         fsck.PAUSES_S = ()  # nothing moves while it looks
-        incoming.AGAIN_S, buckets.RELIST_S = 0.0, 0.05  # nobody has to be spared
+        importer.AGAIN_S, upcoming.RELIST_S = 0.0, 0.05  # nobody has to be spared
         world = World(os.path.join(os.path.dirname(self._case), "warm"))
         finished(world, world.submitted())
         fsck.broken(world.open().paths)

@@ -20,11 +20,12 @@ import pytest
 from msgspec import Struct
 
 from bgjobs import clock, disk, system
-from bgjobs.backend import Unfinished
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Succeeded
-from bgjobs.spool import files, liveness
-from bgjobs.spool.checks import fsck
+from bgjobs.spool import files
+from bgjobs.spool import recover as recovery
+from bgjobs.spool.doctor import fsck
+from bgjobs.store import Unfinished
 from bgjobs.system.polled_doorbell import PolledDoorbell
 from tests.contract.stores import POLICY, finish, recover
 from tests.crash.enumerator_model import Model, states
@@ -34,8 +35,8 @@ from tests.crash.enumerator_stage import ONCE, ONE_OF, Stage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.backend import Claim, Session
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Claim, Session
     from tests.crash.enumerator_model import State
     from tests.crash.enumerator_scenarios import Play
 
@@ -101,8 +102,8 @@ def _as_if(patch: pytest.MonkeyPatch, boot: str, *, one_fsync: bool, by_file: bo
     patch.setattr(disk, "sync_directory", lambda path: None)
     patch.setattr(disk, "sync_filesystem", lambda path: not by_file)
     # What waits for others to look again need not wait here: nobody else is there.
-    patch.setattr(liveness, "LOST_PLACE_S", -1.0)
-    patch.setattr(liveness, "UNREADY_S", -1.0)
+    patch.setattr(recovery, "LOST_PLACE_S", -1.0)
+    patch.setattr(recovery, "UNREADY_S", -1.0)
     patch.setattr(fsck, "PAUSES_S", ())
     patch.setattr(system, "Doorbell", PolledDoorbell)  # to let go of one of Linux's takes as long as all the rest
 

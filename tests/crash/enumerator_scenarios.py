@@ -18,7 +18,7 @@ from tests.contract.stores import POLICY, begin, finish, new_job, recover
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.backend import Claim, Session
+    from bgjobs.store import Claim, Session
     from tests.crash.enumerator_stage import Stage
 
     Play = Callable[[Stage], Iterator[None]]

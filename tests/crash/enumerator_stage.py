@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from bgjobs.backend import Session
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Session
 
 ONCE, ONE_OF = "once", "one job"
 CONFIG = '[bgjobs]\nspool = "disk/spool"\nlog_dir = "logs"\ndurability = "{durability}"\n{settings}\n'

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bgjobs import system
-from bgjobs.backend import Claim, Selection
 from bgjobs.job import Interrupted, Job, Succeeded
-from bgjobs.spool.claims import SpoolSession
+from bgjobs.spool.session import SpoolSession
+from bgjobs.store import Claim, Selection
 from tests.contract.stores import info
 from tests.crash.doing import (
     ANN,
@@ -24,7 +24,7 @@ from tests.crash.doing import (
 from tests.crash.world import LONG_AGO, RUNNER, set_clock
 
 if TYPE_CHECKING:
-    from bgjobs.spool.spool_queue import SpoolQueue
+    from bgjobs.spool.store import SpoolQueue
 
 
 class Recover(Operation):

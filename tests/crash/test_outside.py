@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from bgjobs.spool.checks import fsck
+from bgjobs.spool.doctor import fsck
 from bgjobs.spool.layout import Layout
 from tests.crash import oracle
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from bgjobs import lifecycle
-from bgjobs.backend import Claim, Selection
 from bgjobs.errors import SpoolError
 from bgjobs.job import Interrupted, Job, Outcome, Progress, Succeeded
+from bgjobs.store import Claim, Selection
 from tests.contract.stores import info
 from tests.crash.doing import (
     ANN,

@@ -9,20 +9,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bgjobs import clock, lifecycle, settings
+from bgjobs import clock, lifecycle
+from bgjobs.config import settings
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import files, record
-from bgjobs.spool.spool_queue import SpoolQueue
+from bgjobs.spool.store import SpoolQueue
 from tests.contract.stores import LOST, NO_SELECTION, info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.backend import Claim, Selection, Session
     from bgjobs.job import Outcome
+    from bgjobs.store import Claim, Selection, Session
 
 POLICY = Policy(retry_delay=timedelta(minutes=5), backoff="fixed", max_crashes=3)
 # The runner of every job is said to be the process that forks all others, with a birth that no process has: so nobody

@@ -8,9 +8,9 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bgjobs import settings
-from bgjobs.allowlist import Allowlist
-from bgjobs.allowlist import Target as Approved
+from bgjobs.config import settings
+from bgjobs.config.allowlist import Allowlist
+from bgjobs.config.allowlist import Target as Approved
 from bgjobs.errors import ConfigError, NotAllowedError
 from tests.fuzz import checks
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bgjobs.arguments import convert
+from bgjobs.calls.binding import convert
 from bgjobs.cli import app, output
 from bgjobs.errors import BadArgumentsError, RefusedError, UsageError
 from bgjobs.queue import Queue

@@ -13,7 +13,8 @@ from pathlib import Path
 from bgjobs.ids import id_ms
 from bgjobs.job import State, milliseconds
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import foreign, record
+from bgjobs.spool import record
+from bgjobs.spool.inbox import request_file
 from bgjobs.spool.line1 import MOST_LINE_1, CorruptError
 from tests.contract.stores import Sessions, SpoolStore
 from tests.fuzz import checks
@@ -104,7 +105,7 @@ def _read(content: bytes) -> str:
     if len(content) > MOST_LINE_1:
         return ""
     try:
-        job = foreign.job_of(content, ID, lambda _class, _method: POLICY)
+        job = request_file.job_of(content, ID, lambda _class, _method: POLICY)
     except CorruptError as error:
         checks.message(str(error))
         return ""
@@ -115,5 +116,5 @@ def _read(content: bytes) -> str:
     assert job.not_before >= job.submitted_at
     assert job.retry_of is None
     assert not job.attempts
-    assert foreign.job_of(content, ID, lambda _class, _method: POLICY) == job
+    assert request_file.job_of(content, ID, lambda _class, _method: POLICY) == job
     return job.name

@@ -7,9 +7,10 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bgjobs import conversions, durations
-from bgjobs.allowlist import Target as Approved
+from bgjobs import durations
+from bgjobs.calls import text_values
 from bgjobs.cli import chunks, moments
+from bgjobs.config.allowlist import Target as Approved
 from bgjobs.errors import BadArgumentsError, UsageError
 from bgjobs.job import parse_priority
 from bgjobs.lifecycle import Policy
@@ -98,7 +99,7 @@ def _read(text: str) -> None:
         assert text.isascii()
     except UsageError as error:
         checks.message(str(error))
-    for name, (parser, _) in conversions.PARSERS.items():
+    for name, (parser, _) in text_values.PARSERS.items():
         try:
             parser(text)
         except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from bgjobs.spool.checks import fsck
+from bgjobs.spool.doctor import fsck
 from bgjobs.spool.layout import Layout
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from bgjobs import Queue
 from bgjobs.job import State
-from bgjobs.worker.housekeeping import LONG_STILL_S, LOOK_EVERY_S, STILL_S
+from bgjobs.worker.duties import LONG_STILL_S, LOOK_EVERY_S, STILL_S
 from tests.process.conftest import LIMIT, lines, posix_only, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:

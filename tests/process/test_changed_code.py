@@ -10,9 +10,9 @@ import pytest
 from bgjobs import Queue
 from bgjobs.job import State
 from bgjobs.worker import pool
-from bgjobs.worker.ending import StopRequests
 from bgjobs.worker.loop import Worker as InProcess
 from bgjobs.worker.options import WorkerOptions
+from bgjobs.worker.shutdown import StopRequests
 from tests.process.conftest import LIMIT, wait_until
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 
 from bgjobs import system
 from bgjobs.job import State
-from bgjobs.worker import hearing
-from bgjobs.worker.hearing import Hearing
+from bgjobs.worker import fetch
+from bgjobs.worker.fetch import Hearing
 from tests.process.conftest import LIMIT, lines, request, wait_until
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ def test_rings_in_vain_are_heard_less_often(ears: Hearing, bell_file: Path) -> N
         while heard < rounds:
             ears.wait(LIMIT)
             heard += ears.rang()
-        assert time.monotonic() - began > (rounds - hearing.PATIENCE - 1) * hearing.DEAF_S
+        assert time.monotonic() - began > (rounds - fetch.PATIENCE - 1) * fetch.DEAF_S
     finally:
         over.set()
         ringer.join()
 
 
 def test_a_ring_that_comes_while_nobody_listens_is_heard_a_moment_later(ears: Hearing, bell_file: Path) -> None:
-    for _ in range(hearing.PATIENCE * 3):
+    for _ in range(fetch.PATIENCE * 3):
         system.ring(str(bell_file))
         wait_until(lambda: ears.wait(0.001) or ears.rang(), pause=0)
     system.ring(str(bell_file))
@@ -74,7 +74,7 @@ def test_a_ring_that_comes_while_nobody_listens_is_heard_a_moment_later(ears: He
 
 
 def test_rings_that_bring_work_are_all_heard_at_once(ears: Hearing, bell_file: Path) -> None:
-    for number in range(hearing.PATIENCE * 5):
+    for number in range(fetch.PATIENCE * 5):
         os.utime(bell_file, (number, number))
         assert ears.rang()
         ears.found()

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs import clock, lifecycle, system
-from bgjobs.backend import Selection, WorkerInfo
 from bgjobs.job import State
 from bgjobs.spool import files
-from bgjobs.worker.holdings import Holdings
-from bgjobs.worker.messages import Run
-from bgjobs.worker.runners import Assignment
+from bgjobs.store import Selection, WorkerInfo
+from bgjobs.worker.in_flight import Holdings
+from bgjobs.worker.protocol import Run
+from bgjobs.worker.runner import Assignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.backend import Claim, Session
+    from bgjobs.store import Claim, Session
     from tests.process.conftest import Project
 
 

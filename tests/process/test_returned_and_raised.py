@@ -380,7 +380,7 @@ def test_a_fail_in_a_group_fails_the_job_whatever_else_is_in_it(queue: Queue) ->
     for names in (["Fail"], ["KeyError", "Fail"], ["Retry", "Fail"], [["TimeoutError", ["Fail"]], "Retry"]):
         job = ended(queue, "group", names)
         assert job.error is not None
-        assert (job.state, len(job.attempts), job.error.type) == (State.FAILED, 1, "bgjobs.current.Fail"), names
+        assert (job.state, len(job.attempts), job.error.type) == (State.FAILED, 1, "bgjobs.job_context.Fail"), names
         assert job.error.message.startswith("no such month (in ExceptionGroup: "), names
         assert "no such month" in job.error.traceback
 

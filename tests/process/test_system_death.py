@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from bgjobs import system
-from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner, start_process
+from bgjobs.worker.protocol import Setup
+from bgjobs.worker.runner import Runner, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +29,8 @@ ENVIRONMENT = system.base_environment(os.environ) | {"PYTHONPATH": str(Path(syst
 WORKER = """
 import os, sys, time
 from bgjobs import system
-from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner, start_process
+from bgjobs.worker.protocol import Setup
+from bgjobs.worker.runner import Runner, start_process
 child = system.start_child([sys.executable, "-c", sys.argv[1]], env=dict(os.environ), cwd=None)
 text = b""
 while text.count(b"\\n") < int(sys.argv[2]):
@@ -42,8 +42,8 @@ while True:
 START = """
 import os, subprocess, sys, time
 from bgjobs import system
-from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner, start_process
+from bgjobs.worker.protocol import Setup
+from bgjobs.worker.runner import Runner, start_process
 system.die_with_parent()
 assert "BGJOBS_DEATH_FD" not in os.environ
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.DEVNULL)
@@ -56,8 +56,8 @@ CLOSES_ALL = START.replace("os.write(1,", "os.closerange(3, 1000); os.write(1,")
 LATE = """
 import os, time
 from bgjobs import system
-from bgjobs.worker.messages import Setup
-from bgjobs.worker.runners import Runner, start_process
+from bgjobs.worker.protocol import Setup
+from bgjobs.worker.runner import Runner, start_process
 parent = os.getppid()
 os.write(1, b"%d\\n" % os.getpid())
 while os.getppid() == parent:

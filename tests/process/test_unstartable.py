@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs.job import State
-from bgjobs.worker.messages import Setup, encoded
+from bgjobs.worker.protocol import Setup, encoded
 from tests.process.conftest import LIMIT, Project, Worker, lines, posix_only, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_a_runner_that_cannot_take_its_place_says_so_in_one_line(tmp_path: Path,
         lock=gone if broken == "lock" else str(tmp_path / "r0.lock"),
         output=gone if broken == "output" else str(tmp_path / "r0.out"),
     )
-    command = [sys.executable, "-m", "bgjobs.worker.child"]
+    command = [sys.executable, "-m", "bgjobs.worker.child.main"]
     done = subprocess.run(command, input=encoded(setup), capture_output=True, check=False, timeout=LIMIT)
     said = done.stderr.decode()
     assert (done.returncode, said.count("\n")) == (1, 1), said

@@ -12,9 +12,8 @@ from bgjobs import clock, lifecycle, system
 from bgjobs.ids import new_id
 from bgjobs.job import Job, Raised, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.worker import assignments
-from bgjobs.worker.messages import Run
-from bgjobs.worker.runners import Assignment, Began, Finished, Returned, Runner, start_process
+from bgjobs.worker.protocol import Run
+from bgjobs.worker.runner import Assignment, Began, Finished, Returned, Runner, environment, setup, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +31,8 @@ def runner(project: Project) -> Iterator[Runner]:
     configured = project.queue.settings
     started = Runner(
         0,
-        assignments.setup(configured, None, 0),
-        start_process(assignments.environment(configured, "test")),
+        setup(configured, None, 0),
+        start_process(environment(configured, "test")),
         lifespan=100,
     )
     yield started

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bgjobs import clock
-from bgjobs.worker import child
+from bgjobs.worker.child import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,4 +67,4 @@ def follow_clock(path: Path) -> None:
 
 if __name__ == "__main__":
     follow_clock(Path(sys.argv[1]))
-    child.main()
+    main.main()

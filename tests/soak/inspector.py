@@ -6,7 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs.spool.checks import fsck
+from bgjobs.spool.doctor import fsck
 from bgjobs.spool.layout import Layout
 from tests.soak.clocks import follow_clock
 from tests.soak.diary import Diary, Note
@@ -14,7 +14,7 @@ from tests.soak.diary import Diary, Note
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bgjobs.backend import Finding
+    from bgjobs.store import Finding
 
 PAUSE_S = 1.0
 SHARE = 4

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bgjobs.cli.app import run
-from bgjobs.worker import runners
+from bgjobs.worker import runner
 from tests.soak import cast, controller, inspector, stranger, submitter
 from tests.soak.cast import Actor
 from tests.soak.clocks import follow_clock
@@ -32,7 +32,7 @@ NO_RUNNERS = "runners in a row died before they were ready"
 def work(clock: Path, words: list[str]) -> int:
     """Be a worker whose runners follow the same clock."""
     follow_clock(clock)
-    runners.COMMAND = ("-P", "-X", "utf8", str(cast.HERE / "clocks.py"), str(clock))
+    runner.COMMAND = ("-P", "-X", "utf8", str(cast.HERE / "clocks.py"), str(clock))
     return run(words)
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bgjobs import system
-from bgjobs.allowlist import FORBIDDEN, Allowlist, Target
+from bgjobs.config.allowlist import FORBIDDEN, Allowlist, Target
+from bgjobs.config.settings import load
 from bgjobs.errors import ConfigError, NotAllowedError, NotPermittedError
 from bgjobs.ids import new_id
 from bgjobs.job import Job
 from bgjobs.lifecycle import Policy
-from bgjobs.settings import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgjobs import durations
-from bgjobs.arguments import check, convert, needs_conversion
+from bgjobs.calls.binding import check, convert, needs_conversion
+from bgjobs.calls.signatures import Signature, Unreadable, read
 from bgjobs.errors import BadArgumentsError
-from bgjobs.signatures import Signature, Unreadable, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bgjobs.calls.text_values import datetime_of
 from bgjobs.clock import in_utc
-from bgjobs.conversions import datetime_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from bgjobs import disk
 from bgjobs.ids import new_id
-from bgjobs.spool import buckets, cursor, layout
-from bgjobs.spool.cursor import Cursor
+from bgjobs.spool import layout, upcoming
 from bgjobs.spool.layout import MINUTE_MS, Layout
+from bgjobs.spool.upcoming import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ class Pending:
         self._changed(bucket)
         return name
 
-    def take(self, candidate: cursor.Candidate) -> bool:
+    def take(self, candidate: upcoming.Candidate) -> bool:
         """Take a file away as a worker does that claims it; return whether it was there."""
         bucket = Path(self.paths.bucket(candidate.priority, candidate.bucket))
         try:
@@ -71,7 +71,7 @@ class Pending:
 @pytest.fixture(autouse=True)
 def _no_look_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it look again however long the last look took: on a busy machine even a look at a few names may."""
-    monkeypatch.setattr(buckets, "CHEAP_S", 60.0)
+    monkeypatch.setattr(upcoming, "CHEAP_S", 60.0)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def watch_listings(patch: pytest.MonkeyPatch) -> list[str]:
     return listed
 
 
-def names(found: Iterator[cursor.Candidate]) -> list[str]:
+def names(found: Iterator[upcoming.Candidate]) -> list[str]:
     """Return the names, each where it comes first.
 
     On a slow machine a bucket that was made just now is looked at once more on the way, and whatever nobody claimed
@@ -126,7 +126,7 @@ def test_a_higher_priority_comes_first_and_then_the_older_job(pending: Pending) 
 def test_a_candidate_says_where_it_lies(pending: Pending) -> None:
     name = pending.put(NOW, priority=8, suffix=".abc")
     (found,) = pending.cursor().candidates(NOW)
-    assert found == cursor.Candidate(8, f"{layout.bucket(NOW, at_once=True)}.abc", name)
+    assert found == upcoming.Candidate(8, f"{layout.bucket(NOW, at_once=True)}.abc", name)
 
 
 def test_jobs_of_one_moment_come_in_the_order_of_their_ids(pending: Pending) -> None:
@@ -224,8 +224,8 @@ def test_the_order_holds_however_few_names_are_kept(
     steps: list[tuple[Callable[[Life, int, int], None], int, int]],
 ) -> None:
     with fresh() as pending, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cursor, "MOST_NAMES", 4)
-        patch.setattr(cursor, "LEAST_NAMES", 1)
+        patch.setattr(upcoming, "MOST_NAMES", 4)
+        patch.setattr(upcoming, "LEAST_NAMES", 1)
         life = Life(pending)
         for step, number, ms in steps:
             life.now += 1
@@ -258,8 +258,8 @@ def test_no_bucket_is_opened_before_those_of_earlier_minutes_are_used_up(
 def test_of_many_jobs_only_so_many_names_are_kept(
     pending: Pending, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cursor, "MOST_NAMES", 16)
-    monkeypatch.setattr(cursor, "LEAST_NAMES", 1)
+    monkeypatch.setattr(upcoming, "MOST_NAMES", 16)
+    monkeypatch.setattr(upcoming, "LEAST_NAMES", 1)
     expected = sorted(pending.put(NOW + n, suffix=f".{n % groups}") for n in range(240))
     ours = pending.cursor()
     taken: list[str] = []
@@ -430,8 +430,8 @@ def test_a_directory_that_did_not_change_is_not_listed_again(pending: Pending, m
 def test_a_directory_that_takes_long_to_list_is_not_listed_again_while_names_of_it_are_known(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(buckets, "CHEAP_S", 0.0)
-    monkeypatch.setattr(buckets, "CHEAP", 1e9)
+    monkeypatch.setattr(upcoming, "CHEAP_S", 0.0)
+    monkeypatch.setattr(upcoming, "CHEAP", 1e9)
     for n in range(20):
         pending.put(NOW + n, suffix=".01k5q3v9zdf4gahb")
     ours = pending.cursor()
@@ -518,7 +518,7 @@ def test_a_bucket_of_the_past_that_still_holds_a_job_is_not_removed(pending: Pen
 def test_more_names_than_are_kept_in_memory_come_in_order_all_the_same(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cursor, "MOST_NAMES", 4)
+    monkeypatch.setattr(upcoming, "MOST_NAMES", 4)
     put = [pending.put(NOW + n) for n in range(15)]
     ours = pending.cursor()
     found = []

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bgjobs.arguments import convert, hidden
+from bgjobs.calls.binding import convert, hidden
+from bgjobs.calls.masking import ALL
+from bgjobs.calls.resolve import resolve
+from bgjobs.calls.signatures import Unreadable, read
 from bgjobs.errors import BadArgumentsError
-from bgjobs.resolve import resolve
-from bgjobs.secrets import ALL
-from bgjobs.signatures import Unreadable, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable

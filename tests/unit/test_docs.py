@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import bgjobs
-from bgjobs import errors, settings
-from bgjobs.allowlist import ENTRY, Allowlist
+from bgjobs import errors
 from bgjobs.cli import app
+from bgjobs.config import settings
+from bgjobs.config.allowlist import ENTRY, Allowlist
+from bgjobs.config.settings import GENERAL, POLICY
 from bgjobs.job import Job
-from bgjobs.values import GENERAL, POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.settings import Settings
+    from bgjobs.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "bgjobs"

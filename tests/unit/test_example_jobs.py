@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bgjobs import settings
-from bgjobs.allowlist import Allowlist, Target
-from bgjobs.arguments import check, convert
-from bgjobs.current import CurrentJob, set_current
-from bgjobs.resolve import resolve
-from bgjobs.signatures import Signature, read
+from bgjobs.calls.binding import check, convert
+from bgjobs.calls.resolve import resolve
+from bgjobs.calls.signatures import Signature, read
+from bgjobs.config import settings
+from bgjobs.config.allowlist import Allowlist, Target
+from bgjobs.job_context import CurrentJob, set_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

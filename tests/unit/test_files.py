@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgjobs import disk
-from bgjobs.spool import cutting, files, trees
+from bgjobs.spool import files, safe_remove
 from bgjobs.spool.files import StrangeFileError
 
 if TYPE_CHECKING:
@@ -407,7 +407,7 @@ def test_a_tree_is_removed_without_following_links_out_of_it(tmp_path: Path) -> 
     (tree / "a" / "b" / "file").touch()
     (tree / "link").symlink_to(outside)
     (tree / "dangling").symlink_to(tmp_path / "nothing")
-    for _ in trees.remove_tree(str(tree)):
+    for _ in safe_remove.remove_tree(str(tree)):
         pass
     assert not tree.exists()
     assert (outside / "precious").read_bytes() == b"data"
@@ -427,7 +427,7 @@ def test_a_tree_that_becomes_a_link_while_it_is_removed_takes_nothing_outside_wi
                 (folder / name).write_bytes(b"data")
         before = sorted(outside.rglob("*"))
         with suppress(OSError):
-            for step, _ in enumerate(trees.remove_tree(str(tree))):
+            for step, _ in enumerate(safe_remove.remove_tree(str(tree))):
                 if step == at and (home / swapped).exists():
                     (home / swapped).rename(home / "aside")
                     (home / swapped).symlink_to(outside / Path(swapped).relative_to("tree"))
@@ -445,7 +445,7 @@ def test_a_tree_that_is_too_deep_stays_and_breaks_nothing(tmp_path: Path) -> Non
             os.chdir("a")
     finally:
         os.chdir(here)
-    for _ in trees.remove_tree(str(tree)):
+    for _ in safe_remove.remove_tree(str(tree)):
         pass
     assert tree.exists()
     subprocess.run(["rm", "-rf", str(tree)], check=True)  # what Python has for that fails as ours would
@@ -476,7 +476,7 @@ def test_what_a_link_in_the_place_of_an_output_names_is_not_cut(tmp_path: Path, 
         path.symlink_to(outside)
     else:
         path.hardlink_to(outside)
-    cutting.limit(str(path), 100)
+    files.limit(str(path), 100)
     assert outside.stat().st_size == 1000
 
 
@@ -490,6 +490,6 @@ def test_a_dangling_link_is_there(tmp_path: Path) -> None:
 def test_a_file_is_cut_when_it_has_grown_to_twice_its_limit(tmp_path: Path, size: int, left: int) -> None:
     path = tmp_path / "output"
     path.write_bytes(b"x" * size)
-    cutting.limit(str(path), 100)
+    files.limit(str(path), 100)
     assert path.stat().st_size == left
-    cutting.limit(str(tmp_path / "none"), 100)
+    files.limit(str(tmp_path / "none"), 100)

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs import durations, ids, settings, values
-from bgjobs.allowlist import MODULE, Allowlist
+from bgjobs import durations, ids
+from bgjobs.config import settings
+from bgjobs.config.allowlist import MODULE, Allowlist
+from bgjobs.config.settings import NAME
 from bgjobs.errors import ConfigError, UsageError
 from bgjobs.ids import ID, SUFFIX
 from bgjobs.job import LATEST_MS, TAG, parse_priority, show_priority
 from bgjobs.requests import moment_of
 from bgjobs.spool import layout
-from bgjobs.values import NAME
 from tests.fuzz.checks import DIGITS, LETTERS, OF_IDS, is_id, is_module, is_name, is_tag
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ GRAMMARS: dict[str, tuple[Callable[[str], object], Callable[[str], bool], st.Sea
         st.sampled_from(["now-202612010900", "at-202612010900", "at-202612010900.a0"]),
     ),
     "hour": (layout.HOUR_NAME.fullmatch, is_hour_name, st.just("2026120109")),
-    "size": (values.SIZE.fullmatch, is_size, st.sampled_from(["0", "12B", "8 MiB", "64KiB", "1GiB"])),
+    "size": (settings.SIZE.fullmatch, is_size, st.sampled_from(["0", "12B", "8 MiB", "64KiB", "1GiB"])),
     "duration": (taken_as_duration, is_duration, st.sampled_from(["0", "90s", "5m", "2h", "1d", "0.5", "12.25h"])),
 }
 

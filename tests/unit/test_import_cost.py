@@ -30,20 +30,20 @@ NEEDLESS = {
 }
 # Of ours, what only those need who look at jobs, run them, or change them.
 OF_OTHERS = {
-    "bgjobs.conversions",
+    "bgjobs.calls.text_values",
     "bgjobs.services",
-    "bgjobs.spool.browsing",
-    "bgjobs.spool.checks",
-    "bgjobs.spool.claims",
+    "bgjobs.spool.listing",
+    "bgjobs.spool.doctor",
+    "bgjobs.spool.session",
     "bgjobs.spool.control",
-    "bgjobs.spool.cursor",
-    "bgjobs.spool.incoming",
+    "bgjobs.spool.upcoming",
+    "bgjobs.spool.inbox.importer",
     "bgjobs.spool.locks",
-    "bgjobs.spool.lookup",
+    "bgjobs.spool.find",
     "bgjobs.spool.prune",
     "bgjobs.spool.reading",
-    "bgjobs.spool.recovery",
-    "bgjobs.spool.workplace",
+    "bgjobs.spool.recover",
+    "bgjobs.spool.worker_dir",
     "bgjobs.web",
     "bgjobs.worker",
 }
@@ -135,11 +135,11 @@ def test_the_submit_command_loads_what_it_needs_and_no_more(words: list[str], pr
     assert not heads(loaded) & (HEAVY - {"typer", "click"})
     assert not heads(loaded - unavoidable) & NEEDLESS
     assert not heads(loaded) & OF_OTHERS
-    assert {"bgjobs.cli.submit", "bgjobs.spool.publish"} <= loaded
+    assert {"bgjobs.cli.submit", "bgjobs.spool.submit"} <= loaded
 
 
 def test_what_only_some_submissions_need_is_loaded_for_them(project: Path) -> None:
-    assert "bgjobs.conversions" in loaded_by_command(["submit", "Mail", "send", "Tony", "3"], project)
+    assert "bgjobs.calls.text_values" in loaded_by_command(["submit", "Mail", "send", "Tony", "3"], project)
     assert "json" in loaded_by_command(["submit", "Mail", "send", "--args", '["Tony"]'], project)
 
 
@@ -147,7 +147,7 @@ def test_what_only_some_submissions_need_is_loaded_for_them(project: Path) -> No
 def test_looking_at_a_queue_without_workers_loads_nothing_heavy(words: list[str], project: Path) -> None:
     loaded = loaded_by_command(words, project)
     assert not heads(loaded) & (HEAVY - {"typer", "click"})
-    assert not heads(loaded) & {"bgjobs.worker", "bgjobs.services", "bgjobs.spool.claims", "bgjobs.spool.cursor"}
+    assert not heads(loaded) & {"bgjobs.worker", "bgjobs.services", "bgjobs.spool.session", "bgjobs.spool.upcoming"}
 
 
 @pytest.mark.parametrize(

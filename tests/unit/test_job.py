@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bgjobs.calls.masking import ALL
 from bgjobs.errors import UsageError
 from bgjobs.job import (
     Attempt,
@@ -22,7 +23,6 @@ from bgjobs.job import (
     rfc3339,
     show_priority,
 )
-from bgjobs.secrets import ALL
 
 AT = datetime(2026, 11, 23, 3, 19, 0, 123_000, tzinfo=UTC)
 JOB = Job(

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs import conversions, json_faults, kinds
+from bgjobs import json_faults
+from bgjobs.calls import kinds, text_values
 from bgjobs.cli import calls, chunks
 from bgjobs.errors import UsageError
 from bgjobs.ids import new_id
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import foreign
+from bgjobs.spool.inbox import request_file
 from bgjobs.spool.line1 import CorruptError, Line1
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "--args": (calls.from_json, '{"to": %s}'),
     "a line of a batch": (lambda text: chunks.parse(text.encode()), f'{{{CALL}, "args": [%s]}}'),
     "a file in incoming/": (
-        lambda text: foreign.job_of(text.encode(), new_id(), lambda *_: Policy()),
+        lambda text: request_file.job_of(text.encode(), new_id(), lambda *_: Policy()),
         f'{{"format": 1, {CALL}, "kwargs": {{"to": %s}}}}',
     ),
-    "a text for an object": (lambda text: conversions.value_of(kinds.Container(dict), text), "%s"),
+    "a text for an object": (lambda text: text_values.value_of(kinds.Container(dict), text), "%s"),
 }
 
 
@@ -76,7 +77,7 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
 def test_a_key_that_is_given_twice_is_named_wherever_a_text_is_read(what: str, value: str) -> None:
     read, around = READERS[what]
     read(around % '{"x": {"x": 1}}')
-    with pytest.raises((UsageError, CorruptError, conversions.MisfitError), match="a key is given twice: 'x'"):
+    with pytest.raises((UsageError, CorruptError, text_values.MisfitError), match="a key is given twice: 'x'"):
         read(around % value)
 
 

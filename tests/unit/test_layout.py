@@ -16,23 +16,23 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bgjobs import disk, ids, system
-from bgjobs.backend import Selection, WorkerInfo
+from bgjobs.config.settings import load
 from bgjobs.errors import SpoolError, UsageError
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import LATEST_MS, Cancelled, Interrupted, Job, JobError, Progress, Raised, State, Succeeded, moment
 from bgjobs.lifecycle import Policy, after, started
-from bgjobs.settings import load
-from bgjobs.spool import layout, moves
+from bgjobs.spool import layout, transitions
 from bgjobs.spool.layout import Layout
-from bgjobs.spool.spool_queue import SpoolQueue
+from bgjobs.spool.store import SpoolQueue
+from bgjobs.store import Selection, WorkerInfo
 from tests.contract.stores import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bgjobs.config.settings import Settings
     from bgjobs.job import Outcome
-    from bgjobs.settings import Settings
 
 MILLISECONDS = st.integers(0, LATEST_MS)
 IDS = st.integers(0, 2**124 - 1).map(ids._encode)
@@ -292,7 +292,7 @@ def test_every_name_that_comes_to_be_in_a_spool_can_be_one_on_every_system(tmp_p
 @example("5.reason")
 @example("-")
 def test_what_is_no_job_file_gets_a_name_that_every_system_takes(name: str) -> None:
-    given_name = moves._plain(name)
+    given_name = transitions._plain(name)
     assert is_safe(given_name)
     assert is_safe(f"{given_name}.{new_id()}.reason")
     assert not given_name.endswith(".reason")

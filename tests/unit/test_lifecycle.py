@@ -208,8 +208,8 @@ def test_a_timeout_and_a_dead_process_are_no_errors_that_have_a_name(outcome: Ou
 
 
 def test_a_method_that_asks_for_another_attempt_gets_it_whatever_the_allowlist_says_of_errors() -> None:
-    policy = replace(POLICY, retry_on=("ValueError",), fail_on=("bgjobs.current.Retry", "Exception"))
-    asked = Raised(WRONG, ("bgjobs.current.Retry", "Exception"), asked=True)
+    policy = replace(POLICY, retry_on=("ValueError",), fail_on=("bgjobs.job_context.Retry", "Exception"))
+    asked = Raised(WRONG, ("bgjobs.job_context.Retry", "Exception"), asked=True)
     assert after(running(), asked, policy).state is State.SCHEDULED
 
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs import system
-from bgjobs.allowlist import Allowlist, Target
 from bgjobs.cli.approved import _unenforced
+from bgjobs.config.allowlist import Allowlist, Target
+from bgjobs.config.settings import POLICY, load
 from bgjobs.job import JobError, Outcome, Raised, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.settings import load
-from bgjobs.values import POLICY
 from bgjobs.worker import limits
-from bgjobs.worker.messages import LOST_CONTACT, Limits
+from bgjobs.worker.protocol import LOST_CONTACT, Limits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs.worker.loaded_code import LoadedCode
-from bgjobs.worker.messages import Run
+from bgjobs.worker.child.loaded_code import LoadedCode
+from bgjobs.worker.protocol import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from bgjobs import disk, logfile
-from bgjobs.logfile import LogFile, rotate
+from bgjobs import disk, log_file
+from bgjobs.log_file import LogFile, rotate
 from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WRITER = """
 import sys
-from bgjobs import logfile
+from bgjobs import log_file as logfile
 logfile.MOST_BYTES, logfile.KEPT = 2000, 1000
 log = logfile.LogFile(sys.argv[1])
 sys.stdin.readline()
@@ -28,7 +28,7 @@ for number in range(300):
 
 
 def small(patch: pytest.MonkeyPatch, most: int = 10) -> None:
-    patch.setattr(logfile, "MOST_BYTES", most)
+    patch.setattr(log_file, "MOST_BYTES", most)
 
 
 def logs(folder: Path) -> dict[str, str]:
@@ -95,7 +95,7 @@ def test_a_log_is_moved_aside_when_it_has_grown_and_five_are_kept(
 
 
 def test_a_log_is_large_at_ten_mebibytes() -> None:
-    assert logfile.MOST_BYTES == 10 * 1024 * 1024
+    assert log_file.MOST_BYTES == 10 * 1024 * 1024
 
 
 def test_a_small_log_is_not_moved(tmp_path: Path) -> None:

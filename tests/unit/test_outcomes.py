@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs import lifecycle
-from bgjobs.current import CurrentJob, Fail, Retry
 from bgjobs.job import Job, Raised, State
+from bgjobs.job_context import CurrentJob, Fail, Retry
 from bgjobs.lifecycle import Policy
-from bgjobs.worker import messages, outcomes
-from bgjobs.worker.discretion import Discretion
-from bgjobs.worker.messages import LONGEST_WAIT, Limits, Run
+from bgjobs.worker import protocol
+from bgjobs.worker.child import outcome
+from bgjobs.worker.child.attempt_secrets import Discretion
+from bgjobs.worker.protocol import LONGEST_WAIT, Limits, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +29,10 @@ ANY = Policy()
 
 
 def ending(error: BaseException) -> Raised:
-    found = outcomes.ending(error, Discretion(RUN))
-    said = messages.encoded(messages.Ended("x", 1, 0.1, found))
-    heard = messages.heard(said[:-1])
-    assert isinstance(heard, messages.Ended)
+    found = outcome.ending(error, Discretion(RUN))
+    said = protocol.encoded(protocol.Ended("x", 1, 0.1, found))
+    heard = protocol.heard(said[:-1])
+    assert isinstance(heard, protocol.Ended)
     assert heard.outcome == found
     return found
 
@@ -72,7 +73,7 @@ PICKY = Policy(fail_on=("ValueError",), retry_on=("TimeoutError", "odd.Busy"))
         (group(Retry(), group(ValueError())), PICKY, False),
         (group(TimeoutError()), Policy(retry_on=("ExceptionGroup",)), True),
         (group(TimeoutError()), Policy(fail_on=("ExceptionGroup",)), False),
-        (Retry(), Policy(fail_on=("bgjobs.current.Retry",)), True),
+        (Retry(), Policy(fail_on=("bgjobs.job_context.Retry",)), True),
         (group(Retry()), Policy(fail_on=("ExceptionGroup",)), True),
     ],
 )
@@ -97,7 +98,7 @@ def test_the_longest_delay_in_a_group_counts(error: BaseException, wait: timedel
 
 def test_the_error_is_the_leading_one_and_names_its_group() -> None:
     found = ending(group(KeyError("gone"), group(Fail("no such month")))).error
-    assert found.type == "bgjobs.current.Fail"
+    assert found.type == "bgjobs.job_context.Fail"
     assert found.message.startswith("no such month (in ExceptionGroup: several")
     assert ending(group(KeyError("gone"), OSError())).error.type == "KeyError"
 
@@ -107,7 +108,7 @@ def test_a_group_with_very_many_members_is_still_one_message() -> None:
     deep: Exception = Fail("at the bottom")
     for _ in range(3000):
         deep = group(deep)
-    assert len(messages.encoded(messages.Ended("x", 1, 0.1, ending(broad)))) < 200_000
+    assert len(protocol.encoded(protocol.Ended("x", 1, 0.1, ending(broad)))) < 200_000
     assert ending(deep).final
 
 

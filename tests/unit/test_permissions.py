@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import audit, permissions, settings, system
-from bgjobs.allowlist import Allowlist
+from bgjobs import system
+from bgjobs.config import permissions, settings, trust
+from bgjobs.config.allowlist import Allowlist
 from bgjobs.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def load(folder: Path) -> settings.Settings:
 def found(folder: Path) -> dict[str, str]:
     """Return what is found in a project, by the name of the file or directory."""
     configured = settings.load(config=str(folder / "allowed_jobs.toml"), environ={}, strict=False)
-    weak = audit.weaknesses(configured, Allowlist(configured))
+    weak = trust.weaknesses(configured, Allowlist(configured))
     return {os.path.relpath(one.path, folder): one.code for one in weak}
 
 
@@ -147,7 +148,7 @@ def test_whatever_python_reads_to_import_a_module_counts(folder: Path, name: str
     assert found(folder) == {os.path.relpath(path, folder): "open-to-others"}
     configured = load(folder)  # the allowlist itself is sound
     with pytest.raises(ConfigError, match="can be changed by every user"):
-        audit.refuse(configured, Allowlist(configured))
+        trust.refuse(configured, Allowlist(configured))
 
 
 def test_the_compiled_module_that_counts_is_the_one_that_a_runner_would_read(

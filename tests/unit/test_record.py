@@ -34,7 +34,7 @@ from bgjobs.job import (
     moment,
 )
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import moves, record
+from bgjobs.spool import record, transitions
 from bgjobs.spool.line1 import MOST_LINE_1, CorruptError, NewerFormatError
 
 ID = "01k5q3v9zdf4gahbjcmkdnpeqf"
@@ -162,7 +162,7 @@ def lived(life: list[Outcome]) -> tuple[Job, list[bytes]]:
         begun = replace(lifecycle.started(job, worker="web1:7", at=now), progress=Progress(done=1, total=2))
         now += timedelta(seconds=1)
         before, job = job, lifecycle.after(begun, outcome, Policy(max_crashes=3), now, 0.5)
-        lines += [record.encoded(start), record.encoded(moves.ending_of(before, job, WID))]
+        lines += [record.encoded(start), record.encoded(transitions.ending_of(before, job, WID))]
     return job, lines
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bgjobs.calls.resolve import resolve
 from bgjobs.errors import NoSuchTargetError, RefusedError
-from bgjobs.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

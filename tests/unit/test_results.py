@@ -25,7 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgjobs.job import Succeeded
-from bgjobs.worker import messages, results
+from bgjobs.worker import protocol
+from bgjobs.worker.child import results
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -361,7 +362,7 @@ def test_whatever_comes_back_a_worker_can_read_what_its_runner_says_of_it(value:
     except results.NotJSONError:
         return
     outcome = Succeeded(msgspec.Raw(data), note)
-    said = messages.encoded(messages.Ended("x", 1, 0.1, outcome))
+    said = protocol.encoded(protocol.Ended("x", 1, 0.1, outcome))
     assert said.count(b"\n") == 1
-    assert messages.heard(said[:-1]) == messages.Ended("x", 1, 0.1, outcome)
+    assert protocol.heard(said[:-1]) == protocol.Ended("x", 1, 0.1, outcome)
     msgspec.json.decode(data)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs.secrets import ALL, MASK, Secrets, masked
+from bgjobs.calls.masking import ALL, MASK, Secrets, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

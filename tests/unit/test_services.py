@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bgjobs import settings
-from bgjobs.allowlist import Allowlist
+from bgjobs.config import settings
+from bgjobs.config.allowlist import Allowlist
 from bgjobs.errors import UsageError
 from bgjobs.services import launchd, systemd, windows
 from bgjobs.services.service import Service, default_name, plan

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs import Queue, Request, settings, values
-from bgjobs.allowlist import Allowlist
+from bgjobs import Queue, Request
+from bgjobs.config import settings
+from bgjobs.config.allowlist import Allowlist
+from bgjobs.config.settings import Settings, load, load_whole
 from bgjobs.errors import BgjobsError, ConfigError, UsageError
 from bgjobs.lifecycle import Policy
-from bgjobs.settings import Settings, load, load_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -445,7 +446,7 @@ def test_import_paths_of_a_variable_are_a_list(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_says_nothing(tmp_path: Path) -> None:
-    empty = {f"BGJOBS_{key.upper()}": "" for key in values.GENERAL | values.POLICY}
+    empty = {f"BGJOBS_{key.upper()}": "" for key in settings.GENERAL | settings.POLICY}
     assert read(tmp_path, "", empty | {"BGJOBS_CONFIG": ""}).policy == Policy()
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bgjobs.calls.masking import ALL
+from bgjobs.calls.signatures import Signature, Unreadable, annotation_in, read
 from bgjobs.errors import NoSuchTargetError
-from bgjobs.secrets import ALL
-from bgjobs.signatures import Signature, Unreadable, annotation_in, read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import disk, logfile, system
+from bgjobs import disk, log_file, system
 from bgjobs.cli import tailing
 from bgjobs.cli.tailing import Log
 from bgjobs.errors import SpoolError
-from bgjobs.logfile import LogFile
+from bgjobs.log_file import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,13 +76,13 @@ def directory_copied(path: Path) -> None:
 
 
 def rotated(path: Path) -> None:
-    logfile._shift(str(path))
+    log_file._shift(str(path))
 
 
 def rotated_twice(path: Path) -> None:
-    logfile._shift(str(path))
+    log_file._shift(str(path))
     put(path, "between")
-    logfile._shift(str(path))
+    log_file._shift(str(path))
 
 
 def edited_in_place(path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_log_that_was_moved_out_of_reach_is_read_from_the_oldest_that_is_left(
     put(path.with_name("log.1"), "old")
     log = begun(path)
     for number in range(3, 10):
-        logfile._shift(str(path))
+        log_file._shift(str(path))
         put(path, str(number))
     assert more(log) == "5 6 7 8 9"
 
@@ -347,12 +347,12 @@ def test_a_file_of_others_beside_a_log_need_not_be_readable(path: Path, monkeypa
 def test_each_line_of_a_log_that_rotates_by_itself_comes_once_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(logfile, "MOST_BYTES", 400)
+    monkeypatch.setattr(log_file, "MOST_BYTES", 400)
     dice = random.Random(seed)
     file, log, seen = LogFile(str(tmp_path / "log")), Log(str(tmp_path / "log")), []
     file._unseen = 0
     for number in range(400):
-        file._unseen = logfile.LOOK_EVERY_BYTES
+        file._unseen = log_file.LOOK_EVERY_BYTES
         file.append(f"line {number}\n".encode())
         if dice.random() < 0.1:
             seen += log.more()

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from bgjobs.worker.interpreter import PARTS
-from bgjobs.worker.unchanged import COVERED
+from bgjobs.worker.child.interpreter import PARTS
+from bgjobs.worker.child.unchanged import COVERED
 
 # What a job may do to each part. The loggers `lib` and `lib2` are but the beginning of a name when it begins.
 CHANGES: dict[str, list[str]] = {
@@ -110,8 +110,8 @@ if sys.version_info >= (3, 12):
 LOOK = """
 import asyncio, builtins, calendar, csv, decimal, faulthandler, gc, gettext, json, logging, multiprocessing, os, socket
 import ssl, sys, tempfile, threading, time, tracemalloc, urllib.request, warnings, zoneinfo
-from bgjobs.worker import interpreter
-from bgjobs.worker.unchanged import Unchanged
+from bgjobs.worker.child import interpreter
+from bgjobs.worker.child.unchanged import Unchanged
 logging.basicConfig()
 logging.getLogger("known"), logging.getLogger("lib.sub"), logging.getLogger("lib2.sub")
 warnings.simplefilter("ignore")
@@ -155,8 +155,8 @@ def test_each_part_is_changed_here() -> None:
 def test_looking_at_the_stack_size_does_not_change_it(size: int) -> None:
     code = f"""
 import threading
-from bgjobs.worker import interpreter
-from bgjobs.worker.unchanged import Unchanged
+from bgjobs.worker.child import interpreter
+from bgjobs.worker.child.unchanged import Unchanged
 threading.stack_size({size})
 interpreter.remembered()
 Unchanged().holds()
@@ -168,7 +168,7 @@ print(threading.stack_size())
 def test_a_module_that_takes_the_place_of_another_is_seen() -> None:
     code = """
 import csv, sys
-from bgjobs.worker.unchanged import Unchanged
+from bgjobs.worker.child.unchanged import Unchanged
 unchanged = Unchanged()
 del sys.modules["csv"]
 import colorsys

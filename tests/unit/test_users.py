@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import system, users
-from bgjobs.allowlist import Allowlist
+from bgjobs import system
+from bgjobs.config import run_as
+from bgjobs.config.allowlist import Allowlist
+from bgjobs.config.settings import load
 from bgjobs.errors import ConfigError
 from bgjobs.lifecycle import Policy
-from bgjobs.settings import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,27 +51,27 @@ def test_a_method_wins_over_its_class_and_the_class_over_the_project(tmp_path: P
 
 
 def test_an_attempt_becomes_no_other_user_if_it_has_none_or_that_of_the_worker() -> None:
-    assert users.other(Policy()) == ""
-    assert users.other(Policy(user=system.user())) == ""
-    assert users.other(Policy(user=NOBODY_S)) == NOBODY_S
+    assert run_as.other(Policy()) == ""
+    assert run_as.other(Policy(user=system.user())) == ""
+    assert run_as.other(Policy(user=NOBODY_S)) == NOBODY_S
 
 
 def test_only_what_a_worker_may_run_is_its_concern(tmp_path: Path) -> None:
     listed = allowlist(tmp_path, ALLOWED)
-    assert [target.method for target in users.those_of(listed, frozenset())] == ["file", "shred", "open"]
-    assert [target.method for target in users.those_of(listed, {"Shop"})] == ["open"]
-    users.refuse(users.those_of(listed, {"Shop"}))
+    assert [target.method for target in run_as.those_of(listed, frozenset())] == ["file", "shred", "open"]
+    assert [target.method for target in run_as.those_of(listed, {"Shop"})] == ["open"]
+    run_as.refuse(run_as.those_of(listed, {"Shop"}))
 
 
 def test_a_user_that_does_not_exist_is_refused_in_one_line_with_what_to_do(tmp_path: Path) -> None:
     listed = allowlist(tmp_path, ALLOWED.replace("clerk", NOBODY_S))
     with pytest.raises(ConfigError) as caught:
-        users.refuse(listed)
+        run_as.refuse(listed)
     assert str(caught.value).startswith("Office.file cannot run: ")
     assert NOBODY_S in str(caught.value)
     assert caught.value.hint
     assert (caught.value.code, caught.value.exit_status) == ("bad-user", 1)
-    assert [target.method for target, _, _ in users.problems(listed)] == ["file", "shred"]
+    assert [target.method for target, _, _ in run_as.problems(listed)] == ["file", "shred"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="every user is refused there")

@@ -109,7 +109,7 @@ def _name_unknown_variables(*, as_json: bool) -> None:
     given = [name for name in os.environ if name.startswith(PREFIX)]
     if not given:
         return
-    from bgjobs.values import GENERAL, POLICY  # noqa: PLC0415 - few have such variables
+    from bgjobs.config.settings import GENERAL, POLICY  # noqa: PLC0415 - few have such variables
 
     known = {*OWN_VARIABLES, *(f"{PREFIX}{key.upper()}" for key in GENERAL | POLICY)}
     for name in sorted(set(given) - known - set(PRIVATE_VARIABLES)):

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bgjobs import audit, system, users
-from bgjobs.allowlist import Target
+from bgjobs import system
+from bgjobs.calls.signatures import Signature, Unreadable
 from bgjobs.cli import options, output
+from bgjobs.config import run_as, trust
+from bgjobs.config.allowlist import Target
 from bgjobs.errors import ConfigError, RefusedError, SpoolError
 from bgjobs.queue import Queue
-from bgjobs.signatures import Signature, Unreadable
 
 LIMITS = ("max_memory", "max_cpu", "max_files", "max_file_size")
 
@@ -129,14 +130,14 @@ def _problems(config: str | None, spool: str | None) -> tuple[list[tuple[str, st
             raise  # nothing to check: that is no finding
         return [("", "", str(error))], []
     # Before all else: what others could have written is only looked at, and its spool not even opened.
-    weak = audit.weaknesses(queue.settings, queue.allowlist)
+    weak = trust.weaknesses(queue.settings, queue.allowlist)
     found = [("", "", str(weakness)) for weakness in weak] or list(_unusable(queue))
     in_source = [(target, _signature(queue, target)) for target in queue.allowlist]
     found += [
         (target.class_name, target.method, str(error)) for target, error in in_source if isinstance(error, RefusedError)
     ]
     found += _useless_secrets(in_source)
-    found += [(one.class_name, one.method, f"{what}: {cure}") for one, what, cure in users.problems(queue.allowlist)]
+    found += [(one.class_name, one.method, f"{what}: {cure}") for one, what, cure in run_as.problems(queue.allowlist)]
     found += _unknown_accounts(queue.settings.shared_with, queue.allowlist)
     if weak:
         return found, list(queue.allowlist)

@@ -77,7 +77,7 @@ def service_actions() -> list[tuple[str, str]]:
 
 
 def _ids(context: typer.Context, incomplete: str, chosen: frozenset[State]) -> list[tuple[str, str]]:
-    from bgjobs.backend import Filter  # noqa: PLC0415 - only completion gets here
+    from bgjobs.store import Filter  # noqa: PLC0415 - only completion gets here
 
     queue = _queue(context)
     if queue is None:

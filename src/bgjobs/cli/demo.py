@@ -17,8 +17,8 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
-from bgjobs import settings
 from bgjobs.cli import example, options, output, stage
+from bgjobs.config import settings
 from bgjobs.errors import BgjobsError
 from bgjobs.events import ERROR_LOG, STATUS_LOG
 from bgjobs.job import Job, State

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from bgjobs import system
 from bgjobs.cli import output
 from bgjobs.errors import BgjobsError
-from bgjobs.worker import logbook
+from bgjobs.worker import announce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from subprocess import Popen
 
-    from bgjobs.backend import WorkerInfo
     from bgjobs.queue import Queue
+    from bgjobs.store import WorkerInfo
 
 MARK = "_BGJOBS_DETACHED"  # in the environment of a worker whose starter waits to hear that it has arrived
 # As in a runner: what lies in the current directory is not imported.
@@ -94,8 +94,8 @@ def arrival(queue: Queue) -> Callable[[str, WorkerInfo], None]:
     """Return what a detached worker does when it has its place: leave its starter, and write to the log from now on."""
 
     def arrived(worker_id: str, info: WorkerInfo) -> None:
-        logbook.keep(queue)
-        about = {"id": worker_id, "name": info.name, "pid": info.pid, "log": logbook.path_of(queue)}
+        announce.keep(queue)
+        about = {"id": worker_id, "name": info.name, "pid": info.pid, "log": announce.path_of(queue)}
         try:
             os.write(1, json.dumps({"arrived": about}).encode() + b"\n")
         except OSError:

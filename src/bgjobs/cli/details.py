@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bgjobs import durations
+from bgjobs.calls.masking import masked
 from bgjobs.cli import moments
 from bgjobs.job import Attempt, Job, JobError, Progress, show_priority
-from bgjobs.secrets import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

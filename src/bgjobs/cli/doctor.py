@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec.structs import replace
 
-from bgjobs import audit, permissions, system
-from bgjobs.backend import Finding
+from bgjobs import system
 from bgjobs.cli import opening, options, output
+from bgjobs.config import permissions, trust
 from bgjobs.job import State
 from bgjobs.queue import Queue
+from bgjobs.store import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,14 +90,14 @@ def _distrusted(queue: Queue, *, as_json: bool) -> int:
 
 def _what_runs(queue: Queue) -> Iterator[Finding]:
     """Go through what other users could change of the allowlist and the job modules."""
-    for weak in audit.weaknesses(queue.settings, queue.allowlist):
+    for weak in trust.weaknesses(queue.settings, queue.allowlist):
         yield Finding(code=weak.code, message=f"{weak.what}: {weak.cure}", path=weak.path, serious=True)
 
 
 def _repaired(queue: Queue) -> list[str]:
-    from bgjobs.worker import repairing  # noqa: PLC0415 - only the repair takes a worker's place
+    from bgjobs.worker import duties  # noqa: PLC0415 - only the repair takes a worker's place
 
-    return repairing.repair(queue)
+    return duties.repair(queue)
 
 
 def _printable(finding: Finding) -> Finding:

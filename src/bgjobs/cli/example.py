@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import bgjobs
+from bgjobs.config.settings import FILE_NAME
 from bgjobs.errors import BgjobsError
-from bgjobs.settings import FILE_NAME
 
 SKELETON = "jobs.examples"  # the module of the example that a new project begins with
 SPOOL_PAGE = """\

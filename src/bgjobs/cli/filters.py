@@ -7,10 +7,10 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from bgjobs.backend import Filter
 from bgjobs.job import State
 from bgjobs.queue import LISTED
 from bgjobs.requests import past_of, priority_of, states_of, tag_of
+from bgjobs.store import Filter
 
 
 class Conditions(Struct, frozen=True, kw_only=True):

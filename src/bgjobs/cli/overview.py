@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from bgjobs.backend import Filter, WorkerView
 from bgjobs.cli import details, moments
 from bgjobs.job import Job, State, rfc3339
+from bgjobs.store import Filter, WorkerView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
+from bgjobs.config.settings import MOST_RETRIES, NAME
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_TAGS, TAG
 from bgjobs.signing import KEY_ID
 from bgjobs.spool.line1 import FORMAT, LONGEST_USER, Line1
-from bgjobs.values import MOST_RETRIES, NAME
 
 DESCRIPTION = (
     "Line 1 of a bgjobs job file. Moments are milliseconds since 1970 (UTC), lengths are seconds. "

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bgjobs import settings, system
-from bgjobs.allowlist import Allowlist
+from bgjobs import system
 from bgjobs.cli import complete, installing, moments, options, output
 from bgjobs.cli.worker import GRACE
+from bgjobs.config import settings
+from bgjobs.config.allowlist import Allowlist
 from bgjobs.errors import UsageError
 from bgjobs.job import parse_priority
 from bgjobs.services import launchd, systemd, windows
@@ -20,8 +21,8 @@ from bgjobs.services.service import Recipe, Service, plan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.allowlist import Target
-    from bgjobs.settings import Settings
+    from bgjobs.config.allowlist import Target
+    from bgjobs.config.settings import Settings
 
 ACTIONS = ("show", "install", "uninstall")
 SYSTEMS = ("systemd", "launchd", "windows")

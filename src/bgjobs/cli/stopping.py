@@ -12,7 +12,7 @@ from bgjobs.cli.waiting import TimedOutError
 from bgjobs.errors import BgjobsError
 
 if TYPE_CHECKING:
-    from bgjobs.backend import Backend, WorkerView
+    from bgjobs.store import Backend, WorkerView
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
 STANDS_STILL_S = 3.0  # so long a debugger may hold a worker before it counts as stopped

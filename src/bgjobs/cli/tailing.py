@@ -12,7 +12,7 @@ from bgjobs import system
 from bgjobs.cli.plain_files import NoPlainFileError, open_plain
 from bgjobs.errors import SpoolError
 from bgjobs.events import NONE
-from bgjobs.logfile import KEPT
+from bgjobs.log_file import KEPT
 
 PIECE = 65_536
 MARK = 1024

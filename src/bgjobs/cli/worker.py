@@ -127,12 +127,12 @@ def _detach(queue: Queue, running: Mapping[str, Any], *, as_json: bool) -> int:
 def _run(queue: Queue, given: WorkerOptions, *, log: bool) -> int:
     # Here, because `bgjobs -h` loads this file too, and runs nothing.
     from bgjobs.cli import detaching  # noqa: PLC0415 - see above
-    from bgjobs.worker import logbook, loop  # noqa: PLC0415 - see above
+    from bgjobs.worker import announce, loop  # noqa: PLC0415 - see above
 
     if detaching.is_wanted():
         return loop.run(queue, given, detaching.arrival(queue), then_exit=True)
     if log:
-        logbook.keep(queue)
+        announce.keep(queue)
     return loop.run(queue, given, then_exit=True)
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import timedelta
 
-    from bgjobs.allowlist import Target
-    from bgjobs.settings import Settings
+    from bgjobs.config.allowlist import Target
+    from bgjobs.config.settings import Settings
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,47}", re.ASCII)
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", re.ASCII)

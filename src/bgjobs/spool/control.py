@@ -11,18 +11,18 @@ from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
 from bgjobs.lifecycle import cancelled
-from bgjobs.spool import files, layout, lookup, prune, record
-from bgjobs.spool.moves import SUFFIX
+from bgjobs.spool import files, find, layout, prune, record
+from bgjobs.spool.transitions import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from bgjobs.backend import CancelResult, DeleteResult, RunNowResult
     from bgjobs.events import Log
     from bgjobs.job import Job
+    from bgjobs.spool.find import Place
     from bgjobs.spool.layout import Layout
-    from bgjobs.spool.lookup import Place
+    from bgjobs.store import CancelResult, DeleteResult, RunNowResult
 
 TRIES = 100
 
@@ -85,7 +85,7 @@ class Control:
     def _places(self, job_id: str) -> Iterator[Place | None]:
         """Say where the job is, again and again while it moves away before something could be done about it."""
         for _ in range(TRIES):
-            yield lookup.locate(self._paths, job_id, clock.now_ms())
+            yield find.locate(self._paths, job_id, clock.now_ms())
 
     def _cancel_pending(self, place: Place, by: str) -> CancelResult | None:
         """Take the job out of the queue by one move, which decides; None when somebody else was faster."""

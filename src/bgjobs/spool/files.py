@@ -1,4 +1,4 @@
-"""The few steps on files that everything in the spool is made of.
+"""The few steps on files that all else is made of.
 
 Each raises OSError as the system gives it. None of them repeats a failed sync: after an error the kernel may have
 dropped the data and call it clean, so a second success would mean nothing.
@@ -9,14 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from bgjobs import disk, system
 from bgjobs.errors import SyncFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
 
 # What the system says of one file or directory that cannot be had: it must cost nothing beside it. (A full table of
 # descriptors, or a disk that takes no more, is about all of them.)
@@ -326,5 +330,66 @@ def sync(path: str) -> None:
     descriptor = disk.open_append(path)
     try:
         disk.sync_file(descriptor)
+    finally:
+        disk.close(descriptor)
+
+
+Pid = Annotated[int, Meta(ge=1, le=0x7FFF_FFFF)]  # what a system can ask its kernel for
+T = TypeVar("T")
+
+
+def decoded(data: bytes, kind: type[T]) -> T | None:
+    """Return the value of this kind that is written there, or None if it is none."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # a half, zeros, letters that are none, or brackets that would fill the stack
+
+
+def limit(path: str, most: int) -> None:
+    """Cut a file of ours to so many bytes when it has grown to twice that, but never what a link in its place names."""
+    try:
+        with _grown(path) as (descriptor, size):
+            if size > 2 * most:
+                disk.truncate(descriptor, most)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, *LINKS}:
+            raise
+
+
+def cut_mark(most: int) -> bytes:
+    """Return what stands at the end of output that was cut."""
+    return f"\n[output cut: more than {most} bytes]\n".encode()
+
+
+def cut(path: str, most: int, *, lost: bool = False) -> int:
+    """Cut a file of output to so many bytes, if it is longer, and put the mark behind them; return how long it was.
+
+    With `lost` the mark is put there in any case: something of the output has not come to the file. Who has counted and
+    marked already is left in peace. Raises OSError for a link in its place.
+    """
+    with _grown(path) as (descriptor, size):
+        mark = cut_mark(most)
+        is_marked = most < size <= most + len(mark) and end(descriptor, len(mark)) == mark
+        if size > most and not is_marked:
+            disk.truncate(descriptor, most)
+        if (lost or size > most) and not is_marked:
+            write_all(descriptor, mark)
+        return size
+
+
+def add(path: str, text: str) -> None:
+    """Put a text at the end of a file of output. Raises OSError for a link in its place."""
+    with _grown(path) as (descriptor, _):
+        write_all(descriptor, text.encode())
+
+
+@contextmanager
+def _grown(path: str) -> Iterator[tuple[int, int]]:
+    """Open a file that may have to be cut; give its descriptor and size. What has a second name counts as empty."""
+    descriptor = disk.open_append(path)
+    try:
+        state = disk.fstat(descriptor)
+        yield descriptor, state.st_size if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 else 0
     finally:
         disk.close(descriptor)

@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from bgjobs.config.settings import MOST_RETRIES, NAME
 from bgjobs.errors import UsageError
 from bgjobs.ids import ID
 from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_ARGUMENTS, MOST_DEPTH, MOST_TAGS, TAG
-from bgjobs.values import MOST_RETRIES, NAME
 
 FORMAT = 1
 MOST_LINE_1 = 1024 * 1024

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from bgjobs import disk
 from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
-from bgjobs.spool import files, layout, record, retries, trees
+from bgjobs.spool import files, layout, record, retries, safe_remove
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from datetime import datetime, timedelta
 
+    from bgjobs.spool.find import Place
     from bgjobs.spool.layout import Layout
-    from bgjobs.spool.lookup import Place
 
 SWEEP_AFTER_S = 24 * 3600
 FROM_CORRUPT = "corrupt-"  # in the trash: no job, whatever its name was
@@ -149,7 +149,7 @@ def _throw_away(path: str, fallen: str) -> bool:
 
 def _empty_trash(paths: Layout) -> Iterator[None]:
     """Remove what was thrown away, also by a process that died before it could, one file at a time."""
-    with trees.opened(paths.root, "tmp", "trash") as trash:
+    with safe_remove.opened(paths.root, "tmp", "trash") as trash:
         entries = list(disk.scandir(paths.trash, folder=trash))
         single = list(_jobs_in(name for name, _ in entries))
         yield from _remove_outputs(paths, single)
@@ -180,7 +180,7 @@ def _remove_outputs(paths: Layout, ids: Iterable[str]) -> Iterator[None]:
         yield
     for hour, gone in hours.items():
         directory = os.path.join(paths.outputs, hour)
-        with suppress(FileNotFoundError, NotADirectoryError), trees.opened(paths.root, "output", hour) as folder:
+        with suppress(FileNotFoundError, NotADirectoryError), safe_remove.opened(paths.root, "output", hour) as folder:
             printed = []
             for name, _ in disk.scandir(directory, folder=folder):
                 if name.partition(".")[0] in gone:
@@ -199,7 +199,7 @@ def sweep_tmp(paths: Layout) -> None:
 
 
 def _sweep(paths: Layout) -> Iterator[None]:
-    with trees.opened(paths.root, "tmp") as tmp:
+    with safe_remove.opened(paths.root, "tmp") as tmp:
         for name, is_directory in list(disk.scandir(paths.tmp, folder=tmp)):
             path = os.path.join(paths.tmp, name)
             changed = files.changed_ns(path)
@@ -214,7 +214,7 @@ def _sweep(paths: Layout) -> Iterator[None]:
 
 def _remove_tree(path: str, folder: int | None) -> Iterator[None]:
     with suppress(FileNotFoundError, NotADirectoryError):  # somebody else removes it too, or puts a link in its place
-        yield from trees.remove_tree(path, folder=folder)
+        yield from safe_remove.remove_tree(path, folder=folder)
 
 
 def _exhaust(steps: Iterable[None]) -> None:

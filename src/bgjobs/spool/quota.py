@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from bgjobs import clock
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files, notes
+from bgjobs.spool import files
 
 if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
@@ -75,14 +75,14 @@ class Quota:
 
     def _noted(self, now_ms: int) -> Count | None:
         text = files.read_note(self._paths.queued) or ""
-        found = notes.decoded(text.encode("utf-8", "replace"), Count)
+        found = files.decoded(text.encode("utf-8", "replace"), Count)
         return found if found is not None and found.is_good(now_ms) else None
 
     def _counted(self) -> Count:
-        from bgjobs.spool import tally  # noqa: PLC0415 - a submission that need not count does without it
+        from bgjobs.spool import counts  # noqa: PLC0415 - a submission that need not count does without it
 
         start = time.perf_counter()
-        jobs = tally.count_pending(self._paths)
+        jobs = counts.count_pending(self._paths)
         count = Count(clock.now_ms(), jobs, round(1000 * (time.perf_counter() - start)))
         if count.jobs >= MANY:
             self._note(count)

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import clock
-from bgjobs.backend import Unfinished
 from bgjobs.errors import SpoolError
 from bgjobs.ids import first_id, id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
-from bgjobs.spool import browsing, files, layout, lookup, notes, record
+from bgjobs.spool import files, find, layout, listing, record
+from bgjobs.spool.counts import Tally
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.retries import Retries
-from bgjobs.spool.tally import Tally
+from bgjobs.store import Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
-    from bgjobs.backend import Filter
+    from bgjobs.spool.find import Place
     from bgjobs.spool.layout import Layout
-    from bgjobs.spool.lookup import Place
+    from bgjobs.store import Filter
 
 TRIES = 100
 MOST_WAITED = 10_000  # places of jobs, as they are remembered
@@ -57,8 +57,8 @@ class Reader:
     def _located(self, job_id: str) -> Place | None:
         """Look for the job, at first where it last waited for its moment: who waits for it asks again and again."""
         now_ms, last = clock.now_ms(), self._waited.pop(job_id, None)
-        place = lookup.still_there(last, now_ms) if last is not None else None
-        place = place or lookup.locate(self._paths, job_id, now_ms)
+        place = find.still_there(last, now_ms) if last is not None else None
+        place = place or find.locate(self._paths, job_id, now_ms)
         if place is not None and place.state in WAITING:
             if len(self._waited) >= MOST_WAITED:
                 self._waited.clear()
@@ -67,9 +67,9 @@ class Reader:
 
     def jobs(self, where: Filter) -> Iterator[Job]:
         """Go through the jobs that meet the conditions, newest first."""
-        since = browsing.OLDEST if where.since is None else first_id(max(0, milliseconds(where.since) - 1))
+        since = listing.OLDEST if where.since is None else first_id(max(0, milliseconds(where.since) - 1))
         seen: set[str] = set()
-        for place in browsing.newest_first(self._paths, where.states, clock.now_ms(), since):
+        for place in listing.newest_first(self._paths, where.states, clock.now_ms(), since):
             if place.job_id in seen or not _may_match(place, where):
                 continue
             try:
@@ -86,16 +86,16 @@ class Reader:
         """Return which of these jobs a later job retries, each with the latest that does."""
         noted = self._retries.of(job_ids)
         later = {new for ids in noted.values() for new in ids}
-        there = lookup.present(self._paths, later) if later else later
+        there = find.present(self._paths, later) if later else later
         return {old: max(left) for old, ids in noted.items() if (left := there.intersection(ids))}
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
-        return browsing.ids_ending(self._paths, suffix)
+        return listing.ids_ending(self._paths, suffix)
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
-        return lookup.counts(self._paths, self._tally, clock.now_ms())
+        return find.counts(self._paths, self._tally, clock.now_ms())
 
     def oldest_queued(self) -> datetime | None:
         """Return since when the oldest job that may start now has been able to, or None."""
@@ -105,9 +105,9 @@ class Reader:
 
     def unfinished(self, now_ms: int, waits_to_be_taken: Callable[[], bool] | None = None) -> Unfinished:
         """Return whether there is work. Whether files of other programs wait, one who knows better may say."""
-        arriving = lookup.importable(self._paths) if waits_to_be_taken is None else waits_to_be_taken()
-        incoming = arriving or lookup.being_imported(self._paths)
-        return Unfinished(*lookup.unfinished(self._paths, now_ms), incoming=incoming)
+        arriving = find.importable(self._paths) if waits_to_be_taken is None else waits_to_be_taken()
+        incoming = arriving or find.being_imported(self._paths)
+        return Unfinished(*find.unfinished(self._paths, now_ms), incoming=incoming)
 
     def _moved(self, place: Place) -> Job | None:
         return None if files.exists(place.path) else self.get(place.job_id)
@@ -117,7 +117,7 @@ class Reader:
         kept = Path(self._paths.output(layout.hour_of(job.id), job.id, attempt))
         if kept.exists():
             return kept
-        place = lookup.locate(self._paths, job.id, clock.now_ms())
+        place = find.locate(self._paths, job.id, clock.now_ms())
         if place is None or place.state is not State.RUNNING:
             return kept if kept.exists() else None
         return self._output_so_far(place, attempt)
@@ -159,7 +159,7 @@ class Reader:
             data = files.read(self._paths.worker(place.holder, f"progress-{job.id}"), 65_536)
         except (OSError, files.StrangeFileError):
             return job
-        found = notes.decoded(data, Progress)
+        found = files.decoded(data, Progress)
         return job if found is None else msgspec.structs.replace(job, progress=found)
 
 

@@ -22,7 +22,7 @@ from bgjobs.job import (
     milliseconds,
     moment,
 )
-from bgjobs.spool import notes
+from bgjobs.spool import files
 from bgjobs.spool.line1 import FORMAT, MOST_RESULT_DEPTH, CorruptError, Line1, check_depth, checked, decode_line_1
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -52,7 +52,7 @@ class Start(Event, tag="start", frozen=True, omit_defaults=True, kw_only=True):
     number: Number
     worker: str
     slot: Slot
-    pid: notes.Pid
+    pid: files.Pid
     birth: str
     boot: str
 

@@ -10,7 +10,7 @@ import msgspec
 from bgjobs import system
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files, layout, notes
+from bgjobs.spool import files, layout
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.line1 import FORMAT
 
@@ -37,15 +37,15 @@ def open_existing(paths: Layout) -> bool:
             raise
         return False
     except (files.StrangeFileError, PermissionError) as error:
-        from bgjobs.spool import shared  # noqa: PLC0415 - a spool is rarely somebody else's
+        from bgjobs.spool.inbox import group_access  # noqa: PLC0415 - a spool is rarely somebody else's
 
-        shared.refuse_strangers(paths, str(getattr(error, "strerror", error)))
+        group_access.refuse_strangers(paths, str(getattr(error, "strerror", error)))
         if isinstance(error, PermissionError):
             raise
         # Of a copy that was made of links, each file is a file of the other spool as well.
         hint = "use another spool; if it is a copy with hard links (cp -l), copy it with `cp -a` instead"
         raise SpoolError(f"cannot use {paths.version}: {error}", hint=hint) from None
-    version = (notes.decoded(data, dict[str, object]) or {}).get("format")
+    version = (files.decoded(data, dict[str, object]) or {}).get("format")
     if version != FORMAT:
         raise SpoolError(
             f"the spool {paths.root} has format {version!r}, this bgjobs knows {FORMAT}",
@@ -98,7 +98,7 @@ def _fill(paths: Layout) -> None:
     _refuse_remains(paths)
     for directory in paths.directories():
         files.make_directory(directory)
-    from bgjobs.spool.checks import fitness  # noqa: PLC0415 - a spool is set up once
+    from bgjobs.spool.doctor import fitness  # noqa: PLC0415 - a spool is set up once
 
     fitness.refuse_unfit(paths)
     _publish_version(paths)

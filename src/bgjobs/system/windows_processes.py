@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
 _PATIENCE_S = 2.0
-_MODULE = "bgjobs.worker.child"  # stands in the command line of every runner
+_MODULE = "bgjobs.worker.child.main"  # stands in the command line of every runner
 
 
 def birth(pid: int) -> str | None:

@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import audit, clock, lifecycle, system, users
+from bgjobs import clock, lifecycle, system
+from bgjobs.config import run_as, trust
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
-from bgjobs.worker import assignments, limits
-from bgjobs.worker.messages import Run
-from bgjobs.worker.runners import Assignment, Began, Finished, Report, Returned, Runner, Why, start_process
+from bgjobs.worker import limits
+from bgjobs.worker.protocol import Run
+from bgjobs.worker.runner import (
+    Assignment,
+    Began,
+    Finished,
+    Report,
+    Returned,
+    Runner,
+    Why,
+    environment,
+    setup,
+    start_process,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from typing import Self
 
-    from bgjobs.allowlist import Target
+    from bgjobs.config.allowlist import Target
     from bgjobs.queue import Queue
 
 SLICE_S = 0.5
@@ -43,9 +55,9 @@ def run(queue: Queue, job: Job) -> Outcome:
 
     Raises ConfigError where another user could choose what runs, or where it cannot run as the user that it has.
     """
-    audit.refuse(queue.settings, queue.allowlist)
+    trust.refuse(queue.settings, queue.allowlist)
     target = queue.allowlist.target(job.class_name, job.method)
-    users.refuse([target])
+    run_as.refuse([target])
     policy = lifecycle.with_wishes(target.policy, job)
     begun = lifecycle.started(job, worker=f"{system.host()}:{os.getpid()}", at=job.submitted_at)
     with _Foreground(queue) as foreground:
@@ -58,7 +70,7 @@ def probe(queue: Queue) -> list[Problem]:
     What cannot have its user here is left out (`users.problems`).
     """
     problems = []
-    impossible = {(target.class_name, target.method) for target, _, _ in users.problems(queue.allowlist)}
+    impossible = {(target.class_name, target.method) for target, _, _ in run_as.problems(queue.allowlist)}
     with _Foreground(queue) as foreground:
         for target in queue.allowlist:
             if (target.class_name, target.method) in impossible:
@@ -83,7 +95,7 @@ def _message(target: Target, job: Job, *, look_only: bool = False) -> Run:
         text=job.text,
         secret=target.secret,
         limits=limits.of(target.policy),
-        user=users.other(target.policy),
+        user=run_as.other(target.policy),
         look_only=look_only,
     )
 
@@ -176,9 +188,7 @@ class _Foreground:
         configured = self._queue.settings
         # By this mark others can tell whether we live, as they can of a worker by its lock.
         mark = f"run.{os.getpid()}.{system.birth(os.getpid()) or ''}"
-        self._runner = Runner(
-            0, assignments.setup(configured, None, 0), start_process(assignments.environment(configured, mark))
-        )
+        self._runner = Runner(0, setup(configured, None, 0), start_process(environment(configured, mark)))
         self._poller.watch(self._runner, self._runner.output_fd)
         return self._runner
 

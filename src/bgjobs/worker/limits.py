@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from bgjobs import system
 from bgjobs.job import JobError, Raised
-from bgjobs.worker.groups import members
-from bgjobs.worker.messages import LOST_CONTACT, Limits, Told
+from bgjobs.worker.child.outcome import members
+from bgjobs.worker.protocol import LOST_CONTACT, Limits, Told
 
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy

@@ -9,29 +9,27 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bgjobs import __version__, audit, clock, lifecycle, system, users
-from bgjobs.backend import Selection, WorkerInfo
+from bgjobs import __version__, clock, lifecycle, system
+from bgjobs.config import run_as, trust
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted, moment
-from bgjobs.worker import assignments, housekeeping
-from bgjobs.worker.claiming import Claiming
-from bgjobs.worker.ending import Ending, StopRequests
-from bgjobs.worker.hearing import Hearing
-from bgjobs.worker.holdings import Holdings
-from bgjobs.worker.pace import Pace
+from bgjobs.store import Selection, WorkerInfo
+from bgjobs.worker import duties
+from bgjobs.worker.announce import Supervision, Voice
+from bgjobs.worker.fetch import Claiming, Hearing, Pace
+from bgjobs.worker.in_flight import Holdings
 from bgjobs.worker.pool import Pool
-from bgjobs.worker.runners import Began, Finished, Returned
+from bgjobs.worker.runner import Began, Finished, Returned, assignment
+from bgjobs.worker.shutdown import Ending, StopRequests
 from bgjobs.worker.stale_code import StaleCode
-from bgjobs.worker.supervision import Supervision
-from bgjobs.worker.voice import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.backend import Claim
     from bgjobs.queue import Queue
+    from bgjobs.store import Claim
     from bgjobs.worker.options import WorkerOptions
-    from bgjobs.worker.runners import Report, Runner
+    from bgjobs.worker.runner import Report, Runner
 
 TICK_S = 0.25
 TROUBLE_PAUSE_S = 1.0
@@ -52,8 +50,8 @@ def run(
     nothing to do afterwards but exit with that status, and no signal that asks it to stop changes it any more. Raises
     ConfigError where another user could choose what runs, or where no job can run as the user that it has.
     """
-    audit.refuse(queue.settings, queue.allowlist)
-    users.refuse(users.those_of(queue.allowlist, options.only))
+    trust.refuse(queue.settings, queue.allowlist)
+    run_as.refuse(run_as.those_of(queue.allowlist, options.only))
     _open_standard_descriptors()
     requests = StopRequests()
     # Before it has a place: from then on it ends in order, whenever it is asked to.
@@ -105,9 +103,9 @@ class Worker:
         self._poller = system.Poller()
         self._hearing = Hearing(self._poller, self._session.bell)
         self._pool = Pool(queue, self._session, self._poller, options, self._say)
-        self._watch = housekeeping.Watch(queue, only=options.only, say=self._say)
+        self._watch = duties.Watch(queue, only=options.only, say=self._say)
         self._stale = StaleCode(queue, self._pool, self._say)
-        self._tidying = housekeeping.Tidying()
+        self._tidying = duties.Tidying()
         self._pace = Pace()
         watch = self._watch
         self._holdings = Holdings(queue, self._session, self._say, watch.is_current, watch.keys_are_current)
@@ -196,11 +194,11 @@ class Worker:
 
     def _needs_fresh_process(self, claim: Claim) -> bool:
         target = self._queue.allowlist.find(claim.job.class_name, claim.job.method)
-        return target is not None and bool(users.other(target.policy))
+        return target is not None and bool(run_as.other(target.policy))
 
     def _start(self, runner: Runner, claim: Claim) -> None:
         try:
-            held = assignments.assignment(self._queue, self._session, claim, worker=self._info.name, runner=runner)
+            held = assignment(self._queue, self._session, claim, worker=self._info.name, runner=runner)
         except NotAllowedError:
             self._holdings.admits(claim)  # the allowlist changed since the job was claimed
             return
@@ -307,8 +305,8 @@ class Worker:
         if self._watch.changed():
             self._pool.renew()
         self._holdings.judge_again()
-        housekeeping.recover(self._session, self._queue)
-        self._claiming.may_be_more |= housekeeping.import_jobs(self._session, self._queue) > 0
+        duties.recover(self._session, self._queue)
+        self._claiming.may_be_more |= duties.import_jobs(self._session, self._queue) > 0
         self._tidying.check(self._session, self._queue.settings)
 
     def _obey_cancels(self) -> None:

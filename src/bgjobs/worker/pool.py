@@ -1,4 +1,7 @@
-"""The runners of one worker: as many as it has slots, each replaced when it has died or is worn out."""
+"""Keep as many runners as there are slots; replace those that died or are worn out.
+
+To start one takes as long as hundreds of short jobs. Until it has a place it only imports what a runner needs.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,55 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import __version__, system
-from bgjobs.worker import assignments
-from bgjobs.worker.runners import LEAVE_S, Began, Finished, Report, Runner, Why
-from bgjobs.worker.spares import Spares
+from bgjobs.worker.runner import LEAVE_S, Began, Finished, Report, Runner, Why, environment, setup, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.backend import Session
     from bgjobs.job import Job, Progress
     from bgjobs.queue import Queue
-    from bgjobs.system import Poller
+    from bgjobs.store import Session
+    from bgjobs.system import Child, Poller
     from bgjobs.worker.options import WorkerOptions
+
+
+DYING_S = 1.0
+
+
+class Spares:
+    """The processes of one worker that no runner has become yet. They know no job, and run none."""
+
+    def __init__(self, queue: Queue, worker: str) -> None:
+        """Have none."""
+        self._queue = queue
+        self._worker = worker
+        self._waiting: list[Child] = []
+
+    def keep(self, count: int) -> None:
+        """Have so many at least. Raises OSError; what cannot be started now is started when it is needed."""
+        while len(self._waiting) < count:
+            self._waiting.append(self._start())
+
+    def take(self) -> Child:
+        """Return one that lives, started now if there is none. Raises OSError."""
+        while self._waiting:
+            process = self._waiting.pop(0)
+            if process.poll() is None:
+                return process
+            process.close()
+        return self._start()
+
+    def close(self) -> None:
+        """End them all."""
+        for process in self._waiting:
+            process.kill()
+            process.wait(DYING_S)
+            process.close()
+        self._waiting.clear()
+
+    def _start(self) -> Child:
+        return start_process(environment(self._queue.settings, self._worker))
+
 
 MOST_FAILED_STARTS = 5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0  # after a start that failed; each is twice as long as the one before
@@ -265,10 +305,10 @@ class Pool:
         self._vacant.add(slot)
         if time.monotonic() < self._start_at:
             return
-        setup = assignments.setup(self._queue.settings, self._session, slot, reload=self._reload)
+        first_message = setup(self._queue.settings, self._session, slot, reload=self._reload)
         runner = None
         try:
-            runner = Runner(slot, setup, self._spares.take(), self._recycle if lifespan is None else lifespan)
+            runner = Runner(slot, first_message, self._spares.take(), self._recycle if lifespan is None else lifespan)
             self._poller.watch(runner, runner.output_fd)
         except OSError as error:
             # No program, no process or no descriptor to be had right now: the other runners go on.

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import bgjobs
 from bgjobs import __version__
-from bgjobs.worker.runners import Began, Returned
+from bgjobs.worker.runner import Began, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.backend import Session
     from bgjobs.queue import Queue
+    from bgjobs.store import Session
     from bgjobs.worker.pool import Pool
-    from bgjobs.worker.runners import Report
+    from bgjobs.worker.runner import Report
 
 
 class StaleCode:

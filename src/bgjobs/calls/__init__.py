@@ -1,0 +1,1 @@
+"""What may be called, and with what: read from source text, without importing it."""

@@ -1,0 +1,1 @@
+"""What the allowlist file says, and whom that makes a project trust."""

@@ -1,0 +1,237 @@
+"""Claim jobs: move the best ones into a worker's hands, and sort out what turns out to be none."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bgjobs import clock, signing
+from bgjobs.errors import ClaimLostError, RefusedError
+from bgjobs.job import JobError, State, moment
+from bgjobs.spool import files, find, layout, locks, record, transitions
+from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.spool.upcoming import Cursor
+from bgjobs.store import Claim
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from bgjobs.signing import Keyring
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.transitions import Mover
+    from bgjobs.spool.upcoming import Candidate
+    from bgjobs.store import Selection
+
+SOON_S = 0.1
+MOST_PASSED_OVER = 100_000
+DUPLICATE = "duplicate: a job of this id is being run"
+REPLAYED = "replayed: a job of this id is being run, or has ended"
+
+
+class Taker:
+    """Claims jobs for the worker `wid`."""
+
+    def __init__(self, spool: SpoolQueue, wid: str, selection: Selection, age_boost: timedelta, mover: Mover) -> None:
+        """Know nothing of what waits yet. The `mover` moves what this worker has claimed."""
+        self._spool = spool
+        self._paths = spool.paths
+        self._log = spool.log
+        self._claims = spool.paths.claims_of(wid)
+        self._selection = selection
+        self._mover = mover
+        self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
+        self._new_cursor = partial(Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost)
+        self._cursor = self._new_cursor()
+        self._taken: list[str] = []  # claimed, but not looked into yet
+        self._held: set[str] = set()  # the paths of all that we have claimed
+        self._passed_over: dict[str, None] = {}
+        self._noted: set[str] = set()
+
+    def claim(self, most: int, *, above: int) -> list[Claim]:
+        """Take at most so many due jobs of a priority higher than `above`: by priority, then by age."""
+        claims, trouble = self._open_taken()
+        more = True
+        while more and len(claims) < most:
+            try:
+                more = self._take(most - len(claims), above)
+            except OSError as error:
+                trouble, more = error, False
+            found, unreadable = self._open_taken()
+            claims += found
+            trouble = unreadable or trouble
+        for path in self._cursor.strange():
+            self.quarantine(path, "not a job file's name")
+        for path, reason in self._cursor.unreadable().items():
+            self._leave_alone(path, reason)
+        if trouble is not None and not claims:
+            raise trouble
+        return claims
+
+    def next_due(self) -> datetime | None:
+        """Return when the next delayed job may start, as far as is known, or None."""
+        ms = self._cursor.next_ms(clock.now_ms())
+        return None if ms is None else moment(ms)
+
+    def close(self) -> None:
+        """Close what was kept open."""
+        self._claim_lock.close()
+
+    # Move
+
+    def _take(self, most: int, above: int) -> bool:
+        """Move so many jobs into our hands; return whether there were as many."""
+        count = 0
+        with self._claim_lock.held(SOON_S):
+            for candidate in self._cursor.candidates(clock.now_ms(), above=above):
+                count += self._move(candidate)
+                if count == most:
+                    return True
+        return False
+
+    def _move(self, candidate: Candidate) -> bool:
+        """Move one job into our hands; return whether we have one more now."""
+        source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
+        if self._selection.classes is not None and not self._selected(source, candidate.name):
+            return False
+        target = f"{self._claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
+        # Nobody else puts anything there, so what is there we know without asking the disk.
+        if target in self._held and files.exists(target):
+            # A copy of a job that we have: moved there, it would take the place of the record of a running job.
+            self.quarantine(source, DUPLICATE if self._spool.keyring is None else REPLAYED)
+            return False
+        try:
+            files.move(source, target)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and files.exists(self._claims):
+                return False  # another worker was faster, or somebody cancelled it
+            if error.errno not in files.UNREADABLE:
+                self._cursor = self._new_cursor()  # the old one would not name this job again for a while
+                raise
+            self._leave_alone(os.path.dirname(source), error)
+            return False  # what lies elsewhere may be ours to move
+        if target in self._held and target in self._taken:
+            return False  # somebody removed the one that we just took, and this is a copy from another bucket
+        self._held.add(target)
+        self._taken.append(target)
+        return True
+
+    def _selected(self, path: str, name: str) -> bool:
+        """Look into a pending file to see whether its class is one that this worker takes."""
+        if name in self._passed_over:
+            return False
+        try:
+            parsed = layout.parse_pending(name)
+            data = files.read(path, record.MOST_BYTES)
+            job_id = parsed.job_id if parsed else ""
+            job = record.decode(data, job_id=job_id, state=State.QUEUED, priority=0, not_before_ms=None)
+        except (OSError, files.StrangeFileError, CorruptError, NewerFormatError):
+            return False  # a worker without a selection sorts it out
+        if self._selection.classes is not None and job.class_name in self._selection.classes:
+            return True
+        if len(self._passed_over) > MOST_PASSED_OVER:
+            self._passed_over.clear()
+        self._passed_over[name] = None
+        return False
+
+    # Open
+
+    def _open_taken(self) -> tuple[list[Claim], OSError | None]:
+        """Look into what was moved into our hands; what cannot be read now is looked into the next time."""
+        claims, trouble = [], None
+        taken, self._taken = self._taken, []
+        for path in taken:
+            try:
+                claim = self._opened(path)
+            except FileNotFoundError:
+                self.forget(path)
+                continue  # it is not ours any more
+            except OSError as error:
+                self._taken.append(path)
+                if error.errno in files.UNREADABLE:
+                    self._leave_alone(path, error)
+                else:
+                    trouble = error
+                continue
+            if claim is None:
+                self.forget(path)
+            else:
+                claims.append(claim)
+        return claims, trouble
+
+    def forget(self, path: str) -> None:
+        """Take note that what we had claimed is not in our hands any more."""
+        self._held.discard(path)
+
+    def _opened(self, path: str) -> Claim | None:
+        """Read a file that we claimed. What is not a job file goes to `corrupt/`."""
+        parts = layout.parse_claimed(os.path.basename(path))
+        if parts is None:
+            return None
+        priority, not_before_ms, job_id = parts
+        try:
+            data = files.read(path, record.MOST_BYTES)
+            job = record.decode(
+                data, job_id=job_id, state=State.RUNNING, priority=priority, not_before_ms=not_before_ms
+            )
+        except (files.StrangeFileError, CorruptError) as error:
+            self.quarantine(path, str(error))
+            return None
+        except NewerFormatError:
+            self._put_back(path, priority, not_before_ms, job_id)
+            return None
+        keyring = self._spool.keyring
+        if keyring is not None and find.other(self._paths, job_id, clock.now_ms(), path):
+            self.quarantine(path, REPLAYED)
+            return None
+        if job.finished_at is not None:
+            self._finish_move(path, job_id, data)
+            return None
+        doubt = None if keyring is None else _doubt(keyring, data)
+        return Claim(job, path, full=len(data) > record.FULL_BYTES, doubt=doubt, torn=not data.endswith(b"\n"))
+
+    # What is no job to run
+
+    def quarantine(self, path: str, reason: str) -> None:
+        """Put a file that cannot be a job, or not one of its own, into `corrupt/`."""
+        try:
+            transitions.quarantine(self._paths, path, reason)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._leave_alone(path, error, f"{reason}; ")
+            return
+        self._log.corrupt(os.path.basename(path), reason, clock.now())
+
+    def _finish_move(self, path: str, job_id: str, data: bytes) -> None:
+        """Move a job on that has ended already: a power cut undid the moves after that, but not the last line."""
+        for event in reversed(record.events(data)):
+            if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
+                with suppress(ClaimLostError):
+                    self._mover.to_ended(path, job_id, event.state, event.at)
+                return
+        self.quarantine(path, "it has ended in an unknown state")
+
+    def _put_back(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
+        """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
+        later = clock.now_ms() + layout.MINUTE_MS
+        self._mover.to_pending(path, priority, max(later, not_before_ms), job_id, at_once=False)
+        if job_id not in self._noted:
+            self._noted.add(job_id)
+            self._log.left_alone(job_id, "written by a newer bgjobs", clock.now())
+
+    def _leave_alone(self, path: str, error: OSError, reason: str = "") -> None:
+        """Say, once, that something stays where it is. Nothing else may suffer from that."""
+        if path not in self._noted:
+            self._noted.add(path)
+            self._log.left_alone(os.path.relpath(path, self._paths.root), f"{reason}{error.strerror}", clock.now())
+
+
+def _doubt(keyring: Keyring, data: bytes) -> JobError | None:
+    """Return what is wrong with the signature of line 1, over the bytes that were read, or None."""
+    try:
+        keyring.check(signing.JOB, data.partition(b"\n")[0])
+    except RefusedError as error:
+        return JobError(type=error.code, message=str(error))
+    return None

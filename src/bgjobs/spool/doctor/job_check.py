@@ -1,0 +1,168 @@
+"""What is wrong with one job file."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+from bgjobs import disk, system
+from bgjobs.job import State
+from bgjobs.spool import files, locks, record
+from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.store import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.spool.find import Place
+    from bgjobs.spool.layout import Layout
+
+
+def contradictions(lines: list[bytes]) -> list[str]:
+    """Return what cannot have happened, in words, given the lines after the first.
+
+    A line that is torn or full of zeros counts as not written, and what hangs on it is believed. So is an attempt
+    without an ending when the next one is of another worker: a power cut takes an unsynced line, but not the rename
+    after it.
+    """
+    told = _Told()
+    for number, line in enumerate(lines, start=2):
+        if line:
+            told.hear(number, next(iter(record.events_of([line])), None))
+    return told.contradictions
+
+
+class _Told:
+    """What the lines so far have told."""
+
+    def __init__(self) -> None:
+        self.contradictions: list[str] = []
+        self._attempts = 0
+        self._running = ""  # the worker of the attempt that has no ending yet
+        self._has_ended = False
+        self._torn = False
+
+    def hear(self, number: int, event: record.AnyEvent | None) -> None:
+        """Take the event of one line; None is a torn one."""
+        if event is None:
+            self._torn = True
+            return
+        if self._has_ended:
+            self._say(number, "an event after the end")
+        match event:
+            case record.Start():
+                self._hear_start(number, event)
+            case record.Try() | record.Back():
+                if self._running != event.wid and not self._torn:
+                    self._say(number, "the ending of an attempt that had not begun")
+                self._running = ""
+            case record.Lost():
+                # May come without a start: after a power cut an attempt counts as begun, for its line may be gone.
+                self._running = ""
+            case record.End():
+                if event.state is State.DONE and not self._running and not self._torn:
+                    self._say(number, "success without an attempt")
+                self._running, self._has_ended = "", True
+
+    def _hear_start(self, number: int, start: record.Start) -> None:
+        expected = self._attempts + 1
+        if start.number != expected and not (self._torn and start.number > expected):
+            self._say(number, f"attempt {start.number} begins where {expected} should")
+        if self._running == start.wid and start.wid and not self._torn:
+            self._say(number, "a second attempt of the same worker begins before the first has ended")
+        self._attempts, self._running = start.number, start.wid
+
+    def _say(self, number: int, what: str) -> None:
+        self.contradictions.append(f"line {number}: {what}")
+
+
+def inspect(paths: Layout, place: Place) -> Iterator[Finding]:
+    """Say what is wrong with the job file that lies at this place; nothing if it has moved on. Raises OSError."""
+    try:
+        data = files.read(place.path, record.MOST_BYTES)
+        record.decode(
+            data,
+            job_id=place.job_id,
+            state=place.state,
+            priority=place.priority,
+            not_before_ms=place.not_before_ms,
+        )
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        error.filename = place.path  # a read does not say of what
+        raise
+    except files.StrangeFileError as error:
+        yield from _strange(place, str(error))
+    except CorruptError as error:
+        yield _not_a_job(place, str(error))
+    except NewerFormatError:
+        yield Finding(code="newer-format", message="was written by a newer bgjobs: run a newer worker", path=place.path)
+    else:
+        yield from _look_into(paths, place, data)
+
+
+def _strange(place: Place, reason: str) -> Iterator[Finding]:
+    state = disk.lstat(place.path) if files.exists(place.path) else None
+    if state is not None and stat.S_ISREG(state.st_mode) and state.st_nlink > 1:
+        message = f"has {state.st_nlink} names (hard links): one job, one name; remove the others"
+        yield Finding(code="two-names", message=message, path=place.path, rule="I4", repairable=_can_go(place))
+    elif state is not None:
+        yield _not_a_job(place, reason)
+
+
+def _not_a_job(place: Place, reason: str) -> Finding:
+    message = f"is no valid job file: {reason}"
+    return Finding(code="not-a-job", message=message, path=place.path, rule="I2", repairable=_can_go(place))
+
+
+def _can_go(place: Place) -> bool:
+    """Tell whether a worker, or the repair, would put this file aside: those of ended jobs are left as they are."""
+    return not place.state.ended
+
+
+def _look_into(paths: Layout, place: Place, data: bytes) -> Iterator[Finding]:
+    lines = data.split(b"\n")[1:]
+    for what in contradictions(lines):
+        yield Finding(code="wrong-order", message=f"tells what cannot be: {what}", path=place.path, rule="I2")
+    last = next(reversed(record.events_of(lines)), None)
+    if place.state.ended:
+        yield from _ended(place, last)
+    elif place.state is State.RUNNING:
+        yield from _claimed(paths, place, last)
+    elif isinstance(last, record.End):
+        message = "has ended, and yet lies where it would run again"
+        yield Finding(code="ended-pending", message=message, path=place.path, rule="I6", repairable=True)
+
+
+def _ended(place: Place, last: record.AnyEvent | None) -> Iterator[Finding]:
+    if not isinstance(last, record.End):
+        message = f"is {place.state}, but has no end line: a full disk or a power cut took its result"
+        yield Finding(code="result-lost", message=message, path=place.path)
+    elif last.state is not place.state:
+        message = f"says that it ended as {last.state}, but lies among those that are {place.state}"
+        yield Finding(code="ended-elsewhere", message=message, path=place.path, rule="I6")
+
+
+def _claimed(paths: Layout, place: Place, last: record.AnyEvent | None) -> Iterator[Finding]:
+    if isinstance(last, record.End):
+        message = "has ended, but is not moved yet: a worker does that"
+        yield Finding(code="unfinished-move", message=message, path=place.path, repairable=True)
+    elif isinstance(last, record.Start) and last.wid == place.holder and _is_at_work(paths, place.holder):
+        yield from _running(paths, place, last)
+
+
+def _is_at_work(paths: Layout, wid: str) -> bool:
+    # Without `ready` the worker may be about to take its lock, and must not find it in our hands.
+    return files.exists(paths.worker(wid, "ready")) and locks.is_held(paths.worker(wid, "alive.lock"))
+
+
+def _running(paths: Layout, place: Place, start: record.Start) -> Iterator[Finding]:
+    # A runner that is gone is asked for first: its lock may be about to be taken by the next one of its slot.
+    if start.boot != system.boot_id() or system.birth(start.pid) != start.birth:
+        message = f"its runner (pid {start.pid}) is gone, and its worker has not noticed: is the worker stopped?"
+        yield Finding(code="runner-gone", message=message, path=place.path)
+    elif not locks.is_held(paths.worker(place.holder, f"r{start.slot}.lock")):
+        message = f"runs in process {start.pid}, which does not hold its runner lock r{start.slot}.lock"
+        if files.exists(place.path):  # else it ended just now
+            yield Finding(code="runs-unlocked", message=message, path=place.path, rule="I5")

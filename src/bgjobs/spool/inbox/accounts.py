@@ -1,0 +1,196 @@
+"""Who handed in a file, and how much one user may have in the spool at a time.
+
+For each file that is taken from another user there is an empty file `submitters/UID/ID.BYTES`, made before its job is.
+Those whose job has ended are removed when an account looks full, or has grown long. So a file costs no look at the
+queue; and a job counts for as long as it waits, runs, or lies in `corrupt/`, whichever worker took it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from bgjobs import clock, disk, system
+from bgjobs.ids import ID_PATTERN
+from bgjobs.spool import files, find
+from bgjobs.spool.line1 import MOST_LINE_1
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.spool.layout import Layout
+
+ENTRY = re.compile(rf"({ID_PATTERN})\.([0-9]{{1,20}})", re.ASCII)
+ANY_ID = re.compile(ID_PATTERN, re.ASCII)
+FRESH_S = 1.0
+TIMES_ITS_COST = 100
+MANY = 1000
+NO_LIMIT = 2**63
+
+
+class Account:
+    """What one user has in the spool, as of the last look."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.entries: dict[str, int] = {}
+        self.bytes = 0
+        self.good_until = 0.0
+        self.swept_at = 0  # so many entries were left by the last sweep
+        self.is_moving = True  # whether one of them could run then, so that there will be room
+
+    def add(self, job_id: str, size: int) -> None:
+        """Count one more file."""
+        self.bytes += size - self.entries.get(job_id, 0)
+        self.entries[job_id] = size
+
+    def drop(self, job_id: str) -> int:
+        """Count one less; return its size."""
+        size = self.entries.pop(job_id)
+        self.bytes -= size
+        return size
+
+
+class Submitters:
+    """The accounts of those other users that hand in files. 0 stands for no limit."""
+
+    def __init__(self, paths: Layout, most_jobs: int, most_bytes: int) -> None:
+        """Look at no account yet."""
+        self._paths = paths
+        self._most_jobs = most_jobs or NO_LIMIT
+        self.most_bytes = most_bytes or NO_LIMIT
+        self._limited = bool(most_jobs or most_bytes)
+        self._accounts: dict[int, Account] = {}
+        self._sweep_at = 0.0
+
+    def left(self, uid: int, size: int) -> tuple[int, int]:
+        """Return how many more files, and how many more bytes, may be taken from a user. Raises OSError.
+
+        If that is not enough for one file of this size, what has left the queue is looked for first.
+        """
+        if not self._limited:
+            return NO_LIMIT, NO_LIMIT
+        account = self._looked_at(uid)
+        full = len(account.entries) >= self._most_jobs or account.bytes + size > self.most_bytes
+        grown = len(account.entries) >= account.swept_at + MANY
+        if (full or grown) and time.monotonic() >= self._sweep_at:
+            self._sweep()
+        return self._most_jobs - len(account.entries), self.most_bytes - account.bytes
+
+    def will_have_room(self, uid: int) -> bool:
+        """Tell whether jobs of a user whose account is full are running, or about to."""
+        return uid not in self._accounts or self._accounts[uid].is_moving
+
+    def holds(self, uid: int) -> int:
+        """Return how many files of a user are in the spool, as of the last look."""
+        return len(self._accounts[uid].entries) if uid in self._accounts else 0
+
+    def charge(self, uid: int, job_id: str, size: int) -> bool:
+        """Count a file that was taken, or return False if its owner has no room for it. Raises OSError."""
+        if not self._limited:
+            return True
+        account = self._looked_at(uid)
+        if job_id in account.entries:
+            return True  # the one who took it before us has died over it
+        jobs, most = self.left(uid, size)
+        if jobs < 1 or size > most:
+            return False
+        directory = self._paths.submitter(uid)
+        for path in (self._paths.submitters, directory):
+            files.make_directory(path)
+        files.create(f"{directory}{os.sep}{job_id}.{size}", b"", sync=False)
+        account.add(job_id, size)
+        return True
+
+    def uncharge(self, uid: int, job_id: str) -> None:
+        """Take back what was counted for a file that stays with its owner after all."""
+        account = self._accounts.get(uid)
+        if account is not None and job_id in account.entries:
+            files.discard(f"{self._paths.submitter(uid)}{os.sep}{job_id}.{account.drop(job_id)}")
+
+    def _looked_at(self, uid: int) -> Account:
+        account = self._accounts.setdefault(uid, Account())
+        if time.monotonic() >= account.good_until:
+            begun = time.monotonic()
+            account.entries.clear()
+            account.bytes = 0
+            for name in files.names(self._paths.submitter(uid)):
+                found = ENTRY.fullmatch(name)
+                if found:
+                    account.add(found[1], int(found[2]))
+            account.good_until = _good_until(begun)
+        return account
+
+    def _sweep(self) -> None:
+        """Drop what has left the queue from all accounts."""
+        begun = time.monotonic()
+        gone = {job_id for account in self._accounts.values() for job_id in account.entries}
+        moving = set()
+        for job_id, moves in self._in_the_spool():
+            if job_id in gone:
+                gone.discard(job_id)
+                if moves:
+                    moving.add(job_id)
+        for uid, account in self._accounts.items():
+            account.is_moving = not moving.isdisjoint(account.entries)
+            for job_id in gone.intersection(account.entries):
+                with suppress(OSError):
+                    files.remove(f"{self._paths.submitter(uid)}{os.sep}{job_id}.{account.entries[job_id]}")
+                    account.drop(job_id)
+            account.swept_at = len(account.entries)
+        self._sweep_at = _good_until(begun)
+
+    def _in_the_spool(self) -> Iterator[tuple[str, bool]]:
+        """Go through the ids of what has not left the spool, and whether it runs or may.
+
+        A job may go back to where we have looked: look twice.
+        """
+        yield from find.pending_ids(self._paths, clock.now_ms())
+        for holder in files.names(self._paths.claimed):
+            for name in files.names(self._paths.claims_of(holder)):
+                yield from ((job_id, True) for job_id in ANY_ID.findall(name))
+        yield from find.pending_ids(self._paths, clock.now_ms())
+        for name in files.names(self._paths.corrupt):
+            yield from ((job_id, False) for job_id in ANY_ID.findall(name))
+
+
+def _good_until(begun: float) -> float:
+    now = time.monotonic()
+    return now + max(FRESH_S, TIMES_ITS_COST * (now - begun))
+
+
+# The file itself, once it is in a directory that only we can change
+
+
+def size_of(state: os.stat_result) -> int:
+    """Return what a file counts. One that is too large to be a job counts as one that is just so: it may have holes."""
+    return min(state.st_size, MOST_LINE_1 + 1)
+
+
+def read(path: str) -> tuple[bytes, str | None]:
+    """Return what is in a file, and the name of the user who owns it, unless that is us.
+
+    Raises OSError, or StrangeFileError for what nobody may hand in.
+    """
+    owners: list[str | None] = []
+
+    def look(state: os.stat_result) -> None:
+        """Look at the open file itself: what is read is what was looked at."""
+        if system.is_mine(state):
+            owners.append(None)
+            return
+        owners.append(system.user_of(state))
+        if system.writable_by_others(state):
+            raise files.StrangeFileError("others than its owner may write to it: chmod go-w it")
+
+    data = files.read(path, MOST_LINE_1, look)
+    return data, owners[-1]
+
+
+def of_another(path: str) -> os.stat_result | None:
+    """Return what the system says of a file in our hands, if that is another user's."""
+    state = disk.lstat(path)
+    return None if system.is_mine(state) else state

@@ -1,0 +1,192 @@
+"""What of a spool others may enter: nothing, or, once it is shared with a group, the door and `incoming/`.
+
+Members of the group may pass through the root and make files in `incoming/`. They can list neither, and in a sticky
+directory they can touch none but their own files. All else stays with the owner.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from bgjobs import disk, system
+from bgjobs.config import permissions
+from bgjobs.errors import SpoolError
+from bgjobs.spool import files
+from bgjobs.store import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bgjobs.spool.layout import Layout
+
+ROOT_MODE = 0o710
+INCOMING_MODE = 0o3730  # setgid: files get the group, which lets the worker read them; sticky; not to be listed
+PRIVATE = 0o700
+GROUP_BITS = 0o070
+
+
+class Access(NamedTuple):
+    """The mode that a directory should have, and the group, where that matters."""
+
+    mode: int
+    group: int | None = None
+
+
+def settle(paths: Layout, group: str) -> None:
+    """Share a spool with a group, or with nobody any more if none is named. Raises SpoolError."""
+    try:
+        if group:
+            _open(paths, group)
+        else:
+            _close(paths)
+    except OSError as error:
+        where = os.fsdecode(error.filename) if error.filename else paths.root
+        raise SpoolError(
+            f"cannot change who may enter {where}: {error.strerror}",
+            hint="let the owner of the spool run the worker",
+            code="cannot-share",
+        ) from error
+
+
+def _open(paths: Layout, group: str) -> None:
+    number = system.group_of(group)
+    if number is None:
+        raise SpoolError(
+            f"the spool cannot be shared with {group!a}: there is no such group",
+            hint="correct shared_with, or make the group",
+            code="cannot-share",
+        )
+    if not system.may_give(number):
+        raise SpoolError(
+            f"the spool cannot be shared with group {group!a}: {system.user()} is not in it",
+            hint=f"`usermod -a -G {group!a} {system.user()}`, then start the worker anew",
+            code="cannot-share",
+        )
+    # Nothing is opened where others could have put something else in the place of what is opened.
+    for weak in permissions.weaknesses(paths.root, names_matter=True):
+        raise SpoolError(f"{weak.path} {weak.what}", hint=weak.cure, code=weak.code)
+    files.make_directory(paths.submitters)
+    # The door last.
+    for path, wanted in _shared(paths, number).items():
+        state = disk.lstat(path)
+        if not _is_so(state, wanted):
+            disk.set_access(path, *wanted)
+
+
+def _close(paths: Layout) -> None:
+    """Undo what sharing did, and only that; the door first."""
+    for path, mode in ((_door(paths), ROOT_MODE), (paths.incoming, INCOMING_MODE)):
+        state = disk.lstat(path)
+        if stat.S_IMODE(state.st_mode) == mode and system.is_mine(state):
+            disk.set_access(path, PRIVATE, None)
+
+
+def _shared(paths: Layout, group: int) -> dict[str, Access]:
+    return {paths.incoming: Access(INCOMING_MODE, group), _door(paths): Access(ROOT_MODE, group)}
+
+
+def _door(paths: Layout) -> str:
+    """Return the directory that the spool is, where its name is a link."""
+    return os.path.realpath(paths.root)
+
+
+def _is_so(state: os.stat_result, wanted: Access) -> bool:
+    return stat.S_IMODE(state.st_mode) == wanted.mode and wanted.group in {None, state.st_gid}
+
+
+# What differs
+
+
+def deviations(paths: Layout, group: str) -> Iterator[Finding]:
+    """Find what of a spool is more, or less, open than it should be."""
+    number = system.group_of(group) if group else None
+    if group and number is None:
+        message = f"should be shared with group {group!a}, which does not exist: correct shared_with"
+        yield Finding(code="cannot-share", message=message, path=paths.root, serious=True)
+    shared = {} if number is None else _shared(paths, number)
+    inside = [paths.submitters, os.path.join(paths.root, "logs")] if shared else []
+    for path in [*paths.directories(), *inside]:
+        if path not in shared and files.is_directory(path):
+            yield from _of_private(path, door_is_open=bool(shared))
+    for path, wanted in shared.items():
+        if files.is_directory(path):
+            yield from _of_shared(path, wanted, group)
+
+
+def _of_private(path: str, *, door_is_open: bool) -> Iterator[Finding]:
+    state = disk.lstat(path)
+    if not system.is_mine(state):
+        yield _not_ours(path)
+    elif not system.is_private(state):
+        others_write = permissions.weakness(path, state) is not None
+        message = f"is open to other users (mode {stat.S_IMODE(state.st_mode):04o}): chmod 700 it"
+        yield Finding(code="open-to-others", message=message, path=path, serious=others_write or door_is_open)
+
+
+def _of_shared(path: str, wanted: Access, group: str) -> Iterator[Finding]:
+    state = disk.lstat(path)
+    mode = stat.S_IMODE(state.st_mode)
+    if not system.is_mine(state):
+        yield _not_ours(path)
+    elif mode & ~wanted.mode or (mode & GROUP_BITS and state.st_gid != wanted.group):
+        message = (
+            f"is open to others than group {group!a} (mode {mode:04o}, group {state.st_gid}): "
+            f"chgrp {group!a} and chmod {wanted.mode:04o} it"
+        )
+        yield Finding(code="open-to-others", message=message, path=path, serious=True)
+    elif not _is_so(state, wanted):
+        message = f"is not shared with group {group!a} yet (mode {mode:04o}): the next worker that starts does that"
+        yield Finding(code="not-shared", message=message, path=path)
+    elif system.has_access_list(path):
+        message = "is open to those on its access list: setfacl -b it"
+        yield Finding(code="open-to-others", message=message, path=path, serious=True)
+
+
+def _not_ours(path: str) -> Finding:
+    message = f"belongs to another user, and we are {system.user()}: run all of bgjobs as one user"
+    return Finding(code="not-ours", message=message, path=path, serious=True)
+
+
+def doubts(paths: Layout, group: str) -> Iterator[Finding]:
+    """Warn of what lets one user hand in the file of another one."""
+    if group and not system.links_are_guarded():
+        message = (
+            "is shared, and here users may make links to files of others, which would be taken for theirs: "
+            "sysctl fs.protected_hardlinks=1"
+        )
+        yield Finding(code="loose-links", message=message, path=paths.incoming)
+
+
+# For those who are not its owner
+
+
+def refuse_strangers(paths: Layout, reason: str) -> None:
+    """Raise SpoolError if this is the spool of another user, and say whose, and what that one lets us do.
+
+    Not even to look: it holds the arguments and results of jobs, and what lies there may have been planted.
+    """
+    try:
+        root = disk.lstat(_door(paths))
+    except OSError:
+        return
+    if system.is_mine(root):
+        return
+    owner = system.user_of(root)
+    hint = f"run bgjobs as that user: `sudo -u {shlex.quote(owner)} bgjobs ...`"
+    if _is_shared(paths, root):
+        hint = f"to submit, put a file into {paths.incoming} (docs/shared.md says how)"
+    raise SpoolError(
+        f"the spool {paths.root} belongs to user {owner}, who alone can look into it or change it ({reason})",
+        hint=hint,
+        code="not-your-spool",
+    )
+
+
+def _is_shared(paths: Layout, root: os.stat_result) -> bool:
+    try:
+        return stat.S_IMODE(root.st_mode) == ROOT_MODE and files.exists(paths.incoming)
+    except OSError:
+        return False

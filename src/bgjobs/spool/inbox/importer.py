@@ -1,0 +1,295 @@
+"""Import what other programs put into `incoming/`: each file becomes one job, whatever crash comes between.
+
+The rename that takes a file out of `incoming/` also gives it the id of its job. So a second import, after a crash or an
+error, makes the same job, and can see whether the first one did. The steps: docs/spool.md.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from bgjobs import clock
+from bgjobs.errors import SpoolError
+from bgjobs.ids import new_id
+from bgjobs.job import MILLISECOND, milliseconds
+from bgjobs.spool import files, find, layout, transitions
+from bgjobs.spool.inbox import request_file
+from bgjobs.spool.inbox.accounts import Submitters
+from bgjobs.spool.inbox.arrivals import Arrivals, HeldUpError, SharedArrivals
+from bgjobs.spool.line1 import CorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from bgjobs.job import Job
+    from bgjobs.spool.inbox.request_file import PolicyOf
+    from bgjobs.spool.store import SpoolQueue
+
+MOST_AT_ONCE = 256
+MOST_WAITING = 64  # so many that cannot be imported are not the fault of each: take no more
+AGAIN_S = 1.0
+MOST_MOVES = 10
+
+
+class Taken(Struct, frozen=True):
+    """A file that is ours to import, and the name that it had, if it was us who took it.
+
+    Once it was `begun`, its job may have been stored; once it is known to be `stored`, only the file has to go.
+    """
+
+    name: str = ""
+    begun: bool = False
+    stored: bool = False
+
+
+class Importer:
+    """Imports files on behalf of the worker `me`. Never raises for the sake of one: that one waits."""
+
+    def __init__(self, spool: SpoolQueue, me: str) -> None:
+        """Make the directory in a spool that is older than it."""
+        self._spool = spool
+        self._paths = spool.paths
+        self._me = me
+        self._arrivals = self._arrivals_of(spool)
+        self._waiting: dict[str, Taken] = {}
+        self._again_at = self._take_at = 0.0
+        self._told: set[str] = set()
+        if not files.exists(self._paths.incoming):
+            files.make_directory(self._paths.incoming)
+            self._sync(self._paths.root)
+
+    def _arrivals_of(self, spool: SpoolQueue) -> Arrivals | SharedArrivals:
+        settings = spool.settings
+        if not settings.shared_with:
+            return Arrivals(self._paths.incoming)
+        accounts = Submitters(self._paths, settings.max_queued_per_user, settings.max_bytes_per_user)
+        shared = SharedArrivals(self._paths, accounts, spool.log)
+        spool.waits_to_be_taken = shared.waits
+        return shared
+
+    def run(self, policy_of: PolicyOf) -> int:
+        """Take some files and publish their jobs; return how many."""
+        batch = self._due() | self._take()
+        if not batch or not self._is_settled(batch):
+            return 0
+        first: list[Job] = []
+        again: list[Job] = []
+        for job_id in self._not_stored(batch):
+            job = self._read(job_id, batch[job_id], policy_of)
+            if job is not None:
+                (again if batch[job_id].begun else first).append(job)
+        # One by one what has failed before: one of them may be the reason for all.
+        groups = [first, *([job] for job in again)]
+        return sum(self._publish(group, batch) for group in groups if group)
+
+    def inherit(self, path: str, job_id: str) -> None:
+        """Take over a file that a dead worker was importing. Raises OSError."""
+        files.move(path, self._paths.imported(self._me, job_id))
+        self._waiting[job_id] = Taken(begun=True)
+
+    def close(self) -> None:
+        """Put back what could not be imported, under the name of the id that it did not come to have."""
+        self._arrivals.close()
+        try:
+            names = files.names(self._paths.claims_of(self._me))
+            left = {job_id: Taken(begun=True) for job_id in map(layout.parse_imported, names) if job_id}
+            for job_id in self._not_stored(left):
+                self._put_back(job_id)
+        except OSError:
+            return  # they stay in our place, for whoever takes it over
+
+    # Taking
+
+    def _due(self) -> dict[str, Taken]:
+        """Return the files that waited long enough for another try; let those be taken that could not be before."""
+        if time.monotonic() < self._again_at:
+            return {}
+        self._arrivals.again()
+        due, self._waiting = self._waiting, {}
+        return due
+
+    def _take(self) -> dict[str, Taken]:
+        """Rename files into our hands. The rename decides who gets one, and which job it becomes."""
+        taken: dict[str, Taken] = {}
+        if len(self._waiting) >= MOST_WAITING or time.monotonic() < self._take_at:
+            return taken
+        try:
+            names = self._arrivals.next(MOST_AT_ONCE)
+        except OSError as error:
+            self._give_up("incoming/", error)
+            return taken
+        for name in names:
+            try:
+                job_id = self._id_for(name, taken)
+                files.move(os.path.join(self._paths.incoming, name), self._paths.imported(self._me, job_id))
+            except FileNotFoundError:
+                continue  # another worker was faster, or its program took it back
+            except OSError as error:
+                self._arrivals.put_off(name)
+                self._again_at = time.monotonic() + AGAIN_S
+                self._tell_once(name, error)
+            else:
+                self._told.discard(name)
+                taken[job_id] = Taken(name)
+        return taken
+
+    def _id_for(self, name: str, taken: Collection[str]) -> str:
+        """Return the id of the job that a file becomes.
+
+        Where jobs are signed it follows from what the file holds, so that a copy becomes the same job and is known by
+        that. What is not signed well gets any id: all is checked again once the file is ours. Raises OSError.
+        """
+        try:
+            path = os.path.join(self._paths.incoming, name)
+            job_id = self._signed_id(lambda: self._arrivals.look_into(path)) or new_id()
+        except (files.StrangeFileError, CorruptError):
+            return new_id()
+        return new_id() if job_id in taken or job_id in self._waiting else job_id
+
+    def _signed_id(self, read: Callable[[], bytes]) -> str:
+        """Return the id that follows from a file where jobs are signed, and nothing where not. Raises CorruptError."""
+        keyring, configured = self._spool.keyring, self._spool.settings
+        if keyring is None:
+            return ""
+        kept_ms = min(configured.keep_done, configured.keep_failed) // MILLISECOND
+        return request_file.signed_id(read(), keyring, now_ms=clock.now_ms(), kept_ms=kept_ms)
+
+    def _is_settled(self, batch: dict[str, Taken]) -> bool:
+        """See to it that no power cut puts a file back into `incoming/` while its job exists."""
+        try:
+            self._sync(self._paths.claims_of(self._me), self._paths.claimed, self._paths.incoming)
+        except OSError as error:
+            # Only what was renamed anew may be synced anew: a second sync of the same renames could lie.
+            self._give_up("incoming/", error)
+            for job_id, taken in batch.items():
+                if taken.begun or not self._put_back(job_id):
+                    self._wait(job_id, taken)
+            return False
+        return True
+
+    def _give_up(self, name: str, error: OSError) -> None:
+        """Take no more for a while."""
+        self._take_at = time.monotonic() + AGAIN_S
+        self._tell_once(name, error)
+
+    def _put_back(self, job_id: str) -> bool:
+        try:
+            files.move(self._paths.imported(self._me, job_id), os.path.join(self._paths.incoming, f"{job_id}.json"))
+        except FileNotFoundError:
+            return True  # it is not ours any more
+        except OSError:
+            return False
+        return True
+
+    # Importing
+
+    def _not_stored(self, batch: dict[str, Taken]) -> list[str]:
+        """Let go of those whose job was stored before, by us or by a worker that died over it; return the others."""
+        begun = [job_id for job_id, taken in batch.items() if taken.begun and not taken.stored]
+        try:
+            absent = find.missing(self._paths, begun, clock.now_ms())
+        except OSError as error:
+            for job_id in begun:
+                self._wait(job_id, batch[job_id], error)
+            absent = set()
+        others = sorted(job_id for job_id, taken in batch.items() if job_id in absent or not taken.begun)
+        for job_id in batch.keys() - self._waiting.keys() - set(others):
+            self._end(job_id, batch[job_id])
+        return others
+
+    def _read(self, job_id: str, taken: Taken, policy_of: PolicyOf) -> Job | None:
+        path = self._paths.imported(self._me, job_id)
+        try:
+            try:
+                data, from_user = self._arrivals.read(path, job_id, taken.name or f"{job_id}.json")
+                self._refuse_copy(self._signed_id(lambda: data), job_id)
+                return request_file.job_of(data, job_id, policy_of, from_user=from_user)
+            except HeldUpError:
+                if not self._put_back(job_id):
+                    self._wait(job_id, taken)
+            except (files.StrangeFileError, CorruptError) as error:
+                name = f"incoming/{taken.name}" if taken.name else os.path.basename(path)
+                transitions.quarantine(self._paths, path, f"{name}: {error}")
+                self._spool.log.corrupt(name, str(error), clock.now())
+        except FileNotFoundError:
+            pass  # somebody has removed it
+        except OSError as error:
+            self._wait(job_id, taken, error)
+        return None
+
+    def _refuse_copy(self, signed_id: str, job_id: str) -> None:
+        """Where jobs are signed, refuse a file of which there is a job already, or of which we took another copy."""
+        if signed_id and signed_id != job_id:
+            raise CorruptError("replayed: a copy of a file that is being imported, or it changed meanwhile")
+        if signed_id and find.other(self._paths, job_id, clock.now_ms()):
+            raise CorruptError("replayed: its job is being run, or has ended")
+
+    def _publish(self, jobs: list[Job], batch: dict[str, Taken]) -> int:
+        """Publish the jobs as any submission is, and let go of their files last; return how many."""
+        try:
+            for job in jobs:
+                if batch[job.id].begun:
+                    # The first try may have left its half of a file there, and the name follows from the id.
+                    files.remove(self._paths.fresh(milliseconds(job.not_before), job.id))
+            self._spool.submit(jobs)
+        except (OSError, SpoolError) as error:
+            for job in jobs:
+                # Of several it was perhaps another one: each is named when it fails alone.
+                self._wait(job.id, Taken(batch[job.id].name, begun=True), error if len(jobs) == 1 else None)
+            return 0
+        for job in jobs:
+            self._spool.log.submitted(job, job.submitted_at)
+            self._drop(job.id)
+        return len(jobs)
+
+    def _end(self, job_id: str, taken: Taken) -> None:
+        """Let go of a file whose job is there, once that is as durable as any."""
+        try:
+            self._make_durable(job_id)
+        except OSError as error:
+            self._wait(job_id, Taken(taken.name, begun=True, stored=True), error)
+        else:
+            self._drop(job_id)
+
+    def _make_durable(self, job_id: str) -> None:
+        """Sync a job that was published by somebody who may have died, or failed, before the sync. Raises OSError."""
+        for left in reversed(range(MOST_MOVES if self._spool.durable else 0)):
+            place = find.locate(self._paths, job_id, clock.now_ms())
+            if place is None:
+                return  # it was there, and has been pruned since
+            directory = os.path.dirname(place.path)
+            try:
+                files.sync(place.path)
+                self._sync(directory, os.path.dirname(directory))
+            except FileNotFoundError:
+                if not left:
+                    raise
+                continue  # it moved meanwhile
+            return
+
+    def _drop(self, job_id: str) -> None:
+        try:
+            files.remove(self._paths.imported(self._me, job_id))
+        except OSError as error:
+            self._wait(job_id, Taken(begun=True, stored=True), error)
+
+    def _wait(self, job_id: str, taken: Taken, error: Exception | None = None) -> None:
+        """Try this one again later."""
+        self._waiting[job_id] = taken
+        self._again_at = time.monotonic() + AGAIN_S
+        if error is not None:
+            self._tell_once(taken.name or f"in.{job_id}.json", error)
+
+    def _tell_once(self, name: str, error: Exception) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            self._spool.log.left_alone(name, f"cannot be imported: {reason}", clock.now())
+
+    def _sync(self, *directories: str) -> None:
+        for directory in directories if self._spool.durable else ():
+            files.sync_directory(directory)

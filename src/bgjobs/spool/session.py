@@ -1,0 +1,261 @@
+"""A worker's place in a spool: claim jobs, store what became of them, and stay alive in the eyes of the others."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from bgjobs import clock, disk, system
+from bgjobs.errors import SpoolError
+from bgjobs.ids import new_id
+from bgjobs.job import State, Succeeded, milliseconds
+from bgjobs.spool import files, layout, prune, record, transitions
+from bgjobs.spool.claim import Taker
+from bgjobs.spool.doctor import repair
+from bgjobs.spool.inbox.importer import Importer
+from bgjobs.spool.recover import Recovery
+from bgjobs.spool.worker_dir import Workplace
+from bgjobs.store import Begin, Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime, timedelta
+
+    from bgjobs.job import Job, Progress
+    from bgjobs.lifecycle import Policy
+    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Claim, Selection, WorkerInfo
+
+
+MOST_START_LINES = 1000
+GROUND_S = 1.0  # how often to look for directories that somebody has removed
+
+
+class SpoolSession:
+    """From join to leave. While it lives it holds `alive.lock`, by which all others know that it does."""
+
+    def __init__(self, spool: SpoolQueue, info: WorkerInfo, selection: Selection, age_boost: timedelta) -> None:
+        """Make a place of our own."""
+        self.id = new_id()
+        self._spool = spool
+        self._paths = spool.paths
+        self._log = spool.log
+        self._info = info
+        self._boot = system.boot_id()
+        self._place = Workplace(self._paths, self.id)
+        with suppress(OSError):
+            prune.sweep_tmp(self._paths)
+        self._place.enter(info)
+        self._mover = transitions.Mover(self._paths, self.id, sync=spool.settings.finish_fsync)
+        self._taker = Taker(spool, self.id, selection, age_boost, self._mover)
+        self._importer = Importer(spool, self.id)
+        self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
+        self._wished: set[str] = set()
+        self.bell = system.Doorbell(self._paths.doorbell)
+        self._ground_due = 0.0
+        self._start_lines: dict[tuple[int, int, int, str], tuple[str, str]] = {}
+
+    # Claiming
+
+    def claim(self, most: int, *, above: int = -1) -> list[Claim]:
+        """Take at most so many due jobs of a priority higher than `above`: by priority, then by age."""
+        return self._taker.claim(most, above=above)
+
+    def next_due(self) -> datetime | None:
+        """Return when the next delayed job may start, as far as is known, or None."""
+        return self._taker.next_due()
+
+    # Running
+
+    def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin:
+        """Return the `start` line that the runner appends right before it runs the job."""
+        asked = len(claim.job.attempts) + 1, slot, pid, birth
+        if asked not in self._start_lines:
+            if len(self._start_lines) > MOST_START_LINES:
+                self._start_lines.clear()
+            self._start_lines[asked] = self._start_line(*asked)
+        head, tail = self._start_lines[asked]
+        # Who has to sync the end of a job writes it: that is the worker.
+        wid = "" if self._spool.settings.finish_fsync else self.id
+        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail, wid)
+
+    def _start_line(self, number: int, slot: int, pid: int, birth: str) -> tuple[str, str]:
+        """Return a `start` line, up to its moment and from there on."""
+        start = record.Start(
+            at=0, wid=self.id, number=number, worker=self._info.name, slot=slot, pid=pid, birth=birth, boot=self._boot
+        )
+        head, at, tail = record.encoded(start).decode().partition('"at":0')
+        return head + at[:-1], tail
+
+    def has_begun(self, claim: Claim) -> bool:
+        """Tell whether the runner got as far as writing the `start` line of this attempt."""
+        try:
+            recorded = record.events(files.read(claim.place, record.MOST_BYTES))
+        except (OSError, files.StrangeFileError):
+            return True  # nobody knows: the safe side is to count the attempt
+        starts = sum(isinstance(event, record.Start) for event in recorded)
+        return starts > len(claim.job.attempts)
+
+    def recorded(self, claim: Claim) -> Recorded | None:
+        """Return the success of the attempt if the runner got as far as writing that down."""
+        try:
+            last = next(reversed(record.events(files.read(claim.place, record.MOST_BYTES))), None)
+        except (OSError, files.StrangeFileError):
+            return None
+        if not isinstance(last, record.End) or last.wid != self.id or last.state is not State.DONE:
+            return None
+        return Recorded(last.at, Succeeded(note="its process died right after that"))
+
+    def output_path(self, claim: Claim) -> str:
+        """Return where the output of the attempt that begins now is to be kept."""
+        job = claim.job
+        return self._paths.output(layout.hour_of(job.id), job.id, len(job.attempts) + 1)
+
+    def runner_lock(self, slot: int) -> str:
+        """Return the lock that the runner in this slot holds for life."""
+        return self._place.runner_lock(slot)
+
+    def runner_output(self, slot: int) -> str:
+        """Return the path of the file in which the runner in this slot collects output."""
+        return self._place.runner_output(slot)
+
+    def keep_output(self, slot: int, path: str) -> None:
+        """Keep at `path` what the dead runner of this slot had collected."""
+        self._place.keep_output(slot, path)
+
+    def cut_output(self, slot: int, most: int) -> None:
+        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
+        self._place.cut_output(slot, most)
+
+    def add_to_output(self, slot: int, text: str) -> None:
+        """Put a remark of ours behind what the dead runner of this slot had collected."""
+        self._place.add_to_output(slot, text)
+
+    def limit_output(self, slot: int, most: int) -> None:
+        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
+        self._place.limit_output(slot, most)
+
+    def runner_started(self, slot: int, pid: int, birth: str) -> None:
+        """Note which process the runner in this slot is, so that a recoverer can end it."""
+        self._place.runner_started(slot, pid, birth)
+
+    # Finishing
+
+    def finish(self, claim: Claim, job: Job) -> None:
+        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+        if claim.leftover:
+            self._recovery.finish(claim, job)
+            return
+        self._mover.finish(claim.place, claim.job, job)
+        self._let_go(claim)
+        if job.state.ended:
+            self._drop_wish(job.id)
+        else:
+            self._after_return(job.id)
+
+    def settle(self, claim: Claim, at: int) -> None:
+        """Move on a job of which its runner has recorded, at that moment in ms, that it is done.
+
+        Raises ClaimLostError when it is no longer ours.
+        """
+        self._mover.to_ended(claim.place, claim.job.id, State.DONE, at)
+        self._let_go(claim)
+        self._drop_wish(claim.job.id)
+
+    def _let_go(self, claim: Claim) -> None:
+        self._taker.forget(claim.place)
+        self._place.forget_progress(claim.job.id)
+
+    def _drop_wish(self, job_id: str) -> None:
+        if job_id in self._wished:
+            self._wished.discard(job_id)
+            self._place.discard_wish(job_id)
+
+    def put_aside(self, claim: Claim, reason: str) -> None:
+        """Put a claimed file that cannot be a job of its own into `corrupt/`."""
+        self._taker.quarantine(claim.place, reason)
+        self._taker.forget(claim.place)
+
+    def give_back(self, claim: Claim) -> None:
+        """Put back a claimed job that was not begun: it is not charged."""
+        job = claim.job
+        self._mover.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, at_once=True)
+        self._taker.forget(claim.place)
+        self._after_return(job.id)
+
+    def _after_return(self, job_id: str) -> None:
+        """Honour a cancel that came while the job was on its way back to the queue, where nobody looks for it."""
+        self._grant({job_id})
+        disk.ring(self._paths.doorbell)
+
+    def _grant(self, wishes: Iterable[str]) -> bool:
+        """Cancel these jobs, wherever they are now, if somebody asked for it; return whether that is done.
+
+        The wish goes last: what we do not get done is tried again, at last by whoever takes over from us.
+        """
+        try:
+            for job_id in wishes:
+                by = self._place.wish(job_id)
+                if by is not None:
+                    self._spool.cancel(job_id, by)
+                    self._place.remove_wish(job_id)
+        except (OSError, SpoolError):
+            return False
+        return True
+
+    # Living
+
+    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
+        """Let others see whether we run code that has been changed on the disk since."""
+        self._place.tell_stale(stale)
+
+    def renew(self, progress: Mapping[str, Progress]) -> dict[str, str]:
+        """Check that our place is still ours, store progress, and return who asked to cancel which job."""
+        self._place.check()
+        if time.monotonic() >= self._ground_due:  # `git clean` takes empty directories, under a worker too
+            repair.make_ground(self._paths)
+            self._place.restore()
+            self._ground_due = time.monotonic() + GROUND_S
+        for job_id, state in progress.items():
+            self._place.tell_progress(job_id, state)
+        self._place.tell_dropped(self._log.dropped)
+        wishes = {}
+        for job_id in self._place.wishes():
+            by = self._place.wish(job_id)
+            if by is not None:
+                wishes[job_id] = by
+        self._grant(self._place.late(self._wished.intersection(wishes)))
+        self._wished = set(wishes)
+        return wishes
+
+    def stop_requests(self) -> int:
+        """Return how often somebody has asked this worker to stop since the last call."""
+        return self._place.stop_requests()
+
+    def recover(self) -> Iterator[Claim]:
+        """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
+        return self._recovery.run()
+
+    def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
+        """Make jobs of the files in `incoming/`, some at a time; return how many."""
+        return self._importer.run(policy_of)
+
+    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> Iterator[int]:
+        """Delete ended jobs older than this, and leftovers of crashes, in short steps; give how many jobs each took."""
+        return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
+
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+        from bgjobs.spool.doctor.repair import Repair  # noqa: PLC0415 - workers do without
+
+        return Repair(self._paths, self._log).run()
+
+    def leave(self) -> None:
+        """Give up the place."""
+        self._recovery.close()
+        self._taker.close()
+        self.bell.close()
+        self._importer.close()
+        # With claims left, because something went wrong, our place has to stay: another worker recovers them from it.
+        self._place.leave(empty=self._grant(self._place.late(self._place.wishes())))

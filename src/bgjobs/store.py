@@ -1,0 +1,358 @@
+"""What every store of jobs promises: `Backend` for anyone, `Session` for a worker. The one protocol of all storage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+from msgspec import Meta, Struct
+
+from bgjobs.job import Job, JobError, Progress, State, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import timedelta
+    from pathlib import Path
+
+    from bgjobs.config.settings import Settings
+    from bgjobs.lifecycle import Policy
+    from bgjobs.signing import Keyring, Keys
+
+
+CancelResult = Literal["cancelled", "requested", "too late", "unknown"]
+RunNowResult = Literal["now", "already due", "running", "too late", "unknown"]
+DeleteResult = Literal["deleted", "not ended", "unknown"]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """Something about the store that a person should know.
+
+    `code` is a stable word. `rule` names the promise that is broken (I1 to I10 of docs/spool.md) and is empty for what
+    breaks none: a leftover, a warning. `repairable` tells whether the next worker, or `doctor --repair`, mends it.
+    `serious` marks what breaks no promise by itself, but leaves a store that cannot be trusted, used or looked at.
+    """
+
+    code: str
+    message: str
+    path: str = ""
+    rule: str = ""
+    repairable: bool = False
+    serious: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something has to be done about it."""
+        return bool(self.rule) or self.serious
+
+
+class Fitness(Struct, frozen=True, kw_only=True):
+    """Whether what the store lies on is fit for it: facts by name, and what should be otherwise."""
+
+    facts: dict[str, str | int | bool | None]
+    findings: list[Finding]
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """Which jobs to list: every condition that is given must hold."""
+
+    states: frozenset[State] = frozenset(State) - {State.CORRUPT}
+    class_name: str | None = None
+    method: str | None = None
+    priority: int | None = None
+    tag: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    error: str | None = None
+
+    def admits(self, job: Job) -> bool:
+        """Tell whether the job meets every condition. `since` and `until` bound the submit moment."""
+        return (
+            job.state in self.states
+            and self.class_name in {None, job.class_name}
+            and self.method in {None, job.method}
+            and self.priority in {None, job.priority}
+            and (self.tag is None or self.tag in job.tags)
+            and (self.since is None or job.submitted_at >= self.since)
+            and (self.until is None or job.submitted_at < self.until)
+            and (self.error is None or _mentions(job, self.error))
+        )
+
+
+def _mentions(job: Job, text: str) -> bool:
+    return job.error is not None and text.lower() in f"{job.error.type}: {job.error.message}".lower()
+
+
+class WorkerInfo(Struct, frozen=True, kw_only=True):
+    """What a worker says of itself when it joins."""
+
+    host: str
+    pid: Annotated[int, Meta(ge=1, le=0x7FFF_FFFF)]
+    concurrency: int
+    started_at: Annotated[datetime, Meta(tz=True)]
+    version: str
+
+    @property
+    def name(self) -> str:
+        """Host and pid as one word, as in `web1:2211`."""
+        return f"{self.host}:{self.pid}"
+
+
+class WorkerView(Struct, frozen=True, kw_only=True):
+    """A worker as others see it. `alive` is what the kernel says, not what a file says.
+
+    One that is alive but not `responsive` was stopped, as by Ctrl-Z or a debugger: it keeps its jobs and does nothing.
+    `dropped` counts the lines that it could not write to the logs. One that is `stale` runs code that was changed on
+    the disk since.
+    """
+
+    id: str
+    info: WorkerInfo
+    alive: bool
+    responsive: bool
+    dropped: int = 0
+    stale: bool = False
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which jobs a worker takes at all."""
+
+    classes: frozenset[str] | None = None
+    min_priority: int = 0
+
+
+class Claim(Struct, frozen=True):
+    """A job that this worker alone may run. `place` is the store's own.
+
+    `leftover` marks one from a dead worker, `full` one whose record has no room for a further attempt. `doubt` says
+    why the store refuses to vouch for it: such a job must not run.
+    """
+
+    job: Job
+    place: str
+    leftover: bool = False
+    full: bool = False
+    doubt: JobError | None = None
+    torn: bool = False
+
+
+class Begin(Struct, frozen=True):
+    """What the runner must do before it calls user code, or else not run the job.
+
+    Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`. With `wid`, append a success
+    too, as the end in the name of that worker: then it outlives both, whatever happens before the worker hears of it.
+    """
+
+    path: str
+    head: str
+    tail: str
+    wid: str = ""
+
+
+class Recorded(Struct, frozen=True):
+    """The success that a runner wrote down, and when, in ms since 1970 (UTC)."""
+
+    at: int
+    outcome: Succeeded
+
+
+class Bell(Protocol):
+    """Tells a waiting worker that there may be something new. It may ring for nothing, or too late."""
+
+    def fileno(self) -> int | None:
+        """Return a descriptor that becomes readable when it rings, if there is one."""
+
+    def rang(self) -> bool:
+        """Tell whether it rang since the last call."""
+
+
+class Session(Protocol):
+    """A worker's place in a queue, from join to leave. Only the worker's loop calls it, from one thread."""
+
+    id: str
+
+    @property
+    def bell(self) -> Bell:
+        """Tells that there may be something new."""
+
+    def claim(self, most: int, *, above: int = -1) -> list[Claim]:
+        """Take at most so many due jobs of a priority higher than `above`: by priority, then by age.
+
+        No two workers get the same one.
+        """
+
+    def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin | None:
+        """Return what the runner in this slot must do right before it runs the job."""
+
+    def has_begun(self, claim: Claim) -> bool:
+        """Tell whether the runner got as far as beginning the attempt."""
+
+    def recorded(self, claim: Claim) -> Recorded | None:
+        """Return the success of the attempt if the runner got as far as writing that down."""
+
+    def output_path(self, claim: Claim) -> str:
+        """Return where the output of the attempt that begins now is to be kept."""
+
+    def runner_lock(self, slot: int) -> str:
+        """Return the path of the lock that the runner in this slot holds for life."""
+
+    def runner_output(self, slot: int) -> str:
+        """Return the path of the file in which the runner in this slot collects output."""
+
+    def keep_output(self, slot: int, path: str) -> None:
+        """Keep at `path` what the dead runner of this slot had collected."""
+
+    def cut_output(self, slot: int, most: int) -> None:
+        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
+
+    def add_to_output(self, slot: int, text: str) -> None:
+        """Put a remark of ours behind what the dead runner of this slot had collected."""
+
+    def limit_output(self, slot: int, most: int) -> None:
+        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
+
+    def runner_started(self, slot: int, pid: int, birth: str) -> None:
+        """Note which process the runner in this slot is."""
+
+    def finish(self, claim: Claim, job: Job) -> None:
+        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+
+    def settle(self, claim: Claim, at: int) -> None:
+        """Do what is left to do for a job whose runner has recorded, at that moment in ms, that it is done.
+
+        Raises ClaimLostError when it is no longer ours.
+        """
+
+    def put_aside(self, claim: Claim, reason: str) -> None:
+        """Put a claimed file that cannot be a job of its own where a person looks for it."""
+
+    def give_back(self, claim: Claim) -> None:
+        """Put back a claimed job that was not begun: it is not charged."""
+
+    def renew(self, progress: Mapping[str, Progress]) -> Mapping[str, str]:
+        """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError."""
+
+    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
+        """Let others see whether we run code that has been changed on the disk since."""
+
+    def stop_requests(self) -> int:
+        """Return how often somebody has asked this worker to stop since the last call."""
+
+    def recover(self) -> Iterator[Claim]:
+        """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
+
+    def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
+        """Make jobs of what other programs have handed in, and return how many: none where nobody can do that.
+
+        `policy_of` says how a pair of class and method is treated where a file does not. Raises nothing for a file
+        that cannot be imported: it is put aside, or tried again later, and the others go on.
+        """
+
+    def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> Iterator[int]:
+        """Delete ended jobs older than this and leftovers of crashes, in short steps; give how many jobs each took.
+
+        Between two steps anything else may be done. Whoever breaks it off leaves the rest to the next one.
+        """
+
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+
+    def next_due(self) -> datetime | None:
+        """Return when the next delayed job may start, as far as is known, or None."""
+
+    def leave(self) -> None:
+        """Give up the place. Claims must have been finished or given back."""
+
+
+class Unfinished(Struct, frozen=True):
+    """Whether jobs may start now, will start later, or are claimed by some worker.
+
+    `incoming` tells whether something waits that a worker will make into jobs.
+    """
+
+    due: bool
+    later: bool
+    claimed: bool
+    incoming: bool = False
+
+
+class Backend(Protocol):
+    """A store of jobs, for any process. Nothing here blocks a worker."""
+
+    def is_there(self) -> bool:
+        """Tell whether there is anything to look into. Whoever only looks does not make it."""
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Store new jobs, all or none of each group with one priority and minute; they are durable on return."""
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or None when there is none: unknown, never "pending"."""
+
+    def vouched(self, job_id: str) -> Job | None:
+        """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+
+    def retried(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return which of these jobs a later job retries, each with the latest that does: one that is still there."""
+
+    def retrying(self) -> AbstractContextManager[None]:
+        """Let nobody else retry jobs by condition meanwhile: two at once would both retry the same ones."""
+
+    def ids(self, suffix: str) -> list[str]:
+        """Return the ids that end so."""
+
+    def jobs(self, where: Filter) -> Iterator[Job]:
+        """Go through the jobs that meet the conditions, newest first."""
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state."""
+
+    def oldest_queued(self) -> datetime | None:
+        """Return since when the oldest job that may start now has been able to, or None."""
+
+    def unfinished(self, now: datetime) -> Unfinished:
+        """Return whether there is work, cheaply: for a worker that ends when there is none."""
+
+    def workers(self) -> list[WorkerView]:
+        """Return all workers that left a trace, dead ones included."""
+
+    def stop(self, worker_id: str) -> bool:
+        """Ask a worker to stop, as a signal does; return False when there is none of this id."""
+
+    def output(self, job: Job, attempt: int) -> Path | None:
+        """Return the file with what an attempt printed, or None when it printed nothing."""
+
+    def cancel(self, job_id: str, by: str) -> CancelResult:
+        """Cancel a job that has not begun, or ask for the end of a running one."""
+
+    def run_now(self, job_id: str, by: str = "") -> RunNowResult:
+        """Let a job whose moment lies ahead start at once; its priority stays. Anything else stays as it is."""
+
+    def delete(self, job_id: str) -> DeleteResult:
+        """Delete a job that has ended, and all that it printed."""
+
+    def prune(self, states: Collection[State], before: datetime, *, dry_run: bool = False) -> int:
+        """Delete the jobs that ended before this moment in one of these states; return how many.
+
+        What is corrupt counts as ended when its file was last written. `dry_run` only counts.
+        """
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
+
+    def fitness(self) -> Fitness:
+        """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
+
+    def open_to_others(self) -> list[Finding]:
+        """Return where other users could change what is stored. A worker refuses to work there."""
+
+    def take_over(self, configured: Settings, keyring: Keyring | None) -> None:
+        """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
+
+    def refresh_keys(self) -> Keys | None:
+        """Return the keys that sign and check, read again if their file has changed, or None where jobs are not signed.
+
+        Raises ConfigError, and goes on with those that it had, if it had any.
+        """
+
+    def join(self, info: WorkerInfo, selection: Selection) -> Session:
+        """Take a place as a worker. Raises SpoolError."""

@@ -1,0 +1,149 @@
+"""What a worker says of itself: to a person, to the log of a worker without a terminal, to a supervisor."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from bgjobs import clock, disk, system
+from bgjobs.config import run_as
+from bgjobs.events import sanitized
+from bgjobs.log_file import LogFile
+from bgjobs.spool import setup
+from bgjobs.spool.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bgjobs.queue import Queue
+    from bgjobs.worker.options import WorkerOptions
+
+
+class Voice:
+    """Speaks on standard error, or not at all when `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Say nothing yet."""
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Say one line."""
+        if self._quiet or sys.stderr is None:
+            return
+        try:
+            print(f"bgjobs: {sanitized(text)}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
+        except OSError:
+            pass  # a full disk, a terminal that was closed: no reason to leave the jobs alone
+
+    def greet(self, queue: Queue, name: str, options: WorkerOptions) -> None:
+        """Say who is at work, with how many runners, and on what."""
+        runners = options.concurrency
+        targets = run_as.those_of(queue.allowlist, options.only)
+        as_we = sum(not run_as.other(target.policy) for target in targets)
+        if system.is_elevated() and as_we:
+            self.say(f"running as root: so do all jobs{' without a user' if as_we < len(targets) else ''}")
+        count = len(list(queue.allowlist))
+        self.say(
+            f"worker {name}: {runners} runner{'s'[: runners != 1]}, "
+            f"{count} method{'s'[: count != 1]} may run, spool {queue.settings.spool}"
+        )
+
+
+NAME = "background_jobs_workers.log"
+
+
+def path_of(queue: Queue) -> str:
+    """Return where the workers of this queue write."""
+    return os.path.join(queue.settings.log_dir, NAME)
+
+
+def keep(queue: Queue) -> None:
+    """From now on write what this process says on standard error into the log. Raises OSError or SpoolError."""
+    # The spool first: a directory that is none, and cannot become one, gets no log.
+    setup.open_or_set_up(Layout(queue.settings.spool))
+    book = Logbook(path_of(queue), beside=os.path.join(queue.settings.spool, "VERSION"))
+    book.follow()
+    sys.stderr = book
+
+
+class Logbook(io.TextIOBase):
+    """A stream whose lines go into the log, each with its moment and with who says it."""
+
+    def __init__(self, path: str, *, beside: str) -> None:
+        self._path = path
+        self._file = LogFile(path, beside=beside)
+        self._who = f"{system.host()}:{os.getpid()}"
+        self._rest = ""
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write the lines that are whole; keep the rest until its end comes. Raises OSError."""
+        *whole, self._rest = (self._rest + text).split("\n")
+        if whole:
+            head = f"[{clock.now().isoformat(sep=' ', timespec='milliseconds')}] {self._who}: "
+            lines = "".join(f"{head}{line.removeprefix('bgjobs: ')}\n" for line in whole)
+            self._file.append(lines.encode("utf-8", "backslashreplace"))
+            self.follow()
+        return len(text)
+
+    def follow(self) -> None:
+        """Let what others than us say on our standard error go into the log too: runners that cannot begin.
+
+        Again each time the log was moved aside. Raises OSError when there can be no log at all.
+        """
+        try:
+            if os.path.samestat(disk.stat(self._path), disk.fstat(2)):
+                return
+        except FileNotFoundError:
+            self._file.append(b"")
+        except OSError:
+            pass  # standard error was closed: it is opened now
+        with suppress(FileNotFoundError):  # just moved aside by another worker
+            system.send_errors_to(self._path)
+
+
+STATUS_EVERY_S = 2.0
+
+
+class Supervision:
+    """Speaks to the supervisor that started the worker, if one did: systemd, or what does as it does."""
+
+    def __init__(self) -> None:
+        """Find out who that is; from now on our children cannot."""
+        self._supervisor = system.take_supervisor(os.environ)
+        watchdog_s = self._supervisor.watchdog_s
+        self._ping_every_s = float("inf") if watchdog_s is None else watchdog_s / 2
+        self.due_at = 0.0 if watchdog_s else float("inf")  # when to say again that the loop goes round
+        self._status_at = 0.0 if self._supervisor.is_there else float("inf")
+        self._status = ""
+        self._is_stopping = False
+
+    def ready(self, status: str) -> None:
+        """The worker has its place."""
+        self._status = status
+        self._supervisor.tell(READY="1", STATUS=status)
+
+    def alive(self, status: Callable[[], str]) -> None:
+        """The loop goes round. Say so in time, and now and then what the worker does."""
+        now = time.monotonic()
+        if now >= self.due_at:
+            self.due_at = now + self._ping_every_s
+            self._supervisor.tell(WATCHDOG="1")
+        if now >= self._status_at:
+            self._status_at = now + STATUS_EVERY_S
+            before, self._status = self._status, status()
+            if self._status != before:
+                self._supervisor.tell(STATUS=self._status)
+
+    def stopping(self) -> None:
+        """The worker begins nothing more. May be said more than once."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._supervisor.tell(STOPPING="1")
