@@ -52,9 +52,9 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used."""
         if name == "__version__":
-            from importlib.metadata import version  # noqa: PLC0415 - slow to import
+            from bgjobs.version import version  # noqa: PLC0415 - few ask
 
-            return version("bgjobs")
+            return version()
         if name not in _HOME:
             raise AttributeError(f"module 'bgjobs' has no attribute {name!r}")
         from importlib import import_module  # noqa: PLC0415 - only on first use

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bgjobs.errors import UsageError
 from bgjobs.patterns import Pattern
 
 LEVELS = {"low": 2, "normal": 5, "medium": 5, "high": 8}
@@ -18,6 +18,7 @@ HIGHEST_PRIORITY = 9
 LATEST_MS = 9_999_999_999_999  # in the year 2286: the last moment with 13 digits
 MOST_ARGUMENTS = 256 * 1024
 MOST_DEPTH = 32
+MOST_RESULT_DEPTH = 100
 MOST_TAGS = 32
 TAG = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
@@ -198,21 +199,15 @@ class Job(Struct, frozen=True, kw_only=True):
         """What the method returned, or None."""
         return None if self.result_json is None else msgspec.json.decode(self.result_json)
 
-    def to_json(self, *, hide: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the job as the command line shows it: RFC 3339 UTC times, seconds, no secret values."""
-        from bgjobs.calls import masking  # noqa: PLC0415 - only views need it
-
-        args, kwargs = masking.masked(self.args, self.kwargs, hide)
-        result = self.result
-        if hide and result is not None:
-            result = masking.Secrets(masking.values(self.args, self.kwargs, hide)).mask_json(result)
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as the command line shows it, with nothing masked: RFC 3339 UTC times, lengths in seconds."""
         note = {"note": self.note} if self.note else {}
         return {
             "id": self.id,
             "class": self.class_name,
             "method": self.method,
-            "args": args,
-            "kwargs": kwargs,
+            "args": list(self.args),
+            "kwargs": dict(self.kwargs),
             "priority": self.priority,
             "state": self.state.value,
             "attempt": self.charged,
@@ -227,7 +222,7 @@ class Job(Struct, frozen=True, kw_only=True):
             "from_user": self.from_user,
             "worker": self.worker or None,
             "tags": list(self.tags),
-            "result": result,
+            "result": self.result,
             **note,
             "error": _error_json(self.error),
             "progress": msgspec.to_builtins(self.progress),
@@ -253,6 +248,22 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def is_deeper(text: bytes, most: int) -> bool:
+    """Tell whether JSON text is nested deeper than this, before a recursive parser meets it."""
+    if text.count(b"[") + text.count(b"{") <= most:
+        return False  # brackets within strings count too: an upper bound that costs little
+    depth = 0
+    for piece in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+        first = piece[0][:1]
+        if first in b"[{":
+            depth += 1
+            if depth > most:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
+
+
 def rfc3339(moment: datetime | None) -> str | None:
     """Return the moment in UTC with milliseconds, as `2026-11-23T03:19:00.123Z`."""
     if moment is None:
@@ -272,20 +283,6 @@ def moment(ms: int) -> datetime:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-
-
-def parse_priority(value: str | int) -> int:
-    """Return the priority 0–9 that a number or a level's name (in any case) stands for, or raise UsageError."""
-    text = str(value).strip().lower()
-    if text in LEVELS:
-        return LEVELS[text]
-    if len(text) == 1 and text in "0123456789" and not isinstance(value, bool):
-        return int(text)
-    raise UsageError(
-        f"bad priority {str(value)[:40]!r}",
-        hint="use a number from 0 to 9 (a higher one runs first), or low, normal, medium, high",
-        code="bad-priority",
-    )
 
 
 def show_priority(priority: int) -> str:

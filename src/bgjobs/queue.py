@@ -289,6 +289,10 @@ class Queue:
         """Return the workers that left a trace, dead ones included."""
         return self.backend.workers()
 
+    def to_json(self, job: Job) -> dict[str, Any]:
+        """Return the job as `bgjobs status ID --json` prints it, secret arguments masked: RFC 3339 times, seconds."""
+        return masking.as_json(job, self.hidden(job))
+
     def hidden(self, job: Job) -> frozenset[str]:
         """Return which arguments of the job are secret, in the form that `Job.to_json` takes."""
         job = _instance("job", job, Job, "pass what queue.get returns")

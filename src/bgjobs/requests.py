@@ -26,7 +26,6 @@ from bgjobs.job import (
     State,
     milliseconds,
     moment,
-    parse_priority,
 )
 from bgjobs.patterns import Pattern
 
@@ -130,7 +129,7 @@ def flag(what: str, value: object) -> bool:
 
 def priority_of(value: object) -> int:
     """Return the priority 0-9 that a number or a text stands for. Raises UsageError."""
-    return parse_priority(str.__str__(value) if isinstance(value, str) else shown(value))
+    return settings.parse_priority(str.__str__(value) if isinstance(value, str) else shown(value))
 
 
 def length(what: str, value: object, least: timedelta = timedelta(0)) -> timedelta:

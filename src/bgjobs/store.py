@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bgjobs.config.settings import Settings
     from bgjobs.lifecycle import Policy
     from bgjobs.signing import Keyring, Keys
+    from bgjobs.slots import Slots
 
 
 CancelResult = Literal["cancelled", "requested", "too late", "unknown"]
@@ -139,14 +140,15 @@ class Claim(Struct, frozen=True):
 class Begin(Struct, frozen=True):
     """What the runner must do before it calls user code, or else not run the job.
 
-    Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`. With `wid`, append a success
-    too, as the end in the name of that worker: then it outlives both, whatever happens before the worker hears of it.
+    Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`. With `success` append the
+    end of an attempt that succeeded too, made of these two parts in the same way: then it outlives worker and runner,
+    whatever happens before the worker hears of it.
     """
 
     path: str
     head: str
     tail: str
-    wid: str = ""
+    success: tuple[str, str] | None = None
 
 
 class Recorded(Struct, frozen=True):
@@ -170,6 +172,7 @@ class Session(Protocol):
     """A worker's place in a queue, from join to leave. Only the worker's loop calls it, from one thread."""
 
     id: str
+    slots: Slots
 
     @property
     def bell(self) -> Bell:
@@ -192,27 +195,6 @@ class Session(Protocol):
 
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
-
-    def runner_lock(self, slot: int) -> str:
-        """Return the path of the lock that the runner in this slot holds for life."""
-
-    def runner_output(self, slot: int) -> str:
-        """Return the path of the file in which the runner in this slot collects output."""
-
-    def keep_output(self, slot: int, path: str) -> None:
-        """Keep at `path` what the dead runner of this slot had collected."""
-
-    def cut_output(self, slot: int, most: int) -> None:
-        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
-
-    def add_to_output(self, slot: int, text: str) -> None:
-        """Put a remark of ours behind what the dead runner of this slot had collected."""
-
-    def limit_output(self, slot: int, most: int) -> None:
-        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
-
-    def runner_started(self, slot: int, pid: int, birth: str) -> None:
-        """Note which process the runner in this slot is."""
 
     def finish(self, claim: Claim, job: Job) -> None:
         """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""

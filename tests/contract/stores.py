@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-from bgjobs import lifecycle, system
+from bgjobs import files, lifecycle, system
 from bgjobs.config import settings
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import Crashed, Job, JobError, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import files
 from bgjobs.spool.session import SpoolSession
 from bgjobs.spool.store import SpoolQueue
 from bgjobs.store import Selection, WorkerInfo

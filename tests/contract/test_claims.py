@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from bgjobs import lifecycle
+from bgjobs import files, lifecycle
 from bgjobs.errors import ClaimLostError
 from bgjobs.job import (
     Cancelled,
@@ -30,8 +30,8 @@ from bgjobs.job import (
     milliseconds,
     moment,
 )
-from bgjobs.spool import files, record
 from bgjobs.store import Selection
+from bgjobs.worker import protocol
 from tests.contract.stores import (
     FAR,
     POLICY,
@@ -208,7 +208,8 @@ def test_a_success_that_the_runner_recorded_is_known_and_only_has_to_be_put_away
     todo = session.begin(claim, slot=0, pid=os.getpid(), birth="long ago")
     assert todo is not None
     at = milliseconds(now())
-    files.append(todo.path, record.end_of_success(at, todo.wid, Succeeded(msgspec.Raw(b"7")), None))
+    assert todo.success is not None
+    files.append(todo.path, protocol.success_line(todo.success, at, Succeeded(msgspec.Raw(b"7")), None))
     found = session.recorded(claim)
     assert found is not None
     assert found.at == at

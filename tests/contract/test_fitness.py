@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, locks, system
 from bgjobs.errors import SpoolError
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import layout, locks
+from bgjobs.spool import layout
 from bgjobs.spool.doctor import fitness
 from bgjobs.system.disks import DiskFacts
 from tests.contract.stores import NO_SELECTION, SpoolStore, claim_all, finish, info, new_job

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import disk, system
+from bgjobs import disk, locks, system
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Raised, Refused, State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import layout, locks, record
+from bgjobs.spool import layout, record
 from bgjobs.spool.doctor import fsck, job_check
 from tests.contract.stores import (
     FAR,
@@ -45,7 +45,7 @@ RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
 HOURLY = Policy(retry_delay=timedelta(hours=1), backoff="fixed")
 RUNNER = """
 import sys
-from bgjobs.spool.locks import hold_for_life
+from bgjobs.locks import hold_for_life
 held = hold_for_life(sys.argv[1]) if sys.argv[1:] else None
 print("ready", flush=True)
 sys.stdin.read()  # until it is killed
@@ -123,7 +123,7 @@ def test_a_spool_in_the_middle_of_all_kinds_of_work_has_no_finding(spool: SpoolQ
     claim_all(other, 2)
     Path(spool.paths.tmp, "half-written").write_bytes(b'{"format":1,"id":')
     Path(spool.paths.claims_of(session.id), f"in.{new_id()}.json").write_bytes(b"{}")
-    with runner(session.runner_lock(0)) as (pid, birth):
+    with runner(session.slots.lock(0)) as (pid, birth):
         todo = session.begin(running, slot=0, pid=pid, birth=birth)
         assert todo is not None
         append(Path(todo.path), f"{todo.head}{milliseconds(now())}{todo.tail}".encode())
@@ -381,7 +381,7 @@ def begun(spool: SpoolQueue, workers: Sessions, pid: int, birth: str) -> Path:
     todo = session.begin(claim, slot=0, pid=pid, birth=birth)
     assert todo is not None
     append(Path(todo.path), f"{todo.head}{milliseconds(now())}{todo.tail}".encode())
-    Path(session.runner_lock(0)).touch()
+    Path(session.slots.lock(0)).touch()
     return Path(todo.path)
 
 

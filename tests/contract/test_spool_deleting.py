@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import disk
+from bgjobs import disk, files
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, Succeeded
-from bgjobs.spool import files
 from bgjobs.worker import duties
 from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job, now, wait_until
 

@@ -17,13 +17,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from bgjobs import disk, lifecycle
+from bgjobs import disk, files, lifecycle
 from bgjobs.config import settings
 from bgjobs.errors import BgjobsError, ClaimLostError, SessionLostError, SpoolError
 from bgjobs.events import STATUS_LOG, Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds
-from bgjobs.spool import files, layout, record, transitions
+from bgjobs.spool import layout, record, transitions
 from bgjobs.spool import recover as recovery
 from bgjobs.spool.store import SpoolQueue
 from bgjobs.store import Filter, Selection
@@ -828,9 +828,9 @@ def test_after_all_left_only_jobs_are_left(spool: SpoolQueue, workers: Sessions)
     submitted(spool)
     session = workers.join()
     (claim,) = claim_all(session, 1)
-    session.runner_started(0, os.getpid(), "1")
-    Path(session.runner_lock(0)).touch()
-    Path(session.runner_output(0)).touch()
+    session.slots.started(0, os.getpid(), "1")
+    Path(session.slots.lock(0)).touch()
+    Path(session.slots.output(0)).touch()
     spool.cancel(claim.job.id, "ann")
     finish(session, claim, Succeeded())
     workers.leave(session)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import disk, system
+from bgjobs import disk, locks, system
 from bgjobs.errors import SpoolError
 from bgjobs.events import ERROR_LOG
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import locks, worker_dir
 from bgjobs.spool import recover as recovery
+from bgjobs.spool import worker_dir
 from bgjobs.store import Filter
 from tests.contract.spooling import path_of, submitted
 from tests.contract.stores import (

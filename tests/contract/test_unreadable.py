@@ -12,8 +12,8 @@ import pytest
 from bgjobs import disk
 from bgjobs.events import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
+from bgjobs.locks import ClaimLock
 from bgjobs.spool import upcoming
-from bgjobs.spool.locks import ClaimLock
 from bgjobs.store import Filter
 from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
 

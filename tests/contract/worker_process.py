@@ -35,7 +35,7 @@ ENDINGS: dict[str, Outcome] = {
 HOURLY = Policy(retry_delay=timedelta(hours=1), backoff="fixed")
 RUNNER = """
 import sys, time
-from bgjobs.spool.locks import hold_for_life
+from bgjobs.locks import hold_for_life
 held = hold_for_life(sys.argv[1])
 print("held", flush=True)
 time.sleep(600)  # until it is killed
@@ -68,7 +68,7 @@ def main() -> None:
             with contextlib.suppress(OSError):
                 finish(session, claim, ENDINGS[plan["decide"]], policy=HOURLY, running=running)
     if "runner" in plan:
-        lock = session.runner_lock(0)
+        lock = session.slots.lock(0)
         # By these a runner is known, and no other process of this user is.
         marks = {"BGJOBS_SPOOL": str(Path(lock).parents[2]), "BGJOBS_DEATH_FD": "-1"}
         command = [sys.executable, "-c", RUNNER, lock, "bgjobs.worker.child.main"]
@@ -76,7 +76,7 @@ def main() -> None:
         assert runner.stdout is not None
         runner.stdout.readline()
         birth = system.birth(runner.pid) or ""
-        session.runner_started(0, runner.pid, birth)
+        session.slots.started(0, runner.pid, birth)
         said["runner"] = [str(runner.pid), birth]
     say(said)
     if sys.stdin.readline().strip() == "finish":

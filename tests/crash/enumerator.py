@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import Struct
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, files, system
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Succeeded
-from bgjobs.spool import files
 from bgjobs.spool import recover as recovery
 from bgjobs.spool.doctor import fsck
 from bgjobs.store import Unfinished

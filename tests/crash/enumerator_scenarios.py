@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bgjobs import clock, disk
+from bgjobs import clock, disk, files
 from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds
-from bgjobs.spool import files, layout
+from bgjobs.spool import layout
 from tests.contract.stores import POLICY, begin, finish, new_job, recover
 
 if TYPE_CHECKING:

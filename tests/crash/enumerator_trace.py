@@ -6,8 +6,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bgjobs import disk
-from bgjobs.spool import locks
+from bgjobs import disk, locks
 from tests.crash.enumerator_tree import (
     ROOT,
     Drop,

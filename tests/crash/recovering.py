@@ -38,8 +38,8 @@ class Recover(Operation):
         self.session = queue.join(info(), Selection())
         claims = {claim.job.id: claim for claim in self._all(10)}
         self.held = [claims[job.id] for job in self.jobs]
-        Path(self.session.runner_output(0)).write_text("hello\n", encoding="utf-8")
-        self.session.runner_started(0, RUNNER, LONG_AGO)
+        Path(self.session.slots.output(0)).write_text("hello\n", encoding="utf-8")
+        self.session.slots.started(0, RUNNER, LONG_AGO)
         begun = [self.world.begin(self.session, claim) for claim in self.held[:8]]
         for number, outcome in ((4, Succeeded()), (5, RAISED), (6, Interrupted())):
             self._decide(number, self.world.ending(begun[number], outcome))

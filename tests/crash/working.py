@@ -99,7 +99,7 @@ class Begin(Working):
         self.running: Job | None = None
 
     def act(self) -> None:
-        self.session.runner_started(0, RUNNER, LONG_AGO)
+        self.session.slots.started(0, RUNNER, LONG_AGO)
         self.running = self.world.begin(self.session, self.held)
 
     def again(self) -> None:
@@ -124,7 +124,7 @@ class Finish(Working):
         (self.held,) = self.claim(1)
         self.running = self.world.begin(self.session, self.held)
         self.job = self.world.ending(self.running, self.outcome)
-        Path(self.session.runner_output(0)).write_text("hello\n", encoding="utf-8")
+        Path(self.session.slots.output(0)).write_text("hello\n", encoding="utf-8")
         self.output = self.session.output_path(self.held)
         if self.wish:
             Path(self.world.spool, "workers", self.session.id, f"cancel-{self.job.id}").write_text(self.wish, "utf-8")
@@ -132,7 +132,7 @@ class Finish(Working):
         self.stored = False
 
     def act(self) -> None:
-        self.session.keep_output(0, self.output)
+        self.session.slots.keep_output(0, self.output)
         self.world.finish(self.session, self.held, self.job)
         self.stored = True
 
@@ -220,7 +220,7 @@ class Leave(Working):
         super().ready()
         for claim in self.claim(self.count):
             store(self.world, self.session, claim, Succeeded())
-        self.session.runner_started(0, RUNNER, LONG_AGO)
+        self.session.slots.started(0, RUNNER, LONG_AGO)
 
     def act(self) -> None:
         self.session.leave()

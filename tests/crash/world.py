@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bgjobs import clock, lifecycle
+from bgjobs import clock, files, lifecycle
 from bgjobs.config import settings
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import files, record
+from bgjobs.spool import record
 from bgjobs.spool.store import SpoolQueue
 from tests.contract.stores import LOST, NO_SELECTION, info
 

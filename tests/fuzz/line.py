@@ -11,8 +11,8 @@ from bgjobs import durations
 from bgjobs.calls import text_values
 from bgjobs.cli import chunks, moments
 from bgjobs.config.allowlist import Target as Approved
+from bgjobs.config.settings import parse_priority
 from bgjobs.errors import BadArgumentsError, UsageError
-from bgjobs.job import parse_priority
 from bgjobs.lifecycle import Policy
 from bgjobs.requests import Request, moment_of, new_job, past_of, plain_arguments
 from tests.fuzz import checks

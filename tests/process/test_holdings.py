@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs import clock, lifecycle, system
+from bgjobs import clock, files, lifecycle, system
 from bgjobs.job import State
-from bgjobs.spool import files
 from bgjobs.store import Selection, WorkerInfo
 from bgjobs.worker.in_flight import Holdings
 from bgjobs.worker.protocol import Run

@@ -108,7 +108,7 @@ def test_a_result_with_a_secret_is_kept_but_not_shown(shared: Project) -> None:
     job = shared.queue.wait(job.id, LIMIT)
     assert job.result["key"] == {"pin": 123456, "name": "hunter2"}
     assert shared.whole_log(job)[-1]["message"] == "(not shown: a secret argument is in the result)"
-    seen = job.to_json(hide=shared.queue.hidden(job))
+    seen = shared.queue.to_json(job)
     assert seen["result"] == {"key": {"pin": "***", "name": "***"}, "all": [{"pin": "***", "name": "***"}]}
 
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs import disk
-from bgjobs.spool import files, safe_remove
-from bgjobs.spool.files import StrangeFileError
+from bgjobs import disk, files
+from bgjobs.files import StrangeFileError
+from bgjobs.spool import safe_remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable

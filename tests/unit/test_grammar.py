@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from bgjobs import durations, ids
 from bgjobs.config import settings
 from bgjobs.config.allowlist import MODULE, Allowlist
-from bgjobs.config.settings import NAME
+from bgjobs.config.settings import NAME, parse_priority
 from bgjobs.errors import ConfigError, UsageError
 from bgjobs.ids import ID, SUFFIX
-from bgjobs.job import LATEST_MS, TAG, parse_priority, show_priority
+from bgjobs.job import LATEST_MS, TAG, show_priority
 from bgjobs.requests import moment_of
 from bgjobs.spool import layout
 from tests.fuzz.checks import DIGITS, LETTERS, OF_IDS, is_id, is_module, is_name, is_tag

@@ -38,7 +38,7 @@ OF_OTHERS = {
     "bgjobs.spool.control",
     "bgjobs.spool.upcoming",
     "bgjobs.spool.inbox.importer",
-    "bgjobs.spool.locks",
+    "bgjobs.locks",
     "bgjobs.spool.find",
     "bgjobs.spool.prune",
     "bgjobs.spool.reading",

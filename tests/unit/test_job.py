@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs.calls.masking import ALL
+from bgjobs.calls import masking
+from bgjobs.config.settings import parse_priority
 from bgjobs.errors import UsageError
 from bgjobs.job import (
     Attempt,
@@ -19,7 +20,6 @@ from bgjobs.job import (
     State,
     milliseconds,
     moment,
-    parse_priority,
     rfc3339,
     show_priority,
 )
@@ -170,12 +170,12 @@ def test_what_is_shown_of_a_job_is_json() -> None:
 
 
 def test_secret_arguments_are_masked() -> None:
-    shown = JOB.to_json(hide=frozenset({"#1", "pin"}))
+    shown = masking.as_json(JOB, frozenset({"#1", "pin"}))
     assert shown["args"] == ["Tony", "***"]
     assert shown["kwargs"] == {"pin": "***"}
 
 
 def test_every_argument_is_masked_when_nothing_is_known_of_the_method() -> None:
-    shown = JOB.to_json(hide=ALL)
+    shown = masking.as_json(JOB, masking.ALL)
     assert shown["args"] == ["***", "***"]
     assert shown["kwargs"] == {"pin": "***"}

@@ -11,6 +11,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from bgjobs.job import Job
+
 MASK: Final = "***"
 ALL: Final = frozenset({"*"})
 SHORTEST: Final = 4  # what is shorter, or has fewer digits, stands in too many texts by chance
@@ -42,6 +44,16 @@ def values(args: Sequence[object], kwargs: Mapping[str, object], hide: frozenset
     """Return the values that `masked` would hide."""
     by_place = [value for place, value in enumerate(args) if hide == ALL or f"#{place}" in hide]
     return by_place + [value for name, value in kwargs.items() if hide == ALL or name in hide]
+
+
+def as_json(job: Job, hide: frozenset[str]) -> dict[str, Any]:
+    """Return the job as `Job.to_json` does, with the secret arguments masked, in its result too."""
+    shown = job.to_json()
+    if hide:
+        shown["args"], shown["kwargs"] = masked(job.args, job.kwargs, hide)
+        if shown["result"] is not None:
+            shown["result"] = Secrets(values(job.args, job.kwargs, hide)).mask_json(shown["result"])
+    return shown
 
 
 class Secrets:

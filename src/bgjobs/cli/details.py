@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bgjobs import durations
+from bgjobs.calls import masking
 from bgjobs.calls.masking import masked
 from bgjobs.cli import moments
 from bgjobs.job import Attempt, Job, JobError, Progress, show_priority
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def to_json(job: Job, hide: frozenset[str], later: str | None) -> dict[str, Any]:
     """Return the record of a job and, if a later job retries it, which."""
-    shown = job.to_json(hide=hide)
+    shown = masking.as_json(job, hide)
     return shown if later is None else shown | {"retried_by": later}
 
 
@@ -111,7 +112,7 @@ def _arguments(job: Job, hide: frozenset[str]) -> str:
 
 def _result(job: Job, hide: frozenset[str]) -> str:
     if hide:
-        return _json(job.to_json(hide=hide)["result"])
+        return _json(masking.as_json(job, hide)["result"])
     return bytes(job.result_json or b"").decode("utf-8", "replace")
 
 

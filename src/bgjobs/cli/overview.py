@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from bgjobs.calls import masking
 from bgjobs.cli import details, moments
 from bgjobs.job import Job, State, rfc3339
 from bgjobs.store import Filter, WorkerView
@@ -58,7 +59,7 @@ def to_json(seen: Overview, queue: Queue) -> dict[str, Any]:
         "counts": {state.value: number for state, number in seen.counts.items()},
         "oldest_queued_s": None if waited is None else round(waited, 3),
         "workers": [_worker_json(worker) for worker in seen.workers],
-        "running": [job.to_json(hide=queue.hidden(job)) for job in seen.running],
+        "running": [masking.as_json(job, queue.hidden(job)) for job in seen.running],
     }
 
 

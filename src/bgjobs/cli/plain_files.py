@@ -8,7 +8,7 @@ import stat
 
 from bgjobs import system
 from bgjobs.errors import SpoolError
-from bgjobs.spool.files import LINKS
+from bgjobs.files import LINKS
 
 
 class NoPlainFileError(SpoolError):

@@ -13,8 +13,8 @@ from bgjobs.cli import complete, installing, moments, options, output
 from bgjobs.cli.worker import GRACE
 from bgjobs.config import settings
 from bgjobs.config.allowlist import Allowlist
+from bgjobs.config.settings import parse_priority
 from bgjobs.errors import UsageError
-from bgjobs.job import parse_priority
 from bgjobs.services import launchd, systemd, windows
 from bgjobs.services.service import Recipe, Service, plan
 

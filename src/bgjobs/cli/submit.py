@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bgjobs.calls import masking
 from bgjobs.cli import options, output
 from bgjobs.cli.calls import Call
 from bgjobs.job import Job
@@ -90,7 +91,7 @@ def _show(queue: Queue, job: Job, *, as_json: bool) -> None:
     """Print the job as it would be. It has no id: nothing was queued."""
     hide = queue.hidden(job)
     if as_json:
-        shown = job.to_json(hide=hide)
+        shown = masking.as_json(job, hide)
         del shown["id"]
         output.json(shown)
         return

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bgjobs.calls import masking
 from bgjobs.cli import complete, moments, opening, options, output
 from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled
 from bgjobs.job import Job
@@ -50,7 +51,7 @@ def wait(
             output.json(job.result_json)
             _tell_note(job)
         elif as_json and not result:
-            output.json(job.to_json(hide=queue.hidden(job)))
+            output.json(masking.as_json(job, queue.hidden(job)))
         elif first and not result:
             output.data(job.id)
     return verdict(queue, ended, as_json=as_json)
@@ -69,7 +70,7 @@ def for_submitted(queue: Queue, job_id: str, *, follow: bool, as_json: bool) -> 
         output.note(f"job {job_id} goes on: `bgjobs wait` waits for it, `bgjobs cancel` stops it")
         raise
     if as_json:
-        output.json(job.to_json(hide=queue.hidden(job)))
+        output.json(masking.as_json(job, queue.hidden(job)))
     else:
         _tell_note(job)
     return verdict(queue, [job], as_json=as_json)

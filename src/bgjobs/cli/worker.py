@@ -8,8 +8,8 @@ import typer
 
 from bgjobs import system
 from bgjobs.cli import complete, moments, opening, options
+from bgjobs.config.settings import parse_priority
 from bgjobs.errors import UsageError
-from bgjobs.job import parse_priority
 from bgjobs.queue import Queue
 from bgjobs.worker.options import RECYCLE, WorkerOptions
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from bgjobs import durations, system
 from bgjobs.config import permissions
 from bgjobs.errors import ConfigError, UsageError
-from bgjobs.job import parse_priority
+from bgjobs.job import LEVELS
 from bgjobs.lifecycle import Policy
 from bgjobs.patterns import Pattern
 
@@ -33,6 +33,20 @@ MOST_RETRIES = 1_000_000
 MOST_QUEUED = 999_999_999
 LEAST_MEMORY = 128 * 1024 * 1024  # most of that is what a fresh runner takes, merely reserved memory included
 LEAST_DESCRIPTORS = 32  # … and so many descriptors, its own and one for each module that it reads
+
+
+def parse_priority(value: str | int) -> int:
+    """Return the priority 0–9 that a number or a level's name (in any case) stands for, or raise UsageError."""
+    text = str(value).strip().lower()
+    if text in LEVELS:
+        return LEVELS[text]
+    if len(text) == 1 and text in "0123456789" and not isinstance(value, bool):
+        return int(text)
+    raise UsageError(
+        f"bad priority {str(value)[:40]!r}",
+        hint="use a number from 0 to 9 (a higher one runs first), or low, normal, medium, high",
+        code="bad-priority",
+    )
 
 
 def text(value: object) -> str:

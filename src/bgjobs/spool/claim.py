@@ -7,10 +7,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, signing
+from bgjobs import clock, files, locks, signing
 from bgjobs.errors import ClaimLostError, RefusedError
 from bgjobs.job import JobError, State, moment
-from bgjobs.spool import files, find, layout, locks, record, transitions
+from bgjobs.spool import find, layout, record, transitions
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.upcoming import Cursor
 from bgjobs.store import Claim

@@ -6,12 +6,12 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk
+from bgjobs import clock, disk, files
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
 from bgjobs.lifecycle import cancelled
-from bgjobs.spool import files, find, layout, prune, record
+from bgjobs.spool import find, layout, prune, record
 from bgjobs.spool.transitions import SUFFIX
 
 if TYPE_CHECKING:

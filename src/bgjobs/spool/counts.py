@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bgjobs import clock
+from bgjobs import clock, files
 from bgjobs.ids import new_id
-from bgjobs.spool import files, layout
+from bgjobs.spool import layout
 
 if TYPE_CHECKING:
     from bgjobs.job import State

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from bgjobs import files
 from bgjobs.ids import id_ms
 from bgjobs.job import State, moment
-from bgjobs.spool import files, layout
+from bgjobs.spool import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

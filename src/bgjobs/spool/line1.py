@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any
 
@@ -13,11 +12,10 @@ from msgspec.structs import replace
 from bgjobs.config.settings import MOST_RETRIES, NAME
 from bgjobs.errors import UsageError
 from bgjobs.ids import ID
-from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_ARGUMENTS, MOST_DEPTH, MOST_TAGS, TAG
+from bgjobs.job import HIGHEST_PRIORITY, LATEST_MS, MOST_ARGUMENTS, MOST_DEPTH, MOST_TAGS, TAG, is_deeper
 
 FORMAT = 1
 MOST_LINE_1 = 1024 * 1024
-MOST_RESULT_DEPTH = 100
 LONGEST_USER = 256
 SHORTEST_S = 0.000_001  # shorter ones would become zero, which is no timeout
 
@@ -129,18 +127,9 @@ def _members(meant: Line1) -> list[tuple[str, str, Any]]:
 
 
 def check_depth(line: bytes, most: int = MOST_DEPTH) -> None:
-    """Refuse deep nesting before a recursive parser meets it. Brackets in texts count too: a cheap upper bound."""
-    if line.count(b"[") + line.count(b"{") <= most:
-        return
-    depth = 0
-    for piece in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', line):
-        first = piece[0][:1]
-        if first in b"[{":
-            depth += 1
-            if depth > most:
-                raise CorruptError(f"nested deeper than {most}")
-        elif first in b"]}":
-            depth -= 1
+    """Refuse deep nesting before a recursive parser meets it."""
+    if is_deeper(line, most):
+        raise CorruptError(f"nested deeper than {most}")
 
 
 def refuse_duplicates(line: bytes) -> None:

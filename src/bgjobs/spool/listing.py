@@ -12,9 +12,10 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from bgjobs import files
 from bgjobs.ids import first_id
 from bgjobs.job import State
-from bgjobs.spool import files, find, layout
+from bgjobs.spool import find, layout
 from bgjobs.spool.find import Place
 
 if TYPE_CHECKING:

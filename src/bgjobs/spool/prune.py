@@ -12,10 +12,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import disk
+from bgjobs import disk, files
 from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
-from bgjobs.spool import files, layout, record, retries, safe_remove
+from bgjobs.spool import layout, record, retries, safe_remove
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

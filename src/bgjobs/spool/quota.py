@@ -15,10 +15,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import clock
+from bgjobs import clock, files
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files
 
 if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bgjobs import clock
+from bgjobs import clock, files
 from bgjobs.errors import SpoolError
 from bgjobs.ids import first_id, id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
-from bgjobs.spool import files, find, layout, listing, record
+from bgjobs.slots import Slots
+from bgjobs.spool import find, layout, listing, record
 from bgjobs.spool.counts import Tally
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.retries import Retries
@@ -131,7 +132,7 @@ class Reader:
         last = next(reversed(recorded), None)
         if not isinstance(last, record.Start) or last.number != attempt or last.wid != place.holder:
             return None
-        path = Path(self._paths.worker(last.wid, f"r{last.slot}.out"))
+        path = Path(Slots(self._paths.worker(last.wid)).output(last.slot))
         return path if path.exists() else None
 
     def read(self, place: Place, check: Callable[[bytes], None] | None = None) -> Job | None:

@@ -11,19 +11,19 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from bgjobs import files
 from bgjobs.job import (
     LATEST_MS,
+    MOST_RESULT_DEPTH,
     Attempt,
     Job,
     JobError,
     Progress,
     State,
-    Succeeded,
     milliseconds,
     moment,
 )
-from bgjobs.spool import files
-from bgjobs.spool.line1 import FORMAT, MOST_RESULT_DEPTH, CorruptError, Line1, check_depth, checked, decode_line_1
+from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, check_depth, checked, decode_line_1
 
 MOST_BYTES = 8 * 1024 * 1024
 BRIEF_BYTES = 4 * 1024 * 1024  # from here on without tracebacks
@@ -133,18 +133,11 @@ def encoded(line: Line1 | AnyEvent) -> bytes:
     return _encoder.encode(line) + b"\n"
 
 
-def end_of_success(at: int, wid: str, outcome: Succeeded, progress: Progress | None) -> bytes:
-    """Return the line that says that the method has returned."""
-    end = End(
-        at=at,
-        wid=wid,
-        state=State.DONE,
-        outcome="succeeded",
-        progress=progress,
-        result=outcome.result,
-        note=outcome.note,
-    )
-    return encoded(end)
+def success_template(wid: str) -> tuple[str, str]:
+    """Return the line that says that a method has returned, up to its moment and from there on to what is its own."""
+    end = End(at=0, wid=wid, state=State.DONE, outcome="succeeded")
+    head, _, tail = encoded(end).decode().partition('"at":0')
+    return f'{head}"at":', tail.rstrip()[:-1]
 
 
 def cut_error(error: JobError | None) -> JobError | None:

@@ -13,13 +13,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, files, locks, slots, system
 from bgjobs.ids import ID
 from bgjobs.job import Attempt, State, milliseconds
 from bgjobs.lifecycle import cancelled
-from bgjobs.spool import files, layout, locks, record, transitions
+from bgjobs.slots import Slots
+from bgjobs.spool import layout, record, transitions
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.worker_dir import dissolve, remove_place
 from bgjobs.store import Claim
@@ -148,14 +148,6 @@ def _about(paths: Layout, wid: str) -> dict[str, object]:
 LEFTOVER_PATIENCE_S = 0.5
 
 
-class RunnerNote(Struct, frozen=True):
-    """Which process a runner is."""
-
-    pid: files.Pid
-    birth: str
-    boot: str
-
-
 class Orphans:
     """The runners of dead workers, and which workers have some that cannot be ended."""
 
@@ -168,15 +160,12 @@ class Orphans:
     def end(self, wid: str) -> bool:
         """End what is left of the dead worker's runners and jobs; return whether nothing of that runs any more."""
         directory = self._paths.worker(wid)
-        held = [os.path.join(directory, n) for n in files.names(directory) if n.startswith("r") and n.endswith(".lock")]
+        held = slots.locks_in(directory)
         # One that was killed and hangs in a system call dies when that ends. To try again takes seconds each time.
         if wid in self._hanging and any(map(_is_held, held)):
             return False
-        for name in files.names(directory):
-            if name.startswith("r") and name.endswith(".pid"):
-                note = _read_note(os.path.join(directory, name))
-                if note is not None and note.boot == system.boot_id():
-                    system.kill_orphan(note.pid, note.birth, self._paths.root)
+        for process in slots.processes_in(directory):
+            system.kill_orphan(process.pid, process.birth, self._paths.root)
         deadline = time.monotonic() + LEFTOVER_PATIENCE_S
         while any(map(_is_held, held)):
             if time.monotonic() > deadline:
@@ -220,13 +209,6 @@ def _is_held(lock: str) -> bool:
         if error.errno in {*files.LINKS, errno.EISDIR}:
             return False  # no runner made this
         raise
-
-
-def _read_note(path: str) -> RunnerNote | None:
-    try:
-        return files.decoded(files.read(path, 4096), RunnerNote)
-    except (OSError, files.StrangeFileError):
-        return None
 
 
 class Recovery:
@@ -399,9 +381,8 @@ class Recovery:
 
     def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
         hour = layout.hour_of(job.id)
-        transitions.keep_output(
-            self._paths.worker(wid, f"r{start.slot}.out"), self._paths.output(hour, job.id, start.number)
-        )
+        place = Slots(self._paths.worker(wid))
+        slots.keep_output(place.output(start.slot), self._paths.output(hour, job.id, start.number))
 
     def _tell_once(self, path: str, error: OSError) -> None:
         if path not in self._told:

@@ -12,9 +12,9 @@ import re
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from bgjobs import disk
+from bgjobs import disk, files
 from bgjobs.ids import ID, ID_PATTERN, new_id
-from bgjobs.spool import files, layout
+from bgjobs.spool import layout
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -59,7 +59,7 @@ def note(paths: Layout, jobs: Sequence[Job]) -> None:
     lines = "".join(f"{job.retry_of} {job.id}\n" for job in jobs if job.retry_of is not None and _are_ids(job))
     if not lines:
         return
-    from bgjobs.spool.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
+    from bgjobs.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
 
     # Without the lock as well: whoever holds it may have been stopped while rewriting the file, and the worst that can
     # come of it is a lost line.
@@ -97,7 +97,7 @@ def shorten(paths: Layout) -> Iterator[None]:
 
 def _rewrite(paths: Layout, inode: int, size: int, kept: bytes) -> None:
     """Put these lines in the place of the first bytes of the file, if it is still the same."""
-    from bgjobs.spool.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
+    from bgjobs.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
 
     fresh = f"{paths.tmp}{os.sep}retried.{new_id()}"
     with closing(ClaimLock(paths.retried_lock)) as lock, lock.held(PATIENCE_S) as is_ours:

@@ -6,8 +6,7 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from bgjobs import disk
-from bgjobs.spool import files
+from bgjobs import disk, files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

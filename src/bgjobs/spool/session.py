@@ -6,11 +6,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, files, system
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded, milliseconds
-from bgjobs.spool import files, layout, prune, record, transitions
+from bgjobs.slots import Slots
+from bgjobs.spool import layout, prune, record, transitions
 from bgjobs.spool.claim import Taker
 from bgjobs.spool.doctor import repair
 from bgjobs.spool.inbox.importer import Importer
@@ -47,6 +48,7 @@ class SpoolSession:
         with suppress(OSError):
             prune.sweep_tmp(self._paths)
         self._place.enter(info)
+        self.slots = Slots(self._paths.worker(self.id))
         self._mover = transitions.Mover(self._paths, self.id, sync=spool.settings.finish_fsync)
         self._taker = Taker(spool, self.id, selection, age_boost, self._mover)
         self._importer = Importer(spool, self.id)
@@ -54,6 +56,8 @@ class SpoolSession:
         self._wished: set[str] = set()
         self.bell = system.Doorbell(self._paths.doorbell)
         self._ground_due = 0.0
+        # Who has to sync the end of a job writes it: that is the worker.
+        self._success = None if spool.settings.finish_fsync else record.success_template(self.id)
         self._start_lines: dict[tuple[int, int, int, str], tuple[str, str]] = {}
 
     # Claiming
@@ -76,9 +80,7 @@ class SpoolSession:
                 self._start_lines.clear()
             self._start_lines[asked] = self._start_line(*asked)
         head, tail = self._start_lines[asked]
-        # Who has to sync the end of a job writes it: that is the worker.
-        wid = "" if self._spool.settings.finish_fsync else self.id
-        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail, wid)
+        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail, self._success)
 
     def _start_line(self, number: int, slot: int, pid: int, birth: str) -> tuple[str, str]:
         """Return a `start` line, up to its moment and from there on."""
@@ -111,34 +113,6 @@ class SpoolSession:
         """Return where the output of the attempt that begins now is to be kept."""
         job = claim.job
         return self._paths.output(layout.hour_of(job.id), job.id, len(job.attempts) + 1)
-
-    def runner_lock(self, slot: int) -> str:
-        """Return the lock that the runner in this slot holds for life."""
-        return self._place.runner_lock(slot)
-
-    def runner_output(self, slot: int) -> str:
-        """Return the path of the file in which the runner in this slot collects output."""
-        return self._place.runner_output(slot)
-
-    def keep_output(self, slot: int, path: str) -> None:
-        """Keep at `path` what the dead runner of this slot had collected."""
-        self._place.keep_output(slot, path)
-
-    def cut_output(self, slot: int, most: int) -> None:
-        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
-        self._place.cut_output(slot, most)
-
-    def add_to_output(self, slot: int, text: str) -> None:
-        """Put a remark of ours behind what the dead runner of this slot had collected."""
-        self._place.add_to_output(slot, text)
-
-    def limit_output(self, slot: int, most: int) -> None:
-        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes."""
-        self._place.limit_output(slot, most)
-
-    def runner_started(self, slot: int, pid: int, birth: str) -> None:
-        """Note which process the runner in this slot is, so that a recoverer can end it."""
-        self._place.runner_started(slot, pid, birth)
 
     # Finishing
 

@@ -7,10 +7,10 @@ from contextlib import closing
 
 import msgspec
 
-from bgjobs import system
+from bgjobs import files, system
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files, layout
+from bgjobs.spool import layout
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.line1 import FORMAT
 
@@ -78,7 +78,7 @@ def _set_up(paths: Layout) -> None:
             hint="locks do not hold there: use a local one",
         )
     files.make_directories(root)
-    from bgjobs.spool import locks  # noqa: PLC0415 - slow to import, and a spool is set up once
+    from bgjobs import locks  # noqa: PLC0415 - slow to import, and a spool is set up once
 
     files.make_directory(os.path.dirname(paths.claim_lock))
     setting_up = locks.ClaimLock(paths.claim_lock)

@@ -8,11 +8,11 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bgjobs import disk, signing
+from bgjobs import disk, files, signing
 from bgjobs.config.settings import FEWEST_FILES
 from bgjobs.errors import SpoolError
 from bgjobs.job import Job, State, milliseconds
-from bgjobs.spool import files, setup
+from bgjobs.spool import setup
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.quota import Quota
 from bgjobs.spool.submit import Publisher
@@ -211,7 +211,7 @@ class SpoolQueue:
         if not self.is_there():
             yield
             return
-        from bgjobs.spool.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
+        from bgjobs.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
 
         try:
             self._restore_locks()

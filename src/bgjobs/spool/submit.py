@@ -7,10 +7,10 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk, signing, system
+from bgjobs import clock, disk, files, signing, system
 from bgjobs.ids import new_id
 from bgjobs.job import milliseconds
-from bgjobs.spool import files, layout, record, safe_remove
+from bgjobs.spool import layout, record, safe_remove
 from bgjobs.spool.transitions import SUFFIX
 
 if TYPE_CHECKING:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from bgjobs import disk
+from bgjobs import disk, files
 from bgjobs.errors import ClaimLostError
 from bgjobs.events import sanitized
 from bgjobs.ids import new_id
 from bgjobs.job import ENDED, State, milliseconds
-from bgjobs.spool import files, layout, record
+from bgjobs.spool import layout, record
 
 if TYPE_CHECKING:
     from bgjobs.job import Job
@@ -186,15 +185,3 @@ def _plain(name: str) -> str:
     safe = "".join(letter if letter in PLAIN_LETTERS else "_" for letter in shown)[:60]
     is_plain = safe == shown and safe[0].isdigit() and safe[-1].isalnum() and not safe.endswith(".reason")
     return safe if is_plain else f"strange-{safe}-x"
-
-
-def keep_output(source: str, target: str) -> bool:
-    """Move collected output to where it is kept; return whether there was any."""
-    try:
-        state = disk.lstat(source)
-        if state.st_size == 0 or not stat.S_ISREG(state.st_mode):
-            return False
-        files.move_into(source, target)
-    except OSError:
-        return False  # output is worth less than the job
-    return True

@@ -14,8 +14,9 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
+from bgjobs import files
 from bgjobs.job import LATEST_MS
-from bgjobs.spool import files, layout
+from bgjobs.spool import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from bgjobs import disk, system
+from bgjobs import disk, files, locks, system
 from bgjobs.errors import SessionLostError, SpoolError
 from bgjobs.ids import ID, new_id
 from bgjobs.job import EPOCH, LATEST_MS, moment
-from bgjobs.spool import files, layout, locks, transitions
+from bgjobs.spool import layout
 from bgjobs.store import WorkerInfo, WorkerView
 
 if TYPE_CHECKING:
@@ -84,45 +84,6 @@ class Workplace:
 
     def _path(self, name: str) -> str:
         return self._paths.worker(self._wid, name)
-
-    # What our runners keep here
-
-    def runner_lock(self, slot: int) -> str:
-        """Return the lock that the runner in this slot holds for life."""
-        return self._path(f"r{slot}.lock")
-
-    def runner_output(self, slot: int) -> str:
-        """Return the path of the file in which the runner in this slot collects output."""
-        return self._path(f"r{slot}.out")
-
-    def keep_output(self, slot: int, path: str) -> None:
-        """Keep at `path` what the dead runner of this slot had collected. The next one begins a file of its own."""
-        if not transitions.keep_output(self.runner_output(slot), path):
-            # Whatever keeps the old file open must not get to see, nor to change, what another attempt prints.
-            files.discard(self.runner_output(slot))
-
-    def cut_output(self, slot: int, most: int) -> None:
-        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
-        with suppress(OSError):  # output is worth less than the job
-            files.cut(self.runner_output(slot), most)
-
-    def add_to_output(self, slot: int, text: str) -> None:
-        """Put a remark of ours behind what the dead runner of this slot had collected."""
-        with suppress(OSError):  # as above
-            files.add(self.runner_output(slot), text)
-
-    def limit_output(self, slot: int, most: int) -> None:
-        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes.
-
-        The runner counts what Python prints. C code and subprocesses write without being counted, and append: cutting
-        the file under them keeps it bounded.
-        """
-        files.limit(self.runner_output(slot), most + 1)  # one more: so that the runner sees that something was cut
-
-    def runner_started(self, slot: int, pid: int, birth: str) -> None:
-        """Note which process the runner in this slot is, so that a recoverer can end it."""
-        about = {"pid": pid, "birth": birth, "boot": system.boot_id()}
-        files.replace_content(self._path(f"r{slot}.pid"), msgspec.json.encode(about))
 
     # What we say
 

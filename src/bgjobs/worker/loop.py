@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bgjobs import __version__, clock, lifecycle, system
+from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
 from bgjobs.job import Interrupted, moment
 from bgjobs.store import Selection, WorkerInfo
-from bgjobs.worker import duties
+from bgjobs.version import version
+from bgjobs.worker import duties, limits
 from bgjobs.worker.announce import Supervision, Voice
 from bgjobs.worker.fetch import Claiming, Hearing, Pace
 from bgjobs.worker.in_flight import Holdings
 from bgjobs.worker.pool import Pool
-from bgjobs.worker.runner import Began, Finished, Returned, assignment
+from bgjobs.worker.protocol import Run
+from bgjobs.worker.runner import Assignment, Began, Finished, Returned
 from bgjobs.worker.shutdown import Ending, StopRequests
 from bgjobs.worker.stale_code import StaleCode
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bgjobs.queue import Queue
-    from bgjobs.store import Claim
+    from bgjobs.store import Claim, Session
     from bgjobs.worker.options import WorkerOptions
     from bgjobs.worker.runner import Report, Runner
 
@@ -57,6 +59,36 @@ def run(
     # Before it has a place: from then on it ends in order, whenever it is asked to.
     with system.adopting(), system.stop_requests(requests.add, then_exit=then_exit):
         return Worker(queue, options, requests, arrived).run()
+
+
+def _assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, runner: Runner) -> Assignment:
+    """Return the assignment for a claimed job that this ready runner is to run. Raises NotAllowedError."""
+    assert runner.ready is not None  # noqa: S101 - only ready runners have room
+    job = claim.job
+    target = queue.allowlist.target_for(job)
+    policy = lifecycle.with_wishes(target.policy, job)
+    begun = lifecycle.started(job, worker=worker, at=clock.now())
+    message = Run(
+        id=job.id,
+        attempt=begun.charged,
+        retries=job.retries,
+        class_name=job.class_name,
+        method=job.method,
+        module=target.module,
+        owner=target.owner,
+        args=job.args,
+        kwargs=job.kwargs,
+        text=job.text,
+        secret=target.secret,
+        begin=session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth),
+        keep_output=session.output_path(claim),
+        max_output=policy.max_output,
+        limits=limits.of(policy),
+        user=run_as.other(policy),
+        number=begun.attempts[-1].number,
+        crashes=begun.crashes,
+    )
+    return Assignment(begun, message, policy)
 
 
 def _open_standard_descriptors() -> None:
@@ -94,7 +126,7 @@ class Worker:
             pid=os.getpid(),
             concurrency=options.concurrency,
             started_at=clock.now(),
-            version=__version__,
+            version=version(),
         )
         selection = Selection(classes=options.only or None, min_priority=options.min_priority)
         self._session = queue.backend.join(self._info, selection)
@@ -198,7 +230,7 @@ class Worker:
 
     def _start(self, runner: Runner, claim: Claim) -> None:
         try:
-            held = assignment(self._queue, self._session, claim, worker=self._info.name, runner=runner)
+            held = _assignment(self._queue, self._session, claim, worker=self._info.name, runner=runner)
         except NotAllowedError:
             self._holdings.admits(claim)  # the allowlist changed since the job was claimed
             return

@@ -9,7 +9,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, system
+from bgjobs import system
+from bgjobs.version import version
 from bgjobs.worker.runner import LEAVE_S, Began, Finished, Report, Runner, Why, environment, setup, start_process
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Pool:
     ) -> None:
         """Start all runners; they get ready by themselves."""
         self._queue = queue
-        self._session = session
+        self._slots = session.slots
         self._poller = poller
         self._recycle = options.recycle
         self._reload = options.reload
@@ -126,7 +127,7 @@ class Pool:
     def trouble(self) -> str:
         """Why runners cannot be started."""
         if self._replaced_by:
-            return f"bgjobs on the disk has version {self._replaced_by}, this worker {__version__}: start it again"
+            return f"bgjobs on the disk has version {self._replaced_by}, this worker {version()}: start it again"
         if self._failure:
             return f"no runner can be started, as was tried {self._failed_starts} times: {self._failure}"
         return f"{self._failed_starts} runners in a row died before they were ready: see `bgjobs check`"
@@ -241,13 +242,13 @@ class Pool:
                 self._keep_output(runner, report)
             yield report
         if runner.ready is not None and not was_ready:
-            if runner.ready.version != __version__:
+            if runner.ready.version != version():
                 self._give_up_on(runner, runner.ready.version)
                 return
             self._failed_starts, self._failure = 0, ""
             # Without the note a recoverer has to rely on the death pipe alone.
             with suppress(OSError):
-                self._session.runner_started(runner.slot, runner.ready.pid, runner.ready.birth)
+                self._slots.started(runner.slot, runner.ready.pid, runner.ready.birth)
         self._replace_if_worn(runner)
 
     def _give_up_on(self, runner: Runner, version: str) -> None:
@@ -270,7 +271,7 @@ class Pool:
                 self._say(f"a runner that was not ready after {START_PATIENCE_S:g} s is killed")
                 runner.kill()
             elif runner.head is not None:
-                self._session.limit_output(runner.slot, runner.head.policy.max_output)
+                self._slots.limit_output(runner.slot, runner.head.policy.max_output)
 
     def renew(self) -> None:
         """Replace every runner by a fresh one, the busy ones when they are done."""
@@ -305,7 +306,7 @@ class Pool:
         self._vacant.add(slot)
         if time.monotonic() < self._start_at:
             return
-        first_message = setup(self._queue.settings, self._session, slot, reload=self._reload)
+        first_message = setup(self._queue.settings, self._slots, slot, reload=self._reload)
         runner = None
         try:
             runner = Runner(slot, first_message, self._spares.take(), self._recycle if lifespan is None else lifespan)
@@ -374,15 +375,15 @@ class Pool:
         job = report.assignment.job
         self._say(f"{job.class_name}.{job.method} {job.id}: ended by force what it had left: {STILL_LEFT}")
         with suppress(OSError):
-            self._session.add_to_output(runner.slot, f"\n[ended by force: {STILL_LEFT}]\n")
+            self._slots.add_to_output(runner.slot, f"\n[ended by force: {STILL_LEFT}]\n")
 
     def _keep_output(self, runner: Runner, report: Report) -> None:
         held = report.assignment
         if held.message.keep_output is not None:
-            self._session.cut_output(runner.slot, held.policy.max_output)
+            self._slots.cut_output(runner.slot, held.policy.max_output)
             if runner.forced and runner.is_ended(held):
                 self._tell_of_force(runner, report)
-            self._session.keep_output(runner.slot, held.message.keep_output)
+            self._slots.keep_output(runner.slot, held.message.keep_output)
 
     def _bury(self, runner: Runner) -> Iterator[Report]:
         if runner.ready is None:

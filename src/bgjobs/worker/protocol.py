@@ -188,6 +188,26 @@ def _check(outcome: Told) -> None:
             raise ValueError("a wait that is none")
 
 
+class _OfSuccess(Struct, frozen=True, omit_defaults=True):
+    """What the line about a success says beside what its template says."""
+
+    result: msgspec.Raw
+    progress: Progress | None = None
+    note: str = ""
+
+
+def start_line(begin: Begin, at_ms: int) -> bytes:
+    """Return the line that a runner appends before it calls the method, at this moment in ms since 1970 (UTC)."""
+    return f"{begin.head}{at_ms}{begin.tail}".encode()
+
+
+def success_line(template: tuple[str, str], at_ms: int, outcome: Succeeded, progress: Progress | None) -> bytes:
+    """Return the line that a runner appends after the method has returned, at this moment in ms since 1970 (UTC)."""
+    head, tail = template
+    own = _encoder.encode(_OfSuccess(outcome.result, progress, outcome.note))
+    return f"{head}{at_ms}{tail},".encode() + own[1:] + b"\n"
+
+
 class Lines:
     """Puts messages together again from the pieces in which a pipe gives them."""
 

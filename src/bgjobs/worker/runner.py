@@ -13,8 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bgjobs import clock, lifecycle, system
-from bgjobs.config import run_as
+from bgjobs import system
 from bgjobs.job import Cancelled, Crashed, Interrupted, Job, JobError, Outcome, Progress, Succeeded, TimedOut, moment
 from bgjobs.worker import limits, protocol
 from bgjobs.worker.protocol import LOST_CONTACT, Ended, Leave, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
@@ -22,8 +21,7 @@ from bgjobs.worker.protocol import LOST_CONTACT, Ended, Leave, Progressed, Ready
 if TYPE_CHECKING:
     from bgjobs.config.settings import Settings
     from bgjobs.lifecycle import Policy
-    from bgjobs.queue import Queue
-    from bgjobs.store import Claim, Session
+    from bgjobs.slots import Slots
     from bgjobs.system import Child
 
 
@@ -473,45 +471,15 @@ def described(status: int | None) -> str:
     return f"its process exited with status {status} before the method returned"
 
 
-def assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, runner: Runner) -> Assignment:
-    """Return the assignment for a claimed job that this ready runner is to run. Raises NotAllowedError."""
-    assert runner.ready is not None  # noqa: S101 - only ready runners have room
-    job = claim.job
-    target = queue.allowlist.target_for(job)
-    policy = lifecycle.with_wishes(target.policy, job)
-    begun = lifecycle.started(job, worker=worker, at=clock.now())
-    message = Run(
-        id=job.id,
-        attempt=begun.charged,
-        retries=job.retries,
-        class_name=job.class_name,
-        method=job.method,
-        module=target.module,
-        owner=target.owner,
-        args=job.args,
-        kwargs=job.kwargs,
-        text=job.text,
-        secret=target.secret,
-        begin=session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth),
-        keep_output=session.output_path(claim),
-        max_output=policy.max_output,
-        limits=limits.of(policy),
-        user=run_as.other(policy),
-        number=begun.attempts[-1].number,
-        crashes=begun.crashes,
-    )
-    return Assignment(begun, message, policy)
-
-
-def setup(configured: Settings, session: Session | None, slot: int, *, reload: bool = False) -> Setup:
-    """Return what a runner needs to know before its first job; without a session it runs in the foreground."""
-    if session is None:
+def setup(configured: Settings, slots: Slots | None, slot: int, *, reload: bool = False) -> Setup:
+    """Return what a runner needs to know before its first job; without slots it runs in the foreground."""
+    if slots is None:
         return Setup(configured.import_paths, configured.cwd)
     return Setup(
         configured.import_paths,
         configured.cwd,
-        lock=session.runner_lock(slot),
-        output=session.runner_output(slot),
+        lock=slots.lock(slot),
+        output=slots.output(slot),
         reload=reload,
         from_source=reload or configured.on_code_change == "renew",
     )

@@ -8,14 +8,14 @@ import sys
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, files, system
 from bgjobs.config import permissions
 from bgjobs.config.settings import FEWEST_FILES
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
-from bgjobs.spool import files, layout
+from bgjobs.locks import life_lock, taken
+from bgjobs.spool import layout
 from bgjobs.spool.inbox import group_access
-from bgjobs.spool.locks import life_lock, taken
 from bgjobs.store import Finding, Fitness
 
 if TYPE_CHECKING:

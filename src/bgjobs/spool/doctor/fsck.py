@@ -16,10 +16,10 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from bgjobs import disk
+from bgjobs import disk, files
 from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
-from bgjobs.spool import files, layout, record
+from bgjobs.spool import layout, record
 from bgjobs.spool.doctor import job_check, process_check, worker_check
 from bgjobs.spool.find import Place
 from bgjobs.spool.line1 import CorruptError, NewerFormatError

@@ -5,9 +5,10 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from bgjobs import disk, system
+from bgjobs import disk, files, locks, system
 from bgjobs.job import State
-from bgjobs.spool import files, locks, record
+from bgjobs.slots import Slots
+from bgjobs.spool import record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.store import Finding
 
@@ -162,7 +163,7 @@ def _running(paths: Layout, place: Place, start: record.Start) -> Iterator[Findi
     if start.boot != system.boot_id() or system.birth(start.pid) != start.birth:
         message = f"its runner (pid {start.pid}) is gone, and its worker has not noticed: is the worker stopped?"
         yield Finding(code="runner-gone", message=message, path=place.path)
-    elif not locks.is_held(paths.worker(place.holder, f"r{start.slot}.lock")):
+    elif not locks.is_held(Slots(paths.worker(place.holder)).lock(start.slot)):
         message = f"runs in process {start.pid}, which does not hold its runner lock r{start.slot}.lock"
         if files.exists(place.path):  # else it ended just now
             yield Finding(code="runs-unlocked", message=message, path=place.path, rule="I5")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bgjobs.spool.locks import life_lock, taken
+from bgjobs.locks import life_lock, taken
 
 
 def main() -> None:

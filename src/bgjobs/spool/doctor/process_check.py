@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bgjobs import system
+from bgjobs import files, system
 from bgjobs.ids import ID
-from bgjobs.spool import files, layout
+from bgjobs.spool import layout
 from bgjobs.spool.doctor import worker_check
 from bgjobs.store import Finding
 

@@ -10,9 +10,9 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from bgjobs import clock, disk
+from bgjobs import clock, disk, files
 from bgjobs.job import State, moment
-from bgjobs.spool import files, layout, record, transitions
+from bgjobs.spool import layout, record, transitions
 from bgjobs.spool.doctor import fsck, process_check, worker_check
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 

@@ -6,8 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Literal
 
-from bgjobs import clock
-from bgjobs.spool import files, layout, locks, recover
+from bgjobs import clock, files, locks
+from bgjobs.spool import layout, recover
 from bgjobs.spool.prune import SWEEP_AFTER_S
 from bgjobs.store import Finding
 

@@ -13,9 +13,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bgjobs import clock, disk, system
+from bgjobs import clock, disk, files, system
 from bgjobs.ids import ID_PATTERN
-from bgjobs.spool import files, find
+from bgjobs.spool import find
 from bgjobs.spool.line1 import MOST_LINE_1
 
 if TYPE_CHECKING:

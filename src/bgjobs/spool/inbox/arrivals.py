@@ -12,8 +12,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from bgjobs import clock, disk, system
-from bgjobs.spool import files, layout
+from bgjobs import clock, disk, files, system
+from bgjobs.spool import layout
 from bgjobs.spool.inbox import accounts
 from bgjobs.spool.line1 import MOST_LINE_1
 from bgjobs.spool.upcoming import Listing

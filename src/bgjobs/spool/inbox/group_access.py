@@ -11,10 +11,9 @@ import shlex
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from bgjobs import disk, system
+from bgjobs import disk, files, system
 from bgjobs.config import permissions
 from bgjobs.errors import SpoolError
-from bgjobs.spool import files
 from bgjobs.store import Finding
 
 if TYPE_CHECKING:

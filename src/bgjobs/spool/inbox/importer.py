@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bgjobs import clock
+from bgjobs import clock, files
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import MILLISECOND, milliseconds
-from bgjobs.spool import files, find, layout, transitions
+from bgjobs.spool import find, layout, transitions
 from bgjobs.spool.inbox import request_file
 from bgjobs.spool.inbox.accounts import Submitters
 from bgjobs.spool.inbox.arrivals import Arrivals, HeldUpError, SharedArrivals

@@ -15,8 +15,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from bgjobs import disk
-from bgjobs.spool import files
+from bgjobs import disk, files
 from bgjobs.worker.child.descriptors import ERR, IN, OUT, Standard, identity, is_still, lifted
 
 if TYPE_CHECKING:

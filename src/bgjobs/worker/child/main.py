@@ -13,13 +13,13 @@ from importlib import import_module
 from threading import Condition, RLock, Thread
 from typing import TYPE_CHECKING
 
-from bgjobs import __version__, clock, system
+from bgjobs import clock, files, system
 from bgjobs.calls.binding import convert
 from bgjobs.calls.resolve import full_name, never_run, resolve
 from bgjobs.errors import BadArgumentsError, NoSuchTargetError, SpoolError
 from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.job_context import CurrentJob, JobCancelled, JobTimeout, set_current
-from bgjobs.spool import files, record
+from bgjobs.version import version
 from bgjobs.worker import limits, protocol
 from bgjobs.worker.child.attempt_secrets import Discretion
 from bgjobs.worker.child.capture import Capture
@@ -90,7 +90,7 @@ class Runner:
             os._exit(1)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
         self._traces = Traces()  # with that thread, or it would look as if the first attempt had left it
-        self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=__version__))
+        self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=version()))
         fit = True
         while (job := self._next()) is not None:
             if fit:
@@ -101,7 +101,7 @@ class Runner:
     def _settle(self, setup: Setup) -> None:
         """Take up the place that the worker assigned, and hold its lock until this process ends."""
         if setup.lock is not None:
-            from bgjobs.spool.locks import hold_for_life  # noqa: PLC0415 - filelock is slow to import
+            from bgjobs.locks import hold_for_life  # noqa: PLC0415 - filelock is slow to import
 
             self._lock = hold_for_life(setup.lock, patience_s=LOCK_PATIENCE_S)
         os.chdir(setup.cwd)
@@ -272,11 +272,11 @@ class Runner:
         descriptors are whole: without its lock, its worker decides.
         """
         begin = job.begin
-        if begin is None or not begin.wid or job.user or not isinstance(outcome, Succeeded):
+        if begin is None or begin.success is None or job.user or not isinstance(outcome, Succeeded):
             return None
         at = clock.now_ms()
         try:
-            files.append(begin.path, record.end_of_success(at, begin.wid, outcome, self._progress), whole=True)
+            files.append(begin.path, protocol.success_line(begin.success, at, outcome, self._progress), whole=True)
         except OSError:
             return None  # the worker tries it again, and knows what to do about a disk that is full
         return at
@@ -293,9 +293,8 @@ class Runner:
             return self._because_code_changed(job)
         if self._limits.is_crowded(job.limits.memory):
             return Unbegun(job.id, "earlier jobs left too little memory in its process", clean=False)
-        line = f"{job.begin.head}{clock.now_ms()}{job.begin.tail}"
         try:
-            files.append(job.begin.path, line.encode(), whole=True)
+            files.append(job.begin.path, protocol.start_line(job.begin, clock.now_ms()), whole=True)
         except FileNotFoundError:
             return Unbegun(job.id, "its file is gone", gone=True)
         except OSError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from bgjobs.spool.line1 import MOST_RESULT_DEPTH, CorruptError, check_depth
+from bgjobs.job import MOST_RESULT_DEPTH, is_deeper
 from bgjobs.worker.protocol import MOST_RESULT
 
 if TYPE_CHECKING:
@@ -79,10 +79,8 @@ def _check(data: bytes) -> object:
     """Return what a reader makes of it; refuse what none could take: there may be bytes that somebody called JSON."""
     if len(data) > MOST_RESULT:
         raise NotJSONError(f"{len(data)} bytes, more than {MOST_RESULT}")
-    try:
-        check_depth(data, MOST_RESULT_DEPTH)  # the worker and all readers parse it, with less stack than we may have
-    except CorruptError as error:
-        raise NotJSONError(str(error)) from None
+    if is_deeper(data, MOST_RESULT_DEPTH):  # the worker and all readers parse it, with less stack than we may have
+        raise NotJSONError(f"nested deeper than {MOST_RESULT_DEPTH}")
     if b"\n" in data:
         raise ValueError  # our own writer needs no line break, and one would end the message
     return msgspec.json.decode(data)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout, lock_descriptor, unlock_descriptor
 
-from bgjobs import disk
+from bgjobs import disk, files
 from bgjobs.errors import SpoolError
-from bgjobs.spool import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
