@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contestants.bgjobs import opened
 from bgjobs import clock
-from bgjobs.ids import new_id
+from bgjobs.ids import lane_of, new_id
 from bgjobs.job import moment
 from bgjobs.requests import Request
 
@@ -36,6 +36,7 @@ GROUP = 1000
 IN_AN_HOUR = 100_000  # ended jobs in one hour directory: about 30 a second, all day
 HOUR_MS = 3_600_000
 TOMORROW, A_MINUTE = timedelta(days=1), timedelta(minutes=1)
+LANE = lane_of("Work", "note")
 WORKER = "01k00000000000000000000000"
 DONE = (
     '{{"format":1,"id":"{id}","class":"Work","method":"note","args":[{number}],"priority":5,"not_before":{ms},'
@@ -72,7 +73,7 @@ def finish(queue: Queue, count: int, first: int = 0) -> str:
         hour.mkdir(mode=0o700, exist_ok=True)
         for place, number in enumerate(numbers):
             ms = begin_ms + place * HOUR_MS // len(numbers)
-            last = new_id(ms)
+            last = new_id(ms, lane=LANE)
             _write_done(f"{hour}{os.sep}", last, ms, number)
     return last
 

@@ -78,7 +78,7 @@ def new_job(target: Target, request: Request, args: Sequence[Any], kwargs: dict[
     Its arguments are given once more, as `plain_arguments` returns them.
     """
     policy = target.policy
-    job_id = new_id()
+    job_id = new_id(lane=ids.lane_of(target.class_name, target.method))
     now = moment(ids.id_ms(job_id))
     return Job(
         id=job_id,

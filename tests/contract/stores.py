@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from bgjobs import files, lifecycle, system
 from bgjobs.config import settings
 from bgjobs.events import Log
-from bgjobs.ids import new_id
+from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Crashed, Job, JobError, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool.session import SpoolSession
@@ -42,6 +42,7 @@ FAR = timedelta(days=1)
 POLICY = Policy(retry_delay=timedelta(0), max_crashes=3)
 LOST = Crashed(JobError(type="WorkerLost", message="died"), worker_lost=True)
 NO_SELECTION = Selection()
+LANE = lane_of("Mail", "send")  # of the jobs that `new_job` makes, unless it is told otherwise
 
 
 class Store(Protocol):
@@ -162,7 +163,7 @@ def new_job(
     """Return a job as `Queue.prepare` makes it."""
     at = now()
     return Job(
-        id=new_id(milliseconds(at)),
+        id=new_id(milliseconds(at), lane=lane_of(class_name, method)),
         class_name=class_name,
         method=method,
         priority=priority,

@@ -15,7 +15,7 @@ from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded, moment
 from bgjobs.spool import layout, record
 from bgjobs.store import Filter
-from tests.contract.stores import FAR, claim_all, finish, got, new_job
+from tests.contract.stores import FAR, LANE, claim_all, finish, got, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def lay_down(spool: SpoolQueue, made_ms: int, ended_ms: int) -> str:
     """Lay down a job as it lies after it was done; return its id."""
     at = moment(made_ms)
-    job = msgspec.structs.replace(new_job(), id=new_id(made_ms), submitted_at=at, not_before=at)
+    job = msgspec.structs.replace(new_job(), id=new_id(made_ms, lane=LANE), submitted_at=at, not_before=at)
     end = record.End(at=ended_ms, state=State.DONE)
     path = Path(spool.paths.ended_path(State.DONE, layout.hour(moment(ended_ms)), job.id))
     path.parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ from bgjobs.events import STATUS_LOG
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds, moment
 from bgjobs.lifecycle import Policy
-from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, each_once, got, new_job, recover_all
+from tests.contract.stores import LANE, Sessions, SpoolStore, begin, claim_all, each_once, got, new_job, recover_all
 
 if TYPE_CHECKING:
     from bgjobs.job import Outcome
@@ -53,7 +53,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def submitted(spool: SpoolQueue, delay: timedelta = timedelta(0)) -> Job:
     """Store a job as one does whose clock is that of this process."""
     ms = clock.now_ms()
-    job = replace(new_job(), id=new_id(ms), submitted_at=moment(ms), not_before=moment(ms) + delay)
+    job = replace(new_job(), id=new_id(ms, lane=LANE), submitted_at=moment(ms), not_before=moment(ms) + delay)
     spool.submit([replace(job, state=State.SCHEDULED if delay else State.QUEUED)])
     return job
 

@@ -47,7 +47,7 @@ def submitted(backend: Backend, delay: timedelta = timedelta(0), priority: int =
     """Store a job as `Queue.prepare` makes it."""
     at = moment(milliseconds(clock.now()))
     job = Job(
-        id=new_id(),
+        id=new_id(lane=stores.LANE),
         class_name="Mail",
         method="send",
         priority=priority,

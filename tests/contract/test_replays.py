@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded, milliseconds, moment
 from bgjobs.spool import find, layout
-from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, finish, got, new_job, now, wait_until
+from tests.contract.stores import LANE, Sessions, SpoolStore, begin, claim_all, finish, got, new_job, now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def workers(store: SpoolStore) -> Iterator[Sessions]:
 
 def job_of(ms: int) -> Job:
     """Return a job that was submitted at that moment."""
-    return replace(new_job(), id=new_id(ms), submitted_at=moment(ms), not_before=moment(ms))
+    return replace(new_job(), id=new_id(ms, lane=LANE), submitted_at=moment(ms), not_before=moment(ms))
 
 
 def put_back(spool: SpoolQueue, job: Job, data: bytes) -> None:

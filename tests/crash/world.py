@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bgjobs import clock, files, lifecycle
 from bgjobs.config import settings
 from bgjobs.events import Log
-from bgjobs.ids import new_id
+from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Job, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import record
@@ -76,7 +76,7 @@ class World:
         at = now()
         jobs = [
             Job(
-                id=new_id(milliseconds(at)),
+                id=new_id(milliseconds(at), lane=lane_of("Mail", "send")),
                 class_name="Mail",
                 method="send",
                 not_before=at + delay,

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs.ids import ID, SUFFIX, id_ms, new_id
+from bgjobs import ids
+from bgjobs.ids import ID, LANE, SUFFIX, first_id, id_ms, id_of, id_without_lane, lane_of, new_id
 
 MOMENTS = st.integers(0, 2**44 - 1)  # until the year 2527
+NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,63}", fullmatch=True)
+MANY = 1 << ids.COUNT_BITS - 1  # ids of one millisecond have each a count of its own, at least
 GOOD = "01k5q3v9zdf4gahbjcmkdnpeqf"
 
 
@@ -55,6 +58,84 @@ def test_two_processes_with_the_same_clock_and_counter_make_different_ids() -> N
     # A millisecond that differs from the last one starts the counter again, as it does in a new process.
     made = {new_id(ms) for _ in range(1_000) for ms in (1, 2)}
     assert len(made) == 2_000
+
+
+def test_a_millisecond_has_room_for_16_384_ids_in_their_order() -> None:
+    for ms in range(1_795_400_000_000, 1_795_400_000_010):
+        made = [new_id(ms, lane=lane_of("Mail", "send")) for _ in range(MANY)]
+        assert made == sorted(made)
+    assert MANY == 16_384
+
+
+def test_each_millisecond_begins_to_count_at_random() -> None:
+    assert len({new_id(ms)[10:13] for ms in range(1_000)}) > 800
+
+
+# Lanes
+
+
+@given(MOMENTS, NAMES, NAMES)
+def test_an_id_tells_the_lane_of_its_class_and_method(ms: int, class_name: str, method: str) -> None:
+    lane = lane_of(class_name, method)
+    for job_id in (new_id(lane=lane), new_id(ms, lane=lane), id_of(ms, b"content", lane=lane)):
+        assert ID.fullmatch(job_id)
+        assert job_id[LANE] == lane
+    assert id_ms(new_id(ms, lane=lane)) == ms
+
+
+@pytest.mark.parametrize(
+    ("class_name", "method", "lane"),
+    [("Mail", "send", "e2k6h"), ("Mail", "sendx", "6ws63"), ("Mails", "end", "d22h6"), ("Work", "note", "2jj8p")],
+)
+def test_a_lane_never_changes(class_name: str, method: str, lane: str) -> None:
+    # Names of files that are there already have it.
+    assert lane_of(class_name, method) == lane
+
+
+@given(st.sets(st.tuples(NAMES, NAMES), min_size=2, max_size=20))
+def test_other_pairs_have_other_lanes(pairs: set[tuple[str, str]]) -> None:
+    assert len({lane_of(*pair) for pair in pairs}) == len(pairs)  # but for one in 33 million
+
+
+def test_ids_of_several_lanes_sort_in_the_order_in_which_they_were_made() -> None:
+    lanes = [lane_of("Mail", method) for method in ("send", "read", "drop")]
+    for made in (
+        [new_id(lane=lane) for _ in range(2_000) for lane in lanes],
+        [new_id(1_795_400_000_000, lane=lane) for _ in range(2_000) for lane in lanes],
+    ):
+        assert made == sorted(made)
+
+
+def test_what_has_no_lane_has_chance_in_its_place() -> None:
+    assert len({new_id()[LANE] for _ in range(1_000)}) > 990
+
+
+def test_two_processes_with_the_same_clock_make_different_ids_in_one_lane() -> None:
+    lane = lane_of("Mail", "send")
+    made = {new_id(ms, lane=lane) for _ in range(1_000) for ms in (1, 2)}
+    assert len(made) == 2_000
+
+
+def test_the_first_id_of_a_millisecond_sorts_before_all_others_of_it() -> None:
+    assert all(first_id(ms) <= new_id(ms, lane="00000") < first_id(ms + 1) for ms in range(1_000))
+
+
+def test_the_id_of_a_content_is_always_the_same_and_no_other_contents() -> None:
+    lane = lane_of("Mail", "send")
+    made = {id_of(ms, str(n).encode(), lane=lane) for ms in (1, 2) for n in range(500) for _ in range(2)}
+    assert len(made) == 1_000
+    assert {id_ms(job_id) for job_id in made} == {1, 2}
+
+
+def test_the_id_that_a_content_had_before_there_were_lanes_is_still_known() -> None:
+    assert id_without_lane(1_795_400_000_000, b"content") == "01m832vrg0xnr05d1sx6p88qs2"
+
+
+def test_the_hash_of_a_content_is_in_the_letters_beside_the_lane() -> None:
+    one, other = (id_of(1, content, lane="00000") for content in (b"one", b"other"))
+    assert one[10:13] != other[10:13]
+    assert one[18:] != other[18:]
+    assert one[:10] == other[:10]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result should not be lost for it
 PLAIN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
-SUFFIX = 12  # letters of an id that are random: names must stay short
+SUFFIX = 12  # letters of an id without a lane that are chance: names must stay short
 FEW = 8  # so many attempts cannot fill a file
 
 Ending = record.Try | record.Lost | record.Back | record.End

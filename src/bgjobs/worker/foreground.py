@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
-from bgjobs.ids import new_id
+from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
 from bgjobs.worker import limits
 from bgjobs.worker.protocol import Run
@@ -163,7 +163,7 @@ class _Foreground:
         """Return why the target cannot be called, or nothing."""
         now = clock.now()
         job = Job(
-            id=new_id(),
+            id=new_id(lane=lane_of(target.class_name, target.method)),
             class_name=target.class_name,
             method=target.method,
             priority=0,

@@ -23,10 +23,10 @@ from bgjobs.spool.inbox.arrivals import Arrivals, HeldUpError, SharedArrivals
 from bgjobs.spool.line1 import CorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from bgjobs.job import Job
-    from bgjobs.spool.inbox.request_file import PolicyOf
+    from bgjobs.spool.inbox.request_file import PolicyOf, SignedIds
     from bgjobs.spool.store import SpoolQueue
 
 MOST_AT_ONCE = 256
@@ -138,25 +138,32 @@ class Importer:
         return taken
 
     def _id_for(self, name: str, taken: Collection[str]) -> str:
-        """Return the id of the job that a file becomes.
+        """Return the id of the job that a file becomes. Raises OSError.
 
-        Where jobs are signed it follows from what the file holds, so that a copy becomes the same job and is known by
-        that. What is not signed well gets any id: all is checked again once the file is ours. Raises OSError.
+        The lane in it is that of the class and method that the file names. Where jobs are signed all of the id follows
+        from what the file holds, so that a copy becomes the same job and is known by that. What is no job, or not
+        signed well, gets any id. The file may change before it is ours, so all is checked again then.
         """
         try:
-            path = os.path.join(self._paths.incoming, name)
-            job_id = self._signed_id(lambda: self._arrivals.look_into(path)) or new_id()
+            data = self._arrivals.look_into(os.path.join(self._paths.incoming, name))
+            signed = self._signed_ids(data)
         except (files.StrangeFileError, CorruptError):
             return new_id()
-        return new_id() if job_id in taken or job_id in self._waiting else job_id
+        except OSError as error:
+            if self._spool.keyring is not None or isinstance(error, FileNotFoundError):
+                raise
+            return new_id()  # why it cannot be read is told when it is ours
+        if signed is None:
+            return new_id(lane=request_file.lane_in(data))
+        return new_id() if signed.job_id in taken or signed.job_id in self._waiting else signed.job_id
 
-    def _signed_id(self, read: Callable[[], bytes]) -> str:
-        """Return the id that follows from a file where jobs are signed, and nothing where not. Raises CorruptError."""
+    def _signed_ids(self, data: bytes) -> SignedIds | None:
+        """Return the ids that follow from a file where jobs are signed, else None. Raises CorruptError."""
         keyring, configured = self._spool.keyring, self._spool.settings
         if keyring is None:
-            return ""
+            return None
         kept_ms = min(configured.keep_done, configured.keep_failed) // MILLISECOND
-        return request_file.signed_id(read(), keyring, now_ms=clock.now_ms(), kept_ms=kept_ms)
+        return request_file.signed_ids(data, keyring, now_ms=clock.now_ms(), kept_ms=kept_ms)
 
     def _is_settled(self, batch: dict[str, Taken]) -> bool:
         """See to it that no power cut puts a file back into `incoming/` while its job exists."""
@@ -206,7 +213,7 @@ class Importer:
         try:
             try:
                 data, from_user = self._arrivals.read(path, job_id, taken.name or f"{job_id}.json")
-                self._refuse_copy(self._signed_id(lambda: data), job_id)
+                self._refuse_copy(self._signed_ids(data), job_id)
                 return request_file.job_of(data, job_id, policy_of, from_user=from_user)
             except HeldUpError:
                 if not self._put_back(job_id):
@@ -221,11 +228,13 @@ class Importer:
             self._wait(job_id, taken, error)
         return None
 
-    def _refuse_copy(self, signed_id: str, job_id: str) -> None:
+    def _refuse_copy(self, signed: SignedIds | None, job_id: str) -> None:
         """Where jobs are signed, refuse a file of which there is a job already, or of which we took another copy."""
-        if signed_id and signed_id != job_id:
+        if signed is None:
+            return
+        if job_id not in signed:  # an older bgjobs that died may have taken it, and left it under its id
             raise CorruptError("replayed: a copy of a file that is being imported, or it changed meanwhile")
-        if signed_id and find.other(self._paths, job_id, clock.now_ms()):
+        if any(find.other(self._paths, each, clock.now_ms()) for each in signed):
             raise CorruptError("replayed: its job is being run, or has ended")
 
     def _publish(self, jobs: list[Job], batch: dict[str, Taken]) -> int:

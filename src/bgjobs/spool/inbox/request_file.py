@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
 
 from bgjobs import signing
 from bgjobs.errors import BadArgumentsError, RefusedError
-from bgjobs.ids import id_ms, id_of
+from bgjobs.ids import id_ms, id_of, id_without_lane, lane_of
 from bgjobs.job import LATEST_MS, MILLISECOND, State
 from bgjobs.requests import by, plain_arguments
 from bgjobs.spool import record
@@ -55,6 +55,21 @@ class Signed(Foreign, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sig: str
 
 
+class Pair(Struct, frozen=True):
+    """What of a file tells the lane of its job. All else is looked at when the file is ours."""
+
+    class_name: str = field(name="class")
+    method: str
+
+
+class SignedIds(NamedTuple):
+    """The id of the job that a signed file becomes, and the one that a bgjobs without lanes has given it."""
+
+    job_id: str
+    without_lane: str
+
+
+_pair = msgspec.json.Decoder(Pair)
 _foreign = msgspec.json.Decoder(Foreign)
 _signed = msgspec.json.Decoder(Signed)
 NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
@@ -76,7 +91,16 @@ def job_of(data: bytes, job_id: str, policy_of: PolicyOf, *, from_user: str | No
     return record.decode(line, job_id=job_id, state=State.QUEUED, priority=None, not_before_ms=None)
 
 
-def signed_id(data: bytes, keyring: Keyring, *, now_ms: int, kept_ms: int) -> str:
+def lane_in(data: bytes) -> str:
+    """Return the lane of the job that a file asks for, or nothing if it asks for none."""
+    try:
+        pair = _pair.decode(data.removeprefix(signing.BYTE_ORDER_MARK))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""  # the reason is told when it is refused
+    return lane_of(pair.class_name, pair.method)
+
+
+def signed_ids(data: bytes, keyring: Keyring, *, now_ms: int, kept_ms: int) -> SignedIds:
     """Return the id of the job that a signed file becomes: for each copy of it the same one. Raises CorruptError.
 
     Jobs are known for `kept_ms` after their end, and a file may not be older than that: a copy of one that was a job
@@ -96,7 +120,8 @@ def signed_id(data: bytes, keyring: Keyring, *, now_ms: int, kept_ms: int) -> st
     oldest = now_ms - max(0, kept_ms - CLOCKS_APART_MS)
     if not max(0, oldest) <= wish.submitted_at <= min(now_ms + CLOCKS_APART_MS, LATEST_MS):
         raise CorruptError("replayed: its 'submitted_at' is too old, or lies ahead: sign it anew")
-    return id_of(wish.submitted_at, signing.INCOMING + signing.signed_part(line))
+    at, content = wish.submitted_at, signing.INCOMING + signing.signed_part(line)
+    return SignedIds(id_of(at, content, lane=lane_of(wish.class_name, wish.method)), id_without_lane(at, content))
 
 
 def _decoded(data: bytes) -> Foreign:
