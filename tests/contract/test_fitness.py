@@ -19,7 +19,7 @@ from bgjobs.errors import SpoolError
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import layout
 from bgjobs.spool.doctor import fitness
-from bgjobs.system.disks import DiskFacts
+from bgjobs.system.facts import DiskFacts
 from tests.contract.stores import NO_SELECTION, SpoolStore, claim_all, finish, info, new_job
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from bgjobs.job import Succeeded
 from bgjobs.spool import recover as recovery
 from bgjobs.spool.doctor import fsck
 from bgjobs.store import Unfinished
-from bgjobs.system.polled_doorbell import PolledDoorbell
+from bgjobs.system.doorbell import PolledDoorbell
 from tests.contract.stores import POLICY, finish, recover
 from tests.crash.enumerator_model import Model, states
 from tests.crash.enumerator_scenarios import SCENARIOS, SETTINGS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs import system
-from bgjobs.system.polled_doorbell import PolledDoorbell
+from bgjobs.system.doorbell import PolledDoorbell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -33,7 +33,7 @@ def stat_line(pid: int, *, name: bytes = b"x", state: bytes = b"S", parent: int 
 @given(name=st.binary(min_size=0, max_size=15).filter(lambda name: b"\0" not in name))
 def test_no_name_of_a_program_can_confuse_the_reader(name: bytes) -> None:
     facts = linux_processes.parse_stat(stat_line(42, name=name))
-    assert facts == (42, "777", 1, 4, 5, True)
+    assert facts == (42, "777", 1, 4, 5, True, False)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,13 @@ def test_no_name_of_a_program_can_confuse_the_reader(name: bytes) -> None:
 )
 def test_a_zombie_is_dead_unless_other_threads_run_on(state: bytes, threads: int, alive: bool) -> None:
     assert linux_processes.parse_stat(stat_line(1, state=state, threads=threads)).alive is alive
+
+
+@pytest.mark.parametrize(
+    ("state", "stopped"), [(b"T", True), (b"t", True), (b"S", False), (b"R", False), (b"Z", False)]
+)
+def test_a_process_is_stopped_by_a_signal_or_by_a_debugger(state: bytes, stopped: bool) -> None:
+    assert linux_processes.parse_stat(stat_line(1, state=state)).stopped is stopped
 
 
 @pytest.mark.parametrize("kernel_lists_children", [True, False])

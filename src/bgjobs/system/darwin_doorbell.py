@@ -6,7 +6,7 @@ import os
 import select
 import sys
 
-from bgjobs.system.polled_doorbell import PolledDoorbell
+from bgjobs.system.doorbell import PolledDoorbell
 
 assert sys.platform == "darwin"  # noqa: S101 - tells the type checker which names the system has
 

@@ -1,13 +1,14 @@
-"""Look at other processes through psutil, since macOS has no /proc."""
+"""Look at other processes through psutil, since macOS has no /proc; no process adopts orphans there."""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import psutil
 
-from bgjobs.system.process_facts import ProcessFacts
+from bgjobs.system.facts import ProcessFacts
 
 assert sys.platform == "darwin"  # noqa: S101 - tells the type checker which names the system has
 
@@ -21,19 +22,27 @@ def birth(pid: int) -> str | None:
     return process.birth if process and process.alive else None
 
 
+def is_stopped(pid: int, birth: str) -> bool:
+    """Tell whether the process with this pid and birth lives, and does nothing until it is continued."""
+    process = look(pid)
+    return process is not None and process.birth == birth and process.stopped
+
+
 def look(pid: int) -> ProcessFacts | None:
     """Return what is known of a process, a zombie included; None if there is none, or none that we may see."""
     if pid <= 0:  # for some of these calls 0 is the process that asks
         return None
     try:
         process = psutil.Process(pid)
+        status = process.status()
         return ProcessFacts(
             pid=pid,
             birth=f"{process.create_time():.6f}",
             parent=process.ppid(),
             group=os.getpgid(pid),
             session=os.getsid(pid),
-            alive=process.status() != psutil.STATUS_ZOMBIE,
+            alive=status != psutil.STATUS_ZOMBIE,
+            stopped=status == psutil.STATUS_STOPPED,
         )
     except (psutil.Error, ProcessLookupError, PermissionError):
         return None
@@ -56,23 +65,31 @@ def pids() -> list[int]:
     return psutil.pids()
 
 
-def in_session(session: int) -> list[ProcessFacts]:
-    """Return the live processes of a session that began as one of bgjobs: its variables are in their environment."""
-    found = (look(pid) for pid in pids())
-    return [
-        process for process in found if process and process.session == session and process.alive and _is_ours(process)
-    ]
-
-
-def _is_ours(process: ProcessFacts) -> bool:
-    # A session number is used again once the whole session is gone, and a daemon lives in a session without a leader
-    # just as a leftover does. What a runner or its job started got BGJOBS_ variables; another's daemon did not.
-    return any(name.startswith("BGJOBS_") for name in environment(process.pid))
-
-
 def environment(pid: int) -> dict[str, str]:
     """Return the variables with which a process began; none if it is gone, or not ours to look into."""
     try:
         return psutil.Process(pid).environ()
     except (psutil.Error, OSError):
         return {}
+
+
+def adopting() -> AbstractContextManager[None]:
+    """Do nothing."""
+    return nullcontext()
+
+
+def started(pid: int) -> None:
+    """Do nothing."""
+
+
+def let_go(pid: int) -> None:
+    """Do nothing."""
+
+
+def end_adopted() -> bool:
+    """Return False: nothing was adopted."""
+    return False
+
+
+def reap_adopted() -> None:
+    """Do nothing: only the parent of a process can ask for its exit status, and the system's first process does."""

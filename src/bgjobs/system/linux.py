@@ -1,10 +1,13 @@
-"""What only Linux does: its ways to sync, its mount table, its boot id."""
+"""What only Linux has: its ways to sync, its mount table, its boot id."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bgjobs.system.facts import DiskFacts
 
 assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
 
@@ -17,6 +20,10 @@ NETWORK = frozenset(
     | {"nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs"}
     | {"fuse." + name for name in ("ceph", "gcsfuse", "glusterfs", "moosefs", "rclone", "s3fs", "sshfs", "juicefs")}
 )
+
+_VOLATILE = frozenset({"tmpfs", "ramfs", "rootfs"})
+_JOURNALING = frozenset({"xfs", "jfs", "reiserfs"})
+_NEVER_JOURNALING = frozenset({"ext2", "vfat", "exfat", "msdos"})
 
 # Since this kernel syncfs(2) reports that a page could not be written; before, it succeeded all the same.
 _SYNCFS_REPORTS = (5, 8)
@@ -154,3 +161,31 @@ def links_are_guarded() -> bool:
             return file.read().strip() == b"1"
     except OSError:
         return False
+
+
+def disk_facts(path: str) -> DiskFacts:
+    """Return what is known about the file system of the directory `path`. Raises OSError."""
+    return facts_of(os.path.realpath(path), os.stat(path).st_dev, mounts())
+
+
+def facts_of(real_path: str, device: int, table: list[Mount]) -> DiskFacts:
+    """Return the facts for a path without links, given its device and the mount table."""
+    from bgjobs.system.facts import DiskFacts  # noqa: PLC0415 - only the checks of a disk need it
+
+    kind = kind_of(real_path, device, table) or ""
+    inside = real_path.rstrip("/") + "/"
+    return DiskFacts(
+        kind=kind,
+        network=kind in NETWORK,
+        volatile=kind in _VOLATILE,
+        journal=_journal(kind, device),
+        mounts_below=tuple(sorted({mount.point for mount in table if mount.point.startswith(inside)})),
+    )
+
+
+def _journal(kind: str, device: int) -> bool | None:
+    if kind in {"ext3", "ext4"}:
+        return has_journal(f"{os.major(device)}:{os.minor(device)}")
+    if kind in _JOURNALING:
+        return True
+    return False if kind in _NEVER_JOURNALING else None

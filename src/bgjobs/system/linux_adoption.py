@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.system.process_facts import ProcessFacts
+    from bgjobs.system.facts import ProcessFacts
 
 assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
 
 from bgjobs.system.linux_processes import children_of, descendants, look  # noqa: E402 - on this system only
 from bgjobs.system.linux_runner import set_subreaper  # noqa: E402 - on this system only
-from bgjobs.system.posix_killing import began_as_ours, kill_until_none  # noqa: E402 - on this system only
+from bgjobs.system.posix_processes import began_as_ours, kill_until_none  # noqa: E402 - on this system only
 
 _INIT = 1
 _MOST_AT_ONCE = 4096

@@ -7,7 +7,7 @@ import os
 import struct
 import sys
 
-from bgjobs.system.polled_doorbell import PolledDoorbell
+from bgjobs.system.doorbell import PolledDoorbell
 
 assert sys.platform == "linux"  # noqa: S101 - tells the type checker which names the system has
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs.system.process_facts import ProcessFacts
+from bgjobs.system.facts import ProcessFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +23,12 @@ def birth(pid: int) -> str | None:
     """
     process = look(pid)
     return process.birth if process and process.alive else None
+
+
+def is_stopped(pid: int, birth: str) -> bool:
+    """Tell whether the process with this pid and birth lives, and does nothing until it is continued."""
+    process = look(pid)
+    return process is not None and process.birth == birth and process.stopped
 
 
 def look(pid: int) -> ProcessFacts | None:
@@ -47,6 +53,7 @@ def parse_stat(line: bytes) -> ProcessFacts:
         session=int(session),
         # A process whose first thread has ended looks like a zombie while its other threads run on.
         alive=state not in (b"Z", b"X") or threads > 1,
+        stopped=state in (b"T", b"t"),
     )
 
 
@@ -103,11 +110,6 @@ def _children_as_scanned() -> Callable[[int], Iterable[int]]:
     return lambda parent: children.get(parent, [])
 
 
-def in_session(session: int) -> list[ProcessFacts]:
-    """Return the live processes of a session that began as one of bgjobs: its variables are in their environment."""
-    return [process for process in _everyone() if process.session == session and process.alive and _is_ours(process)]
-
-
 def pids() -> list[int]:
     """Return the number of every process."""
     return [int(name) for name in os.listdir(PROC) if name.isdigit()]
@@ -116,12 +118,6 @@ def pids() -> list[int]:
 def _everyone() -> Iterable[ProcessFacts]:
     found = map(look, pids())
     return (process for process in found if process)
-
-
-def _is_ours(process: ProcessFacts) -> bool:
-    # A session number is used again once the whole session is gone, and a daemon lives in a session without a leader
-    # just as a leftover does. What a runner or its job started got BGJOBS_ variables; another's daemon did not.
-    return any(name.startswith("BGJOBS_") for name in environment(process.pid))
 
 
 def environment(pid: int) -> dict[str, str]:

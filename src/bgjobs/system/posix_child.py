@@ -1,4 +1,4 @@
-"""Start a runner in a session of its own, tied to this process by a pipe that breaks when this process dies."""
+"""Start processes: runners, which die with this process, and workers that outlive it and its terminal."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
-from bgjobs.system.posix_killing import kill_leftover  # noqa: E402 - on this system only
-from bgjobs.system.posix_marks import kill_marked  # noqa: E402 - on this system only
-from bgjobs.system.posix_processes import look  # noqa: E402 - on this system only
+from bgjobs.system.posix import open_create_append  # noqa: E402 - on this system only
+from bgjobs.system.posix_processes import kill_leftover, kill_marked  # noqa: E402 - on this system only
 from bgjobs.system.posix_runner import DEATH_FD, RUNNER  # noqa: E402 - on this system only
 
 if sys.platform == "linux":
     from bgjobs.system.linux_adoption import end_adopted, let_go, started
+    from bgjobs.system.linux_processes import look
 else:
-    from bgjobs.system.darwin_adoption import end_adopted, let_go, started
+    from bgjobs.system.darwin_processes import end_adopted, let_go, look, started
 
 
 class Child:
@@ -125,3 +125,38 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
         with process:  # closes its pipes, and waits for its end
             process.kill()
         raise
+
+
+def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start `command` in a session of its own, so that no terminal can end it. Return it, and what ties it to us: "".
+
+    It reads nothing; what it says on both streams comes out of one pipe, until it sends them elsewhere. Raises OSError.
+    """
+    process = subprocess.Popen(
+        command,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return process, ""
+
+
+def send_errors_to(path: str) -> None:
+    """Let what this process and its children say on standard error go to the end of a file. Raises OSError."""
+    descriptor = open_create_append(path)
+    try:
+        os.dup2(descriptor, 2)
+    finally:
+        os.close(descriptor)
+
+
+def silence_output() -> None:
+    """Send standard output nowhere: whoever reads it now sees its end."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(descriptor, 1)
+    finally:
+        os.close(descriptor)

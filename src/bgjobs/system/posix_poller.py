@@ -11,12 +11,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs.system.bell import way_to_look_at
+from bgjobs.system.doorbell import peek_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.system.bell import Bell
+    from bgjobs.system.doorbell import Bell
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -62,7 +62,7 @@ class Poller:
 
     def watch_bell(self, bell: Bell) -> None:
         """Let each ring of `bell` end the wait, from now on."""
-        self._bells[bell] = way_to_look_at(bell)
+        self._bells[bell] = peek_of(bell)
 
     def forget(self, key: object) -> None:
         """Wait for it no longer. To be called before its descriptor is closed; needless after its end of file."""

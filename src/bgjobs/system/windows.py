@@ -1,4 +1,4 @@
-"""What only Windows does: files that cannot be moved while someone reads them, drives, environment names."""
+"""What only Windows has: files that cannot be moved while someone reads them, drives, environment names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from bgjobs.system.retrying import OPEN_ELSEWHERE, retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from bgjobs.system.facts import DiskFacts
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -24,6 +26,7 @@ _CREATE_NEW = 1
 _OPEN_ALWAYS = 4
 _ERROR_ACCESS_DENIED = 5
 _DRIVE_REMOTE = 4
+_DRIVE_RAM = 6
 
 PLAIN_OUTPUT = True  # otherwise what is written into a pipe or file has the code page of the machine, and CR LF
 CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
@@ -152,10 +155,14 @@ def one_fsync_is_safe(path: str) -> bool:  # noqa: ARG001 - one interface for al
 
 def network_filesystem(path: str) -> str | None:
     """Return "network drive" if `path` lies on one, or None if it is on a local disk."""
+    return "network drive" if _drive_type(path) == _DRIVE_REMOTE else None
+
+
+def _drive_type(path: str) -> int:
     from bgjobs.system.windows_calls import drive_type  # noqa: PLC0415 - submit would pay for ctypes every time
 
     drive, _ = os.path.splitdrive(os.path.realpath(path))
-    return "network drive" if drive_type(drive + "\\") == _DRIVE_REMOTE else None
+    return drive_type(drive + "\\")
 
 
 def free_space(path: str) -> tuple[int, int | None]:
@@ -253,3 +260,52 @@ def set_access(_path: str, _mode: int, _group: int | None) -> None:
 def weakness(_path: str, _state: os.stat_result) -> tuple[str, str, str] | None:
     """Return None: not checked (`CHECKS_WRITERS`)."""
     return None
+
+
+def disk_facts(path: str) -> DiskFacts:
+    """Return what is known about the drive of the directory `path`."""
+    from bgjobs.system.facts import DiskFacts  # noqa: PLC0415 - only the checks of a disk need it
+
+    kind = _drive_type(path)
+    return DiskFacts(
+        kind="",
+        network=kind == _DRIVE_REMOTE,
+        volatile=kind == _DRIVE_RAM,
+        journal=None,
+        mounts_below=(),
+    )
+
+
+def user_of(_state: os.stat_result) -> str:
+    """Return nobody: owners are not looked at."""
+    return "#0"
+
+
+def group_of(_name: str) -> int | None:
+    """Return None: groups have no numbers here."""
+    return None
+
+
+def knows_user(_name: str) -> bool:
+    """Return True: nobody has to know."""
+    return True
+
+
+def is_member(_user: str, _groups: Iterable[str]) -> bool:
+    """Return False: nobody is known to be in any group."""
+    return False
+
+
+def may_give(_group: int) -> bool:
+    """Return False: files have no group here."""
+    return False
+
+
+def cannot_become(name: str) -> tuple[str, str] | None:
+    """Return what keeps jobs from running as that user, and what to do about it."""
+    return f"jobs cannot run as user {name} on Windows", "take the key out, and start the worker as that user"
+
+
+def become(name: str) -> dict[str, str]:
+    """Raise OSError."""
+    raise OSError(errno.EPERM, f"cannot become user {name} on Windows")

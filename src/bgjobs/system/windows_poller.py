@@ -9,12 +9,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs.system.bell import way_to_look_at
+from bgjobs.system.doorbell import PolledDoorbell, peek_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.system.bell import Bell
+    from bgjobs.system.doorbell import Bell
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -59,6 +59,10 @@ class _Reader:
                 return
 
 
+class Doorbell(PolledDoorbell):
+    """Watches a doorbell file by polling it: the system reports changes of directories only, and late."""
+
+
 class Poller:
     """Waits for many things at once. For one thread; `wake` alone may be called from everywhere."""
 
@@ -78,7 +82,7 @@ class Poller:
 
     def watch_bell(self, bell: Bell) -> None:
         """Let each ring of `bell` end the wait, from now on."""
-        self._bells.append(way_to_look_at(bell))
+        self._bells.append(peek_of(bell))
 
     def forget(self, key: object) -> None:
         """Wait for it no longer. Needless after its end of file."""

@@ -1,10 +1,11 @@
-"""Look at processes that this one did not start, and kill them."""
+"""Look at processes that this one did not start, and kill them; there are no orphans to adopt."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,7 +13,7 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from bgjobs.system.process_facts import Marked
+    from bgjobs.system.facts import Marked
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -29,6 +30,14 @@ def birth(pid: int) -> str | None:
         return f"{process.create_time():.6f}" if process.is_running() else None
     except psutil.Error:
         return None
+
+
+def is_stopped(pid: int, birth: str) -> bool:
+    """Tell whether the process with this pid and birth lives, and does nothing until it is continued."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED and _birth_of(pid) == birth
+    except (psutil.Error, ValueError):
+        return False
 
 
 def kill_tree(pid: int) -> None:
@@ -106,3 +115,12 @@ _birth_of = birth
 
 def kill_descendants() -> None:
     """Do nothing: the job object of a process ends with it."""
+
+
+def adopting() -> AbstractContextManager[None]:
+    """Do nothing."""
+    return nullcontext()
+
+
+def reap_adopted() -> None:
+    """Do nothing: a dead process holds nothing here."""

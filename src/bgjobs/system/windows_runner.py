@@ -1,4 +1,4 @@
-"""What a runner asks of its own process: its job object sees to the rest."""
+"""What a runner asks of its own process: its children. It has no resource limits, and its job object ends it."""
 
 from __future__ import annotations
 
@@ -79,3 +79,24 @@ def open_descriptors() -> list[int]:
 
 def unbuffer_c_output() -> None:
     """Do nothing: each C library of a process has its own."""
+
+
+UNENFORCED = frozenset({"max_memory", "max_cpu", "max_files", "max_file_size"})
+CPU_SIGNAL = 0  # no process ends by a signal
+
+
+class ResourceLimits:
+    """The limits of this process: none."""
+
+    intact = True
+
+    def is_crowded(self, memory: int) -> bool:
+        """Return False: no attempt has a limit that earlier ones could have used up."""
+        del memory
+        return False
+
+    def impose(self, *, memory: int, cpu: float, files: int, file_size: int) -> None:
+        """Do nothing: `UNENFORCED` says so to whoever asks."""
+
+    def lift(self) -> None:
+        """Do nothing."""

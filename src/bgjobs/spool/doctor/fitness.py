@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bgjobs.config.settings import Settings
     from bgjobs.spool.layout import Layout
-    from bgjobs.system.disks import DiskFacts
+    from bgjobs.system.facts import DiskFacts
 
 
 COMMAND = ("-P", "-X", "utf8", "-m", "bgjobs.spool.doctor.lock_holder")

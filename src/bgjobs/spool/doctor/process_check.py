@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bgjobs.spool.layout import Layout
-    from bgjobs.system.process_facts import Marked
+    from bgjobs.system.facts import Marked
 
 CODE = "orphan-process"
 MOST_SHOWN = 5

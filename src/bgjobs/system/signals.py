@@ -1,19 +1,77 @@
-"""Signal handlers: of the worker's own, and those that a job may have changed."""
+"""Signals: which ask a worker to stop, how a thread interrupts the main one, and what jobs did to their handlers."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
-
-from bgjobs.system import stop_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # What `signal` is made of, without its enumerations: to make one of each answer takes longer than to ask.
 _bare: Any = sys.modules.get("_signal", signal)
+
+if sys.platform == "win32":
+
+    def stop_signals() -> tuple[int, ...]:
+        """Return the signals that ask a worker to stop; SIGTERM never arrives here."""
+        return (signal.SIGINT, signal.SIGBREAK)
+
+    def install_interrupt(handler: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that makes `handler` run in the main thread, as soon as Python code runs there.
+
+        To be called in the main thread (ValueError elsewhere). What `handler` raises is raised in the main thread.
+        `time.sleep` is cut short, as by Ctrl-C; other blocking calls are not: the system has no way to do that.
+        """
+        # SIGINT, raised as the system does it, because Python's own `interrupt_main` does not wake a sleeping thread.
+        signal.signal(signal.SIGINT, lambda _number, _frame: handler())
+        return lambda: signal.raise_signal(signal.SIGINT)
+
+    def _blocked(_numbers: Iterable[int]) -> AbstractContextManager[None]:
+        return nullcontext()  # no signal can be blocked here
+
+else:
+    # Far from the real-time signals at both ends, which C libraries like to take for themselves.
+    if sys.platform == "darwin":
+        _INTERRUPT: int = signal.SIGUSR2
+    else:
+        _INTERRUPT = signal.SIGRTMIN + 7
+
+    def stop_signals() -> tuple[int, ...]:
+        """Return the signals that ask a worker to stop."""
+        # Whoever started us with nohup does not want the end of the terminal to be the end of us.
+        hung_up = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
+        return (signal.SIGINT, signal.SIGTERM, *hung_up)
+
+    def install_interrupt(handler: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that makes `handler` run in the main thread, also out of a blocking system call.
+
+        To be called in the main thread (ValueError elsewhere). What `handler` raises is raised in the main thread.
+        """
+
+        def interrupt() -> None:
+            main = threading.main_thread().ident
+            if main is not None:
+                signal.pthread_kill(main, _INTERRUPT)
+
+        signal.signal(_INTERRUPT, lambda _number, _frame: handler())
+        return interrupt
+
+    @contextmanager
+    def _blocked(numbers: Iterable[int]) -> Iterator[None]:
+        """Block these signals for as long as the block runs.
+
+        Python prints an error for a signal whose handler it has noted to run and that has got another one meanwhile.
+        Blocking the signal first runs the handlers that were noted.
+        """
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
@@ -47,27 +105,6 @@ def _set_handlers(handlers: Mapping[int, Any]) -> None:
     with _blocked(handlers):
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-if sys.platform == "win32":
-
-    def _blocked(_numbers: Iterable[int]) -> AbstractContextManager[None]:
-        return nullcontext()  # no signal can be blocked here
-
-else:
-
-    @contextmanager
-    def _blocked(numbers: Iterable[int]) -> Iterator[None]:
-        """Block these signals for as long as the block runs.
-
-        A signal for which Python has noted that its handler is to run, and that has got another one meanwhile, would be
-        an error that it prints. To block it first runs the handlers of those that were noted.
-        """
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def signal_name(number: int) -> str:
