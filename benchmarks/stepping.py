@@ -28,7 +28,7 @@ from bgjobs.store import Begin
 from bgjobs.worker import loop
 from bgjobs.worker.child.capture import Capture
 from bgjobs.worker.child.main import Runner
-from bgjobs.worker.child.process_state import Traces
+from bgjobs.worker.child.process_state import ProcessState
 from bgjobs.worker.options import WorkerOptions
 from bgjobs.worker.pool import Pool
 from bgjobs.worker.protocol import Run, Setup
@@ -128,13 +128,13 @@ def runner(jobs: int) -> dict[str, float]:
     steps = Steps()
     steps.watch(Runner, "_begin", "append the start line")
     steps.watch(Runner, "_attempt", "find the method, call it")
-    steps.watch(Runner, "_wipe", "put back what it may have changed")
-    steps.watch(Capture, "end", "look whether it printed something")
-    steps.watch(Runner, "_record", "append the end line")
-    steps.watch(Runner, "_say", "tell the worker")
+    steps.watch(Runner, "_restore_process", "put back what it may have changed")
+    steps.watch(Capture, "keep", "look whether it printed something")
+    steps.watch(Runner, "_record_success", "append the end line")
+    steps.watch(Runner, "_send", "tell the worker")
     runs = [_run(number) for number in range(WARM_UP + jobs)]
     being = _runner()
-    do = being._do  # noqa: SLF001 - what a runner does with one job is what is measured
+    do = being._run  # noqa: SLF001 - what a runner does with one job is what is measured
     for run in runs[:WARM_UP]:
         do(run)
     steps.begin()
@@ -149,8 +149,8 @@ def _runner() -> Runner:
     being = Runner(ours, theirs)
     root, here = str(Path(__file__).parents[1]), str(Path.cwd())
     setup = Setup((root,), here, lock=f"{here}/runner.lock", output=f"{here}/runner.out")
-    being._settle(setup)  # noqa: SLF001 - as above
-    being._traces = Traces()  # noqa: SLF001 - as above
+    being._set_up(setup)  # noqa: SLF001 - as above
+    being._state = ProcessState()  # noqa: SLF001 - as above
     return being
 
 

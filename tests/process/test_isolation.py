@@ -645,3 +645,16 @@ def test_what_is_to_run_at_exit_runs_in_the_foreground_too(project: Project, tmp
     job = project.queue.prepare(request("Tinker", "do", AT_EXIT.format(str(notes))))
     assert isinstance(foreground.run(project.queue, job), Succeeded)
     assert notes.read_text("utf-8") == "flushed\n"
+
+
+# ------------------------------------------------------------------------------------------------ modules of bgjobs
+
+
+def test_a_runner_loads_nothing_of_the_spool_or_the_queue(project: Project) -> None:
+    loaded = "[name for name in sys.modules if name.startswith('bgjobs.')]"
+    job = project.put("Tinker", "tell", f"(sys := __import__('sys')) and {loaded}")
+    project.drain()
+    names = project.queue.wait(job.id, LIMIT).result
+    assert isinstance(names, str)
+    assert "bgjobs.worker.child.process_state" in names
+    assert not [name for name in ("spool", "queue", "requests", "cli") if f"'bgjobs.{name}" in names]

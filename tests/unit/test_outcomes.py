@@ -15,7 +15,7 @@ from bgjobs.job_context import CurrentJob, Fail, Retry
 from bgjobs.lifecycle import Policy
 from bgjobs.worker import protocol
 from bgjobs.worker.child import outcome
-from bgjobs.worker.child.attempt_secrets import Discretion
+from bgjobs.worker.child.attempt_secrets import AttemptSecrets
 from bgjobs.worker.protocol import LONGEST_WAIT, Limits, Run
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ANY = Policy()
 
 
 def ending(error: BaseException) -> Raised:
-    found = outcome.ending(error, Discretion(RUN))
+    found = outcome.raised(error, AttemptSecrets(RUN))
     said = protocol.encoded(protocol.Ended("x", 1, 0.1, found))
     heard = protocol.heard(said[:-1])
     assert isinstance(heard, protocol.Ended)

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from bgjobs.job import Succeeded
 from bgjobs.worker import protocol
-from bgjobs.worker.child import results
+from bgjobs.worker.child import outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -153,7 +153,7 @@ KEPT: dict[str, tuple[object, object]] = {
 
 @pytest.mark.parametrize(("value", "expected"), KEPT.values(), ids=KEPT.keys())
 def test_a_result_is_kept_as_the_json_that_it_stands_for(value: object, expected: object) -> None:
-    data, note = results.encoded(value)
+    data, note = outcome.encoded(value)
     assert (json.loads(data), note) == (expected, "")
 
 
@@ -171,7 +171,7 @@ LOST: dict[str, tuple[object, object, str]] = {
 
 @pytest.mark.parametrize(("value", "expected", "note"), LOST.values(), ids=LOST.keys())
 def test_what_json_does_not_have_is_replaced_and_said(value: object, expected: object, note: str) -> None:
-    data, said = results.encoded(value)
+    data, said = outcome.encoded(value)
     assert (json.loads(data), said) == (expected, note)
 
 
@@ -222,8 +222,8 @@ DROPPED: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("make", "why"), DROPPED.values(), ids=DROPPED.keys())
 def test_what_json_cannot_hold_is_dropped_and_said(make: Callable[[], object], why: str) -> None:
-    with pytest.raises(results.NotJSONError) as caught:
-        results.encoded(make())
+    with pytest.raises(outcome.NotJSONError) as caught:
+        outcome.encoded(make())
     assert str(caught.value).startswith(why)
 
 
@@ -283,25 +283,25 @@ NOT_RUN: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("within", [lambda value: value, lambda value: {"a": [1, value]}], ids=["alone", "within"])
 @pytest.mark.parametrize("make", NOT_RUN.values(), ids=NOT_RUN.keys())
 def test_what_has_not_run_yet_is_no_result(make: Callable[[], object], within: Callable[[object], object]) -> None:
-    with pytest.raises(results.NotRunError):
-        results.encoded(within(make()))
+    with pytest.raises(outcome.NotRunError):
+        outcome.encoded(within(make()))
 
 
 @pytest.mark.parametrize("value", [*(given for given, _ in KEPT.values()), iter([1]), reversed([1]), open, object()])
 def test_a_value_is_not_taken_for_something_that_runs_later(value: object) -> None:
-    assert not results.not_run(value)
+    assert not outcome.not_run(value)
 
 
 @pytest.mark.parametrize(
     "value", [{1: "a", "1": "b"}, [{"x": {None: 1, "null": 2}}], {True: 1, "true": 2}, {1.5: 1, "1.5": 2}]
 )
 def test_keys_that_would_become_one_are_told_of(value: object) -> None:
-    with pytest.raises(results.NotJSONError, match="two keys are the same in JSON"):
-        results.encoded(value)
+    with pytest.raises(outcome.NotJSONError, match="two keys are the same in JSON"):
+        outcome.encoded(value)
 
 
 def test_json_that_a_method_has_made_may_be_written_in_any_way() -> None:
-    assert json.loads(results.encoded(msgspec.Raw(b'{"a" : 1.50, "b":"\\u0041"}'))[0]) == {"a": 1.5, "b": "A"}
+    assert json.loads(outcome.encoded(msgspec.Raw(b'{"a" : 1.50, "b":"\\u0041"}'))[0]) == {"a": 1.5, "b": "A"}
 
 
 def test_a_future_that_has_its_result_has_run() -> None:
@@ -312,9 +312,9 @@ def test_a_future_that_has_its_result_has_run() -> None:
     for future in futures[:-1]:
         future.set_result(5)
     for future in futures:
-        with pytest.raises(results.NotJSONError):
-            results.encoded([future])
-        assert not results.not_run(future)
+        with pytest.raises(outcome.NotJSONError):
+            outcome.encoded([future])
+        assert not outcome.not_run(future)
 
 
 def test_a_future_that_was_cancelled_has_not_run() -> None:
@@ -323,7 +323,7 @@ def test_a_future_that_was_cancelled_has_not_run() -> None:
     loop.close()
     for future in futures:
         future.cancel()
-        assert results.not_run(future) == "Future"
+        assert outcome.not_run(future) == "Future"
 
 
 leaves = st.one_of(
@@ -358,11 +358,11 @@ anything = st.recursive(
 @given(anything)
 def test_whatever_comes_back_a_worker_can_read_what_its_runner_says_of_it(value: object) -> None:
     try:
-        data, note = results.encoded(value)
-    except results.NotJSONError:
+        data, note = outcome.encoded(value)
+    except outcome.NotJSONError:
         return
-    outcome = Succeeded(msgspec.Raw(data), note)
-    said = protocol.encoded(protocol.Ended("x", 1, 0.1, outcome))
+    success = Succeeded(msgspec.Raw(data), note)
+    said = protocol.encoded(protocol.Ended("x", 1, 0.1, success))
     assert said.count(b"\n") == 1
-    assert protocol.heard(said[:-1]) == protocol.Ended("x", 1, 0.1, outcome)
+    assert protocol.heard(said[:-1]) == protocol.Ended("x", 1, 0.1, success)
     msgspec.json.decode(data)

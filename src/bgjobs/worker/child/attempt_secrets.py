@@ -1,4 +1,4 @@
-"""What a runner may not say of an attempt: the values of its secret arguments."""
+"""Mask the values of secret arguments in everything that a runner reports of an attempt."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from bgjobs.worker.protocol import Run
 
 
-class Discretion:
-    """Keeps the secrets of one attempt. Without secret arguments all passes as it is."""
+class AttemptSecrets:
+    """The secrets of one attempt. Without secret arguments every text is returned unchanged."""
 
     def __init__(self, job: Run) -> None:
-        """Take every argument for a secret, if there is any, until the method is known."""
+        """Treat every argument as secret, if the method has secret ones at all, until the method is loaded."""
         self._job = job
         self._hide = masking.ALL if job.secret else frozenset()
         self._values = masking.values(job.args, job.kwargs, self._hide) if job.secret else []
         self._secrets: masking.Secrets | None = None
 
-    def learn(self, function: Callable[..., object]) -> None:
-        """Find out which arguments are secret, now that the method says what it takes."""
+    def set_method(self, function: Callable[..., object]) -> None:
+        """Find out from the signature of the loaded method which arguments are secret."""
         if not self._job.secret:
             return
         try:
@@ -37,29 +37,29 @@ class Discretion:
         self._values = masking.values(self._job.args, self._job.kwargs, self._hide)
         self._secrets = None
 
-    def learn_converted(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-        """Keep secret as well what became of the secret texts: that is what the method will speak of."""
+    def add_converted(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        """Add the converted values of secret texts: the method works with those."""
         if not self._hide:
             return
         self._values += masking.values(args, kwargs, self._hide)
         self._secrets = None
 
-    def text(self, text: str) -> str:
-        """Return a text in the form in which it may be said. It must be whole still, not cut."""
+    def mask(self, text: str) -> str:
+        """Return the text with secrets masked. Mask before cutting: a part of a secret may not be recognised."""
         if not self._values:
             return text
         if self._secrets is None:
             self._secrets = masking.Secrets(self._values)
         return self._secrets.mask(text)
 
-    def number(self, number: float) -> float:
-        """Return a number in the form in which it may be said: 0 in place of a secret one."""
+    def mask_number(self, number: float) -> float:
+        """Return the number, or 0 in place of a secret one."""
         written = {str(number), f"{number:.0f}"}
-        return 0 if any(self.text(text) != text for text in written) else number
+        return 0 if any(self.mask(text) != text for text in written) else number
 
-    def result(self, outcome: Succeeded) -> Succeeded:
-        """Return a success that tells whether a secret is in its result. The result stays what it is."""
+    def mark_result(self, outcome: Succeeded) -> Succeeded:
+        """Return the success, marked if a secret is in its result. The result itself is not changed."""
         if not self._values:
             return outcome
         written = bytes(outcome.result).decode("utf-8", "replace")
-        return replace(outcome, note=self.text(outcome.note), holds_secret=self.text(written) != written)
+        return replace(outcome, note=self.mask(outcome.note), holds_secret=self.mask(written) != written)

@@ -1,8 +1,8 @@
-"""Collect what an attempt prints, from C code and subprocesses too, in a file of its own, up to a limit.
+"""Capture the output of an attempt, also of its C code and subprocesses, in a file of its own, up to a limit.
 
-Descriptors 1 and 2 of the runner are the file itself, so nothing has to be carried, nothing can block, and what was
-printed survives the death of runner and worker. A third one, of a number that no job knows, is there to make them whole
-again. The file is kept under the attempt's name only when it is not empty.
+Descriptors 1 and 2 of the runner are the file itself, so nothing has to be copied, nothing can block, and the output
+survives the death of runner and worker. A third descriptor, under a number that no job knows, is there to restore the
+two. The file is kept under the attempt's name only when it is not empty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bgjobs import disk, files
-from bgjobs.worker.child.descriptors import ERR, IN, OUT, Standard, identity, is_still, lifted
+from bgjobs.worker.child.descriptors import ERR, IN, OUT, StandardDescriptors, above_standard, identity, leads_to
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 NAMES = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 
-class _Quota(io.RawIOBase):
-    """Writes to a descriptor until the shared allowance is used up. A full disk is no reason for a job to fail."""
+class _LimitedWriter(io.RawIOBase):
+    """Writes to a descriptor until the limit of the attempt is reached. A full disk does not fail the job."""
 
     def __init__(self, descriptor: int, capture: Capture) -> None:
         super().__init__()
@@ -57,22 +57,22 @@ class _Quota(io.RawIOBase):
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
-            self._capture.write(data)  # the method has closed the descriptor: that is no reason to lose what it says
+            self._capture.write(data)  # the method has closed the descriptor: its output is kept all the same
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream of the runner, that notes how it is set up."""
+    """A standard stream of the runner, whose configuration can be put back."""
 
     def __init__(self, descriptor: int, capture: Capture) -> None:
         # Plain line ends, so that what is kept is the same on every system.
         super().__init__(
-            io.BufferedWriter(_Quota(descriptor, capture)),
+            io.BufferedWriter(_LimitedWriter(descriptor, capture)),
             encoding="utf-8",
             errors="backslashreplace",
             newline="\n",
             line_buffering=True,
         )
-        self._options = self._adopted = self._options_now("\n")
+        self._options = self._baseline = self._options_now("\n")
 
     def reconfigure(self, **options: Any) -> None:  # noqa: ANN401 - those of the base, of several types
         super().reconfigure(**options)
@@ -82,20 +82,20 @@ class _Stream(io.TextIOWrapper):
         return {
             "encoding": self.encoding,
             "errors": self.errors,
-            "newline": newline,  # the one that cannot be asked for
+            "newline": newline,  # a stream cannot be asked for it
             "line_buffering": self.line_buffering,
             "write_through": self.write_through,
         }
 
-    def adopt(self) -> None:
-        """Take how it is set up now for how it has to be: a module has done that."""
-        self._adopted = self._options
+    def set_baseline(self) -> None:
+        """Take the configuration as it is now for the baseline: a module has set it."""
+        self._baseline = self._options
 
     def restore(self) -> None:
-        """Write as before again."""
-        if self._options is not self._adopted:
-            super().reconfigure(**self._adopted)
-            self._options = self._adopted
+        """Put back the configuration of the baseline."""
+        if self._options is not self._baseline:
+            super().reconfigure(**self._baseline)
+            self._options = self._baseline
 
     @property
     def is_usable(self) -> bool:
@@ -114,9 +114,9 @@ class Capture:
         self.lost = 0
         self._path = path
         self._left = 0
-        descriptor = lifted(self._opened())
+        descriptor = above_standard(self._open())
         self._file = identity(disk.fstat(descriptor))
-        self._standard = Standard(descriptor)
+        self._standard = StandardDescriptors(descriptor)
         self._ours = (_Stream(OUT, self), _Stream(ERR, self))
         for prefix in ("", "__"):
             setattr(sys, f"{prefix}stdout{prefix}", self._ours[0])
@@ -125,27 +125,27 @@ class Capture:
         logging.basicConfig(
             handlers=[self._logging], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        self.adopt()
+        self.set_baseline()
 
     @property
     def output(self) -> int:
-        """The descriptor that is held: it leads to a new file after each attempt that has printed something."""
+        """The duplicate of descriptors 1 and 2: a new file after each attempt that has printed something."""
         return self._standard.output
 
-    def adopt(self) -> None:
-        """Take the streams as they are now for those that each attempt begins with: a module has put them there."""
+    def set_baseline(self) -> None:
+        """Take the streams as they are now for the baseline of each attempt: a module has set them."""
         self._streams = [getattr(sys, name, None) for name in NAMES]
         self._log_stream = self._logging.stream
         for ours in self._ours:
-            ours.adopt()
+            ours.set_baseline()
 
     def begin(self, most: int) -> None:
-        """Allow the next attempt so many bytes."""
+        """Begin an attempt, which may write `most` bytes."""
         self._left = self._most = most
         self.lost = 0
 
     def take(self, size: int) -> int:
-        """Take so much from the allowance, or what is left of it; return how much that was."""
+        """Return how many of these bytes may be written, and count them."""
         allowed = min(size, self._left)
         self._left -= allowed
         self.lost += size - allowed
@@ -153,14 +153,14 @@ class Capture:
 
     def write(self, data: memoryview) -> None:
         """Write to the file itself. Raises OSError."""
-        if not is_still(self.output, self._file):
+        if not leads_to(self.output, self._file):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         os.write(self.output, data)
 
-    def end(self, keep: str) -> bool:
-        """Keep what the attempt printed, if anything, at `keep`, and begin afresh; return whether that is possible.
+    def keep(self, target: str) -> bool:
+        """Move the output of the attempt, if any, to `target`; return whether another attempt can follow here.
 
-        Raises OSError where this process cannot keep it any more: then it is left to the worker.
+        Raises OSError if this process cannot move it any more: then it is left to the worker.
         """
         is_whole = self._restore()
         if not self.lost and self._has_nothing():
@@ -168,31 +168,31 @@ class Capture:
         try:
             size = files.cut(self._path, self._most, lost=bool(self.lost))
             if size or self.lost:
-                self._keep(keep)
+                self._move_to(target)
         except OSError as error:
             if error.errno == errno.EMFILE:
-                raise  # the attempt has lowered the limit: its worker can still do it
-            # Else output is worth less than the job.
+                raise  # the attempt has lowered the limit of descriptors: its worker can still do it
+            # Any other error: the job matters more than its output.
         if not self._leads_to_ours():
             self._reopen()
         return is_whole
 
-    def leave(self) -> None:
-        """Write out what is held back, and leave the file to the worker: this process may not move it any more."""
+    def leave_to_worker(self) -> None:
+        """Flush the streams, and leave the file to the worker: this process may not move it any more."""
         self._restore()
         with suppress(OSError):
             if self.lost:
                 self.write(memoryview(files.cut_mark(self._most)))
 
     def close(self) -> None:
-        """Let go of the file: what is printed from now on goes nowhere."""
+        """Release the file: further output is discarded."""
         self._restore()
-        self._lead_to(lifted(os.open(os.devnull, os.O_WRONLY)))
+        self._lead_to(above_standard(os.open(os.devnull, os.O_WRONLY)))
 
     def _restore(self) -> bool:
-        """Give descriptors and streams back their places; return whether all of them could be saved."""
-        # First the descriptors, then what is held back: it must not go where the method has led its own output.
-        is_held = is_still(self.output, self._file)
+        """Restore descriptors and streams; return whether all of them could be restored."""
+        # First the descriptors, then the flush: buffered text must not go where the method has redirected its output.
+        is_held = leads_to(self.output, self._file)
         if is_held:
             self._standard.restore()
         else:
@@ -217,18 +217,18 @@ class Capture:
             self._logging.setStream(self._log_stream)
         return is_held and usable
 
-    def _keep(self, keep: str) -> None:
-        null = lifted(os.open(os.devnull, os.O_WRONLY))
+    def _move_to(self, target: str) -> None:
+        null = above_standard(os.open(os.devnull, os.O_WRONLY))
         self._lead_to(null)
-        files.move_into(self._path, keep)  # a spool that vanished is not made again
+        files.move_into(self._path, target)  # a spool that vanished is not made again
         self._reopen()
 
     def _reopen(self, *, anew: bool = False) -> None:
-        """Lead everything to the file at the path, made now if it is not there, `anew` under another number."""
-        descriptor = lifted(self._opened())
+        """Redirect all output to the file at the path, made if it is not there; `anew`: by another descriptor."""
+        descriptor = above_standard(self._open())
         self._file = identity(disk.fstat(descriptor))
         if anew:
-            self._standard = Standard(descriptor)
+            self._standard = StandardDescriptors(descriptor)
         else:
             self._lead_to(descriptor)
 
@@ -237,7 +237,7 @@ class Capture:
         os.close(descriptor)
         self._standard.restore()
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         try:
             return disk.open_create_append(self._path)
         except OSError as error:
@@ -247,7 +247,7 @@ class Capture:
             return disk.open_create_append(self._path)
 
     def _has_nothing(self) -> bool:
-        """Tell whether the attempt has printed nothing, as most do, and its file is still where it was."""
+        """Tell whether the attempt has printed nothing, as most do, and its file is still in place."""
         try:
             state = disk.stat(self._path)
         except OSError:

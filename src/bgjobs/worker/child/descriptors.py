@@ -1,4 +1,4 @@
-"""The descriptors that a runner owns, and its standard ones, as they have to be when the next job begins."""
+"""Check and restore the file descriptors of a runner: those that it owns, and the three standard ones."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 IN, OUT, ERR = 0, 1, 2
-STANDARD = 3  # so many are there
+STANDARD = 3  # the number of standard descriptors
 
 
 def identity(state: os.stat_result) -> tuple[int, int]:
-    """Return what tells one open file from all others."""
+    """Return what identifies an open file: device and inode."""
     return state.st_dev, state.st_ino
 
 
-def is_still(number: int, expected: tuple[int, int]) -> bool:
-    """Tell whether the descriptor leads where it should: a job may have closed it, and got the number for a file."""
+def leads_to(number: int, expected: tuple[int, int]) -> bool:
+    """Tell whether the descriptor is the expected file: a job may have closed it, and opened another."""
     try:
         return identity(os.fstat(number)) == expected
     except OSError:
         return False
 
 
-def lifted(descriptor: int) -> int:
+def above_standard(descriptor: int) -> int:
     """Return the same open file under a number above the standard ones, and close the low one.
 
     Whoever opens a file while a standard descriptor is closed gets that number for it.
@@ -42,14 +42,14 @@ def lifted(descriptor: int) -> int:
     return descriptor
 
 
-class Owned:
+class OwnDescriptors:
     """All descriptors above the standard ones that are open when the first job comes: the channel, the lock, ….
 
-    Those that may change are left out: whoever changes them looks after them.
+    Those that change by design (`but`) are left out.
     """
 
     def __init__(self, known: Iterable[int], *, but: Iterable[int]) -> None:
-        """Remember them: those that are known, and those that the system tells of."""
+        """Remember the known ones and those that the system lists."""
         numbers = {*known, *system.open_descriptors()} - {*but}
         self._owned: list[tuple[int, tuple[int, int]]] = []
         for number in sorted(numbers):
@@ -57,8 +57,8 @@ class Owned:
                 if number >= STANDARD:
                     self._owned.append((number, identity(os.fstat(number))))
 
-    def are_whole(self) -> bool:
-        """Tell whether each still leads where it led."""
+    def are_intact(self) -> bool:
+        """Tell whether each is still the same file."""
         try:
             for number, expected in self._owned:
                 state = os.fstat(number)
@@ -69,17 +69,17 @@ class Owned:
         return True
 
 
-class Standard:
-    """Descriptors 0, 1 and 2, held a second time under numbers that no job knows."""
+class StandardDescriptors:
+    """Descriptors 0, 1 and 2, with a duplicate of each under a number that no job knows."""
 
     def __init__(self, output: int) -> None:
-        """Let input be empty, and send what is written to this open file."""
-        self.source = lifted(os.open(os.devnull, os.O_RDWR))
+        """Make input empty, and send output and errors to this open file."""
+        self.source = above_standard(os.open(os.devnull, os.O_RDWR))
         self.output = output
         self.restore()
 
     def restore(self) -> None:
-        """Make all three whole, whatever a job has put in their places. To be asked for while both are still ours."""
+        """Restore all three, whatever a job has put in their places. Call it only while the duplicates are intact."""
         os.dup2(self.source, IN)
         os.dup2(self.output, OUT)
         os.dup2(self.output, ERR)

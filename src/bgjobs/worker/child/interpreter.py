@@ -1,8 +1,8 @@
-"""The state of a Python process that any code in it can change: read it, compare it, put it back.
+"""Read, compare and put back the state of the Python interpreter that any code can change.
 
-`docs/isolation.md` lists all of it for those who write jobs. A part is read only once its module is loaded: until then
-nobody can have changed it, and it stands for the value that a fresh process has. Some of these names are private to the
-standard library, because it has no public way to ask; where one is missing, that part counts as unchanged.
+`docs/isolation.md` lists all of it for those who write jobs. A part is read only if its module is loaded: until then
+nothing can have changed it, and it has the value of a fresh process. Some names are private to the standard library,
+which has no public way to ask; where one is missing, its part counts as unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Before: TypeAlias = Any
 
 
 class _Unknown:
-    """The value of a part whose first value only its module knows: it equals every other."""
+    """The value of a part before its module is loaded, where only the module knows it: equal to every value."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -37,9 +37,9 @@ UNKNOWN = _Unknown()
 
 
 class Part(NamedTuple):
-    """One part of the state, read as a value that does not change afterwards.
+    """One part of the state, read as an immutable value.
 
-    Without `put_back` it cannot be undone. `by_use` tells that ordinary use of the module changes it too.
+    Without `put_back` a change cannot be undone. `by_use`: ordinary use of the module changes it too.
     """
 
     name: str
@@ -126,7 +126,7 @@ def _put_back_tracing(module: Module, before: tuple[Any, ...]) -> None:
 
 
 def _monitoring(module: Module) -> tuple[object, ...]:
-    """Return who watches the execution, from Python 3.12 on."""
+    """Return the registered monitoring tools, from Python 3.12 on."""
     tools = module.monitoring
     return (*(tools.get_tool(number) for number in range(6)), module.is_stack_trampoline_active())
 
@@ -171,7 +171,7 @@ def _put_back_collector(module: Module, before: tuple[Any, ...]) -> None:
 
 
 def stack_size() -> int:
-    """Return the stack size of new threads. To ask for it alone would set it to 0, the size that the system gives."""
+    """Return the stack size of new threads. Asking resets it to 0, the default, so it is set again."""
     size = threading.stack_size()
     if size:
         threading.stack_size(size)
@@ -273,7 +273,7 @@ def _time_zone(module: Module) -> tuple[object, ...]:
 
 
 def _put_back_time_zone(_module: Module, _before: Before) -> None:
-    system.read_time_zone()  # the environment is as before
+    system.read_time_zone()  # the environment is put back already
 
 
 def _put_back_locale(_module: object, before: str) -> None:
@@ -403,7 +403,7 @@ def state() -> list[object]:
 
 
 def remembered() -> list[object]:
-    """Return the state as it is now, to be put back later on."""
+    """Return the state as it is now, to be put back later."""
     _names_of_builtins[:] = vars(builtins)
     return state()
 
@@ -414,7 +414,7 @@ def differing(before: list[object], after: list[object]) -> list[Part]:
 
 
 def put_back(before: list[object], parts: list[Part]) -> list[Part]:
-    """Put these parts back to what they were; return those that are still otherwise."""
+    """Put these parts back to what they were; return those that still differ."""
     values = dict(zip((part.name for part in PARTS), before, strict=True))
     lasting = []
     for part in parts:

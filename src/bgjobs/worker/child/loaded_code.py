@@ -1,4 +1,4 @@
-"""Which files the code of a runner was loaded from, and whether they have changed since."""
+"""Tell whether the files that a runner has loaded code from have changed since."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES, *BYTECODE_SUFFIXES)
 class LoadedCode:
     """The files of the modules that this process has imported since it became a runner.
 
-    Looked at are the modules that jobs name, with all of their packages, and what else is neither installed nor part of
-    Python. With `reload` the state of a file includes the time of its last change of any kind, and new files count too.
+    Watched are the modules that jobs name, with all of their packages, and all others that are neither installed nor
+    part of Python. With `reload` the state of a file includes its ctime, and new files count too.
     """
 
     def __init__(self, import_paths: Iterable[str], cwd: str, *, reload: bool) -> None:
-        """Begin with what is loaded now as not worth a look. The working directory must be `cwd` already."""
+        """Watch none of the modules that are loaded now. The working directory must be `cwd` already."""
         self._reload = reload
         self._import_paths = tuple(import_paths)
         self._cwd = cwd
@@ -60,8 +60,8 @@ class LoadedCode:
     def begin(self, job: Run) -> bool:
         """Return whether this process may run the job; if not, a fresh one must.
 
-        Without `reload` old code goes on running, but is not mixed with new: what was never called here is not, once
-        something has changed.
+        Without `reload` old code goes on running, but old and new are not mixed: once a file has changed, no method is
+        called that was not called here before.
         """
         target = job.module, job.owner, job.method
         if (self._reload or target not in self._targets) and self.changed():
@@ -89,7 +89,7 @@ class LoadedCode:
         self._known = now
 
     def look(self, *, at_once: bool) -> str:
-        """Return the first file that has changed, or nothing; looked at once a second unless `at_once`."""
+        """Return the first changed file, or ""; files are checked once a second, with `at_once` now."""
         if not self._changed:
             now = time.monotonic()
             if at_once or now >= self._look_at:
@@ -98,15 +98,15 @@ class LoadedCode:
         return self._changed
 
     def changed(self) -> str:
-        """Return the first file that has changed since it was loaded, or nothing."""
+        """Return the first file that has changed since it was loaded, or ""."""
         if not self._changed:
             self._changed = self._first_changed()
         return self._changed
 
     def differs(self, module: str) -> bool:
-        """Tell whether a fresh process may have other code than this one, and for this module perhaps another answer.
+        """Tell whether a fresh process may find other code than this one, and so not refuse this module.
 
-        In a fresh process it is never so: what is refused there is refused for good.
+        Never true in a fresh process: what it refuses is refused for good.
         """
         if module in self._unwatched:
             return True
@@ -137,14 +137,14 @@ class LoadedCode:
         if self._reload:
             folder = os.path.dirname(path)
             self._folders.setdefault(folder, _folder(folder))
-            # It was read at some moment since the attempt began. What was written since then, or right before, may be
-            # newer than what was read: the next process sees it whole. A time in the future says nothing. Without
-            # `reload` that counts for nothing: mostly the job itself has just made the module.
+            # The file was read at some moment since the attempt began. What was written since then, or right before,
+            # may be newer than what was read: a fresh process decides. A time in the future proves nothing. Without
+            # `reload` this is not checked: mostly the job itself has just written the module.
             if self._began_ns - MARGIN_NS < _written_ns(path) < time.time_ns() + FUTURE_NS and not self._changed:
                 self._changed = self._shown(path)
 
     def _file_of(self, name: str) -> str:
-        """Return the file of a module, or of the archive that it is in, if its changes count."""
+        """Return the file of a module, or of the archive that it is in; "" if it is not watched."""
         top = name.partition(".")[0]
         module: object = sys.modules.get(name)
         if top == "bgjobs" or top in sys.stdlib_module_names or not issubclass(type(module), ModuleType):
@@ -170,18 +170,18 @@ class LoadedCode:
 
 
 class _SourceLoader(SourceFileLoader):
-    """Reads no bytecode, and writes none."""
+    """Loads modules without reading or writing bytecode."""
 
     def path_stats(self, path: str) -> NoReturn:  # noqa: ARG002 - Python's importer calls it so
-        """Say that nothing is known of the source: then Python compiles it."""
+        """Refuse to tell the state of the source: then Python compiles it."""
         raise OSError
 
 
 def import_from_source_alone(import_paths: Iterable[str]) -> None:
-    """Import modules from now on without their bytecode, but for those that are installed or part of Python.
+    """Import modules from now on without bytecode, except those that are installed or part of Python.
 
-    Bytecode is taken for current by the size of its source and the second of its last change: after an edit within one
-    second that leaves the size as it was, a fresh process would run the old code.
+    Python compares bytecode with its source by size and by mtime in seconds: after an edit within one second that keeps
+    the size, a fresh process would run the old code.
     """
     hook = FileFinder.path_hook(
         (ExtensionFileLoader, EXTENSION_SUFFIXES),
@@ -230,8 +230,8 @@ def _place_and_time(path: str) -> tuple[int, int, int] | None:
 
 
 def _folder(path: str) -> tuple[tuple[int, int, int] | None, frozenset[str]]:
-    """Return which directory this is, and the names in it that could be imported."""
-    place = _place_and_time(path)  # first: what comes after it is seen by the next look
+    """Return the identity of a directory, and the names in it that could be imported."""
+    place = _place_and_time(path)  # first: a change after it is seen by the next check
     try:
         with os.scandir(path) as entries:  # noqa: TID251 - where the code of jobs is, not the queue
             return place, frozenset(entry.name for entry in entries if _could_be_imported(entry))

@@ -1,4 +1,4 @@
-"""The inside of a runner: take a job, find its callable, call it, say how that ended. The only place with user code."""
+"""Be a runner: receive jobs from the worker, call their methods, report how each ended. Only here runs user code."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.job_context import CurrentJob, JobCancelled, JobTimeout, set_current
 from bgjobs.version import version
 from bgjobs.worker import limits, protocol
-from bgjobs.worker.child.attempt_secrets import Discretion
+from bgjobs.worker.child.attempt_secrets import AttemptSecrets
 from bgjobs.worker.child.capture import Capture
-from bgjobs.worker.child.descriptors import Owned, Standard, identity, is_still, lifted
+from bgjobs.worker.child.descriptors import OwnDescriptors, StandardDescriptors, above_standard, identity, leads_to
 from bgjobs.worker.child.loaded_code import LoadedCode, import_from_source_alone
-from bgjobs.worker.child.outcome import ending, of_changed_code, succeeded, utf8, was_importing
-from bgjobs.worker.child.process_state import Exit, Growth, Left, Traces, end_descendants
-from bgjobs.worker.child.results import NotRunError
+from bgjobs.worker.child.outcome import NotRunError, of_changed_code, raised, succeeded, utf8, was_importing
+from bgjobs.worker.child.process_state import ExitCheck, Leftover, MemoryGrowth, ProcessState, end_descendants
 from bgjobs.worker.protocol import LOST_CONTACT, Ended, Leave, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 
 if TYPE_CHECKING:
     from bgjobs.worker.protocol import Told
 
-MOST_PROGRESS = 200  # letters of its message
-PROGRESS_EVERY = 0.1
-MOST_LEFT = 200  # letters of what an attempt has left
-LOCK_PATIENCE_S = 10.0  # the runner before may be about to leave
-SPOILED = Left("it has closed or replaced what belongs to the process")
+MOST_PROGRESS = 200  # characters of its message
+PROGRESS_EVERY = 0.1  # seconds
+MOST_LEFTOVER = 200  # characters of the description
+LOCK_PATIENCE_S = 10.0  # the runner before may be about to exit
+LOST_DESCRIPTORS = Leftover("it has closed or replaced what belongs to the process")
 
 
 class Runner:
@@ -57,13 +56,13 @@ class Runner:
         self._stop: Stop | None = None
         self._stopped: str | None = None
         self._in_user_code = False
-        self._interrupt = system.install_interrupt(self._raise_if_asked)
+        self._interrupt = system.install_interrupt(self._raise_if_stopped)
         self._capture: Capture | None = None
-        self._standard: Standard | None = None
+        self._standard: StandardDescriptors | None = None
         self._importing = False
         self._leaving = False  # no further job comes
-        self._lasting = False  # and the attempt is not over before this process is gone
-        self._discretion: Discretion
+        self._attempt_goes_on = False  # threads or processes of the attempt run on: it ends with this process
+        self._secrets: AttemptSecrets
         self._code: LoadedCode
         self._last_progress = 0.0
         self._progress: Progress | None = None
@@ -83,23 +82,23 @@ class Runner:
         setup = protocol.to_runner.decode(first[0])
         assert isinstance(setup, Setup)  # noqa: S101 - the worker's first message
         try:
-            self._settle(setup)
+            self._set_up(setup)
         except (OSError, SpoolError) as error:
             # A disk that has just turned read-only, a directory that is gone. The worker tries again, or gives up.
             os.write(2, f"bgjobs: a runner cannot begin: {' '.join(str(error).split())}\n".encode("utf-8", "replace"))
             os._exit(1)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
-        self._traces = Traces()  # with that thread, or it would look as if the first attempt had left it
-        self._say(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=version()))
+        self._state = ProcessState()  # with that thread, or it would look as if the first attempt had left it
+        self._send(Ready(pid=self._pid, birth=system.birth(self._pid) or "", adopts=self._adopts, version=version()))
         fit = True
-        while (job := self._next()) is not None:
+        while (job := self._next_job()) is not None:
             if fit:
-                fit = self._do(job)
+                fit = self._run(job)
             else:
-                self._return_all()  # the worker replaces this process
+                self._hand_back_all()  # the worker replaces this process
 
-    def _settle(self, setup: Setup) -> None:
-        """Take up the place that the worker assigned, and hold its lock until this process ends."""
+    def _set_up(self, setup: Setup) -> None:
+        """Apply the worker's settings, and hold the lock of this runner until the process ends."""
         if setup.lock is not None:
             from bgjobs.locks import hold_for_life  # noqa: PLC0415 - filelock is slow to import
 
@@ -112,19 +111,19 @@ class Runner:
         if setup.output is not None:
             self._capture = Capture(setup.output)
         else:
-            # In the foreground: what a job prints is not what the command answers.
-            self._standard = Standard(lifted(os.dup(2)))
+            # In the foreground: standard output is for the answer of the command, not for what jobs print.
+            self._standard = StandardDescriptors(above_standard(os.dup(2)))
             sys.stdout = sys.stderr
-        self._growth = Growth()
-        self._owned = Owned([self._target], but=[] if self._capture is None else [self._capture.output])
-        self._exit = Exit()
+        self._memory = MemoryGrowth()
+        self._owned = OwnDescriptors([self._target], but=[] if self._capture is None else [self._capture.output])
+        self._exit = ExitCheck()
 
-    # Listening: a thread of its own, because the main thread is in user code when a Stop comes
+    # Listening to the worker: in a thread, because the main thread is in user code when a Stop comes
 
     def _read(self) -> bytes:
         data = os.read(self._source, 262_144)
         if not data:
-            # The worker is gone or wants us gone. Other threads of the job are not waited for.
+            # The worker is dead, or has closed the pipe to end this process. Threads of the job are not waited for.
             os._exit(LOST_CONTACT if self._running else 0)
         return data
 
@@ -132,12 +131,12 @@ class Runner:
         try:
             while True:
                 for line in waiting:
-                    self._heard(protocol.to_runner.decode(line))
+                    self._handle(protocol.to_runner.decode(line))
                 waiting = list(lines.feed(self._read()))
         finally:
-            os._exit(LOST_CONTACT)  # a method closed our descriptor: nothing can be heard from the worker any more
+            os._exit(LOST_CONTACT)  # a method closed our descriptor: no message can arrive any more
 
-    def _heard(self, message: protocol.ToRunner) -> None:
+    def _handle(self, message: protocol.ToRunner) -> None:
         match message:
             case Run():
                 with self._more:
@@ -147,14 +146,14 @@ class Runner:
                         self._jobs.append(message)
                         self._more.notify()
                         return
-                self._say(Unbegun(message.id))
+                self._send(Unbegun(message.id))
             case Stop():
-                if not self._return(message.id):
+                if not self._hand_back(message.id):
                     self._stop = message
                     if self._running == message.id:
                         self._interrupt()
             case Recall():
-                self._return(message.id)
+                self._hand_back(message.id)
             case Leave():
                 with self._more:
                     self._leaving = True
@@ -162,17 +161,17 @@ class Runner:
             case Setup():
                 pass  # only the first message is one
 
-    def _return(self, job_id: str) -> bool:
-        """Return a job that is not begun yet; tell whether there was one."""
+    def _hand_back(self, job_id: str) -> bool:
+        """Hand back a job that is not begun yet; tell whether there was one."""
         with self._more:
             queued = next((job for job in self._jobs if job.id == job_id), None)
             if queued is None:
                 return False
             self._jobs.remove(queued)
-        self._say(Unbegun(job_id))
+        self._send(Unbegun(job_id))
         return True
 
-    def _next(self) -> Run | None:
+    def _next_job(self) -> Run | None:
         with self._more:
             while not self._jobs:
                 if self._leaving:
@@ -182,18 +181,18 @@ class Runner:
             self._running = job.id
             return job
 
-    def _return_all(self) -> None:
-        """Return what was sent ahead and is not to run in this process any more."""
+    def _hand_back_all(self) -> None:
+        """Hand back all jobs that were sent ahead and may not run in this process any more."""
         with self._more:
             jobs, running = list(self._jobs), self._running
             self._jobs.clear()
             self._running = None
         for job_id in [running, *(job.id for job in jobs)]:
             if job_id is not None:
-                self._say(Unbegun(job_id))
+                self._send(Unbegun(job_id))
 
-    def _raise_if_asked(self) -> None:
-        """Run by the main thread, between two instructions of user code."""
+    def _raise_if_stopped(self) -> None:
+        """Raise the exception of a Stop. The main thread runs this between two instructions of user code."""
         stop = self._stop
         if stop is not None and self._in_user_code and stop.id == self._running:
             self._in_user_code = False  # once: the method may clean up undisturbed
@@ -202,42 +201,42 @@ class Runner:
 
     # Running
 
-    def _do(self, job: Run) -> bool:
+    def _run(self, job: Run) -> bool:
         """Run one job; return whether this process is good for another one."""
         refusal = self._begin(job)
         if refusal is not None:
             self._running = None
-            self._say(refusal)
+            self._send(refusal)
             return refusal.clean
         began, start = clock.now_ms(), time.perf_counter()
         if self._capture is not None:
             self._capture.begin(job.max_output)
-        self._traces.mark(job)
+        self._state.set_variables(job)
         outcome = self._attempt(job)
-        whole = self._owned.are_whole()
+        whole = self._owned.are_intact()
         self._code.note()
         differs = isinstance(outcome, Refused) and job.begin is not None and self._code.differs(job.module)
-        if differs and self._is_at_home():
-            # What is new on the disk may have what was missing here. A fresh process decides.
-            self._wipe(job, outcome, whole=whole)
-            self._say(self._because_code_changed(job, begun=True))
+        if differs and self._has_own_user_and_root():
+            # The changed code may have what was missing here. A fresh process decides.
+            self._restore_process(job, outcome, whole=whole)
+            self._send(self._refusal_by_changed_code(job, begun=True))
             return False
         stale = self._code.look(at_once=not isinstance(outcome, Succeeded))
-        if stale and not self._is_at_home():
+        if stale and not self._has_own_user_and_root():
             stale = ""  # it sees other files than before, or none
-        left = self._wipe(job, outcome, whole=whole)
+        left = self._restore_process(job, outcome, whole=whole)
         became = bool(job.user) and job.user == self._user
-        leaving = whole and (left.runs or (became and bool(left.what) and self._exit.has_something_to_do()))
+        leaving = whole and (left.runs or (became and bool(left.what) and self._exit.has_work()))
         fit, kept = self._keep_output(job, leaving=leaving)
         if not fit and not left.what:
-            left = SPOILED
+            left = LOST_DESCRIPTORS
         took = time.perf_counter() - start
-        clean = not left.what and not self._growth.is_too_much(took)
+        clean = not left.what and not self._memory.is_too_much(took)
         stopped = self._stopped == job.id
-        recorded = self._record(job, outcome) if whole and not stopped else None
+        recorded = self._record_success(job, outcome) if whole and not stopped else None
         if stale and isinstance(outcome, Raised):
             outcome = of_changed_code(outcome, stale)
-        self._say(
+        self._send(
             Ended(
                 job.id,
                 began,
@@ -248,28 +247,28 @@ class Runner:
                 recorded_ms=recorded,
                 stale=stale,
                 output_left=not kept,
-                left=left.what[:MOST_LEFT],
+                left=left.what[:MOST_LEFTOVER],
                 leaving=leaving,
             ),
             is_ours=whole,
         )
         if leaving:
-            self._lasting = self._leaving = True
-            self._return_all()
+            self._attempt_goes_on = self._leaving = True
+            self._hand_back_all()
         return clean
 
-    def _is_at_home(self) -> bool:
-        """Tell whether this process still has the user and the root directory with which it began."""
+    def _has_own_user_and_root(self) -> bool:
+        """Tell whether this process still has the user rights and the root directory with which it began."""
         try:
             return system.rights() == self._rights and system.root_directory() == self._root
         except OSError:
             return False
 
-    def _record(self, job: Run, outcome: Told) -> int | None:
-        """Write down a success at once; return the moment, or None when that is for the worker to do.
+    def _record_success(self, job: Run, outcome: Told) -> int | None:
+        """Append the success to the job's file; return the moment in ms, or None if the worker has to do it.
 
-        What has ended must not run again, whoever dies before the worker has read that it has. Only for a process whose
-        descriptors are whole: without its lock, its worker decides.
+        The job must not run again if runner and worker die before the worker has read the message. Only for a process
+        whose descriptors are intact: without its lock, its worker decides.
         """
         begin = job.begin
         if begin is None or begin.success is None or job.user or not isinstance(outcome, Succeeded):
@@ -278,19 +277,19 @@ class Runner:
         try:
             files.append(begin.path, protocol.success_line(begin.success, at, outcome, self._progress), whole=True)
         except OSError:
-            return None  # the worker tries it again, and knows what to do about a disk that is full
+            return None  # the worker tries it again, and handles a full disk
         return at
 
     def _begin(self, job: Run) -> Unbegun | None:
-        """Write down that the job begins, or return why it cannot."""
+        """Append the start to the job's file, or return why the job cannot begin here."""
         if self._used and job.user != self._user:
-            # What ran here with other rights may have left anything in memory, and rights that are gone never return.
+            # An attempt with other rights may have left anything in memory, and dropped rights never return.
             return Unbegun(job.id, "its user needs a fresh process", clean=False)
         self._used = True
         if job.begin is None:
             return None
         if not self._code.begin(job):
-            return self._because_code_changed(job)
+            return self._refusal_by_changed_code(job)
         if self._limits.is_crowded(job.limits.memory):
             return Unbegun(job.id, "earlier jobs left too little memory in its process", clean=False)
         try:
@@ -298,31 +297,31 @@ class Runner:
         except FileNotFoundError:
             return Unbegun(job.id, "its file is gone", gone=True)
         except OSError as error:
-            # Without a free descriptor, which earlier jobs may have used up, no other job will begin here either.
+            # Without a free descriptor (earlier jobs may have used them up) no other job can begin here either.
             clean = error.errno not in {errno.EMFILE, errno.EBADF}
             return Unbegun(job.id, f"cannot write to its file: {error.strerror}", trouble=True, clean=clean)
         return None
 
-    def _because_code_changed(self, job: Run, *, begun: bool = False) -> Unbegun:
+    def _refusal_by_changed_code(self, job: Run, *, begun: bool = False) -> Unbegun:
         stale = self._code.changed()
         reason = f"{stale} has changed since its process loaded it"
         return Unbegun(job.id, reason, clean=False, stale=stale, begun=begun)
 
     def _attempt(self, job: Run) -> Told:
         self._stopped = self._progress = None
-        self._discretion = discretion = Discretion(job)
+        self._secrets = secrets = AttemptSecrets(job)
         set_current(
             CurrentJob(
                 job.id,
                 attempt=job.attempt,
                 retries=job.retries,
-                report=self._report,
+                report=self._report_progress,
                 number=job.number,
                 crashes=job.crashes,
             )
         )
         try:
-            failure = self._become(job.user)
+            failure = self._become_user(job.user)
             if failure is not None:
                 return failure
             try:
@@ -332,10 +331,10 @@ class Runner:
                 )
                 # From here on a Stop raises: importing the job's module is user code as well.
                 self._in_user_code = True
-                self._raise_if_asked()
+                self._raise_if_stopped()
                 self._import(job.module)
                 self._code.note()
-                return self._traces.context().run(_call, job, discretion)
+                return self._state.fresh_context().run(_call, job, secrets)
             finally:
                 self._in_user_code = False
                 self._limits.lift()
@@ -343,7 +342,7 @@ class Runner:
             self._importing = self._importing or was_importing(error)
             # A Stop that arrives in the inner `finally` ends up here too: it raises only once, and only in there.
             self._limits.lift()
-            return limits.named(ending(error, discretion), error, job.limits)
+            return limits.named(raised(error, secrets), error, job.limits)
         finally:
             if os.getpid() != self._pid:
                 os._exit(1)  # the method forked, and this is the child: it must not go on as if it were the runner
@@ -356,14 +355,14 @@ class Runner:
             return
         self._importing = True
         import_module(module)
-        self._traces.adopt()
-        self._growth.remember()
+        self._state.set_baseline()
+        self._memory.set_baseline()
         if self._capture is not None:
-            self._capture.adopt()
+            self._capture.set_baseline()
         self._importing = False
 
-    def _become(self, user: str) -> Raised | None:
-        """Take on the rights of the job's user, if it has one, or return how the attempt ends that cannot have them."""
+    def _become_user(self, user: str) -> Raised | None:
+        """Take on the rights of the job's user, if it has one; return the outcome of the attempt if that fails."""
         if not user:
             return None
         try:
@@ -376,106 +375,106 @@ class Runner:
         os.environ.update(self._user_environment)
         return None
 
-    def _wipe(self, job: Run, outcome: Told, *, whole: bool) -> Left:
-        """Wipe off what the attempt left; return why this process is not good for another one, or nothing."""
-        left = self._traces.wipe()
+    def _restore_process(self, job: Run, outcome: Told, *, whole: bool) -> Leftover:
+        """Restore the process state; return why this process cannot run another job, or an empty `Leftover`."""
+        left = self._state.restore()
         if left.what:
             return left
         if job.user and (not job.look_only or isinstance(outcome, Raised)):
-            return Left("it runs as another user")  # it may not even write down that another one begins
+            return Leftover("it runs as another user")  # which may not append to job files
         if self._importing:
-            return Left("its module was not imported to the end")  # what that has registered cannot come twice
+            return Leftover("its module was not imported to the end")  # importing it again could register things twice
         if not whole:
-            return SPOILED
+            return LOST_DESCRIPTORS
         if not self._limits.intact:
-            return Left("it has changed the limits of the process")
+            return Leftover("it has changed the limits of the process")
         if _ran_out_of_memory(outcome, job):
-            return Left("it ran out of memory")
+            return Leftover("it ran out of memory")
         return left
 
     def _keep_output(self, job: Run, *, leaving: bool) -> tuple[bool, bool]:
-        """Put aside what the attempt has printed; return whether the next one can print, and whether it was put aside.
+        """Store the output of the attempt; return whether the next attempt can print, and whether it was stored.
 
-        What could not be, because the method gave up the rights to it, its root directory or descriptors, is left to
-        the worker. How the attempt has ended does not depend on that.
+        Output that cannot be stored here, because the method gave up its rights, root directory or descriptors, is left
+        to the worker. The outcome of the attempt does not depend on that.
         """
         try:
-            if self._standard is not None and self._owned.are_whole():
+            if self._standard is not None and self._owned.are_intact():
                 self._standard.restore()
             if self._capture is None or job.keep_output is None:
                 return True, True
             if job.user or leaving:
-                self._capture.leave()
+                self._capture.leave_to_worker()
                 return True, True
-            return self._capture.end(job.keep_output), True
-        except Exception:  # noqa: BLE001 - no descriptor is to be had, or an object of the job's is in the place of ours
+            return self._capture.keep(job.keep_output), True
+        except Exception:  # noqa: BLE001 - no descriptor is free, or an object of the job is in the place of ours
             return False, False
 
     def leave(self) -> None:
-        """Return if there is something to do at the exit of this process, or else end it at once."""
-        if not self._used or not self._exit.has_something_to_do():
+        """Return if the interpreter has something to do at its exit; otherwise end the process at once."""
+        if not self._used or not self._exit.has_work():
             end_descendants()
             os._exit(0)
-        if self._capture is not None and not self._lasting:
-            # The next runner in this place need not wait until we are gone: we have no job, and print nothing more.
+        if self._capture is not None and not self._attempt_goes_on:
+            # The next runner of this slot need not wait for our exit: we have no job, and print nothing more.
             self._capture.close()
             self._lock.release()
 
-    def _report(self, progress: Progress) -> None:
+    def _report_progress(self, progress: Progress) -> None:
         now = time.monotonic()
         done = progress.total is not None and progress.done >= progress.total
         if self._running is not None and (done or now - self._last_progress >= PROGRESS_EVERY):
             self._last_progress = now
-            discretion = self._discretion
-            total = None if progress.total is None else discretion.number(progress.total)
-            message = utf8(discretion.text(progress.message)[:MOST_PROGRESS])
-            self._progress = Progress(discretion.number(progress.done), total, message)
-            self._say(Progressed(self._running, self._progress))
+            secrets = self._secrets
+            total = None if progress.total is None else secrets.mask_number(progress.total)
+            message = utf8(secrets.mask(progress.message)[:MOST_PROGRESS])
+            self._progress = Progress(secrets.mask_number(progress.done), total, message)
+            self._send(Progressed(self._running, self._progress))
 
-    def _say(self, message: protocol.FromRunner, *, is_ours: bool = False) -> None:
-        """Send a message; with `is_ours` the descriptor has just been looked at."""
+    def _send(self, message: protocol.FromRunner, *, is_ours: bool = False) -> None:
+        """Send a message to the worker; `is_ours`: the descriptor has just been checked."""
         with self._write_lock:
             try:
-                if not is_ours and not is_still(self._target, self._channel):
-                    os._exit(LOST_CONTACT)  # a method has closed it, and the number may be that of a file by now
+                if not is_ours and not leads_to(self._target, self._channel):
+                    os._exit(LOST_CONTACT)  # a method has closed it, and a file may have got its number
                 files.write_all(self._target, protocol.encoded(message))
             except OSError:
-                # Nobody is there to hear the answer, so nobody may count on this process.
+                # The worker cannot get the answer, so it must not rely on this process.
                 os._exit(LOST_CONTACT)
 
 
 def _ran_out_of_memory(outcome: Told, job: Run) -> bool:
-    """Tell whether its limit of memory ended the attempt: modules may be half imported, and caches full."""
+    """Tell whether its memory limit ended the attempt: modules may be half imported, and caches full."""
     return bool(job.limits.memory) and isinstance(outcome, Raised) and "MemoryError" in outcome.lineage
 
 
-def _call(job: Run, discretion: Discretion) -> Told:
+def _call(job: Run, secrets: AttemptSecrets) -> Told:
     try:
         function = resolve(job.module, job.owner, job.method)
         if job.look_only:
             return Succeeded()
-        discretion.learn(function)
+        secrets.set_method(function)
         args, kwargs = convert(function, job.args, job.kwargs, text=job.text, secret=job.secret)
     except (NoSuchTargetError, BadArgumentsError) as error:
         if not _is_ours(error):
             raise
-        return Refused(JobError(type=error.code, message=utf8(discretion.text(str(error)))))
-    discretion.learn_converted(args, kwargs)
+        return Refused(JobError(type=error.code, message=utf8(secrets.mask(str(error)))))
+    secrets.add_converted(args, kwargs)
     returned = function(*args, **kwargs)
     if isinstance(returned, Coroutine):
         import asyncio  # noqa: PLC0415 - most jobs need no event loop
 
         returned = asyncio.run(returned)
     try:
-        return discretion.result(succeeded(returned, discretion))
+        return secrets.mark_result(succeeded(returned, secrets))
     except NotRunError as later:
-        # Not a refusal: whatever wraps the method has run, and should not run again for the same end.
+        # Not a refusal: the wrapper of the method has run, and another attempt would end the same way.
         refusal = never_run(full_name(job.module, job.owner, job.method), str(later))
-        return Raised(JobError(type=refusal.code, message=utf8(discretion.text(str(refusal)))), final=True)
+        return Raised(JobError(type=refusal.code, message=utf8(secrets.mask(str(refusal)))), final=True)
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Tell whether no user code raised it: a constructor that submits a job may see the very same refusals."""
+    """Tell whether bgjobs raised it, not user code: a constructor that submits a job may raise the same errors."""
     trace = error.__traceback__
     while trace is not None:
         if not str(trace.tb_frame.f_globals.get("__name__")).startswith(("__main__", "bgjobs.")):
@@ -485,9 +484,9 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def main() -> None:
-    """Be a runner: take over standard input and output as the channel to the worker."""
+    """Run as a runner process: standard input and output become the channel to the worker."""
     adopts = system.die_with_parent()
-    os.umask(0o077)  # whatever a job writes is for the worker's user alone, unless the job says otherwise
+    os.umask(0o077)  # files that a job makes are for the worker's user alone, unless the job changes that
     source, target = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     system.unbuffer_c_output()

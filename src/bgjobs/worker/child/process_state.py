@@ -1,7 +1,7 @@
 """Restore process state after an attempt; report what cannot be restored.
 
-The base line is the state after the import of the job's module: what a module sets up stays, what a method changes is
-undone. `docs/isolation.md` says it to those who write jobs.
+The baseline is the state after the import of the job's module: what a module sets up stays, what a method changes is
+undone. `docs/isolation.md` explains it to those who write jobs.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 
 
 LEAST = 128 * 1024 * 1024  # bytes: less than that is no growth
-LOOK_EVERY = 64  # jobs; to look takes as long as a part of a trivial one
-LONG_S = 0.01  # after a job that took so long, each look is cheap
+CHECK_EVERY = 64  # jobs: a check costs a part of a trivial job
+LONG_S = 0.01  # after a job that took this long, a check is cheap
 
 
-class Growth:
-    """The memory of this process against what it was when the modules of its jobs had been imported."""
+class MemoryGrowth:
+    """How much the memory of this process has grown since the modules of its jobs were imported."""
 
     def __init__(self) -> None:
-        """Begin with what it has now."""
+        """Take the memory as it is now for the baseline."""
         self._jobs = 0
-        self.remember()
+        self.set_baseline()
 
-    def remember(self) -> None:
-        """Take the memory as it is now for what this process needs."""
+    def set_baseline(self) -> None:
+        """Take the memory as it is now for the baseline."""
         self._size = 0
         with suppress(OSError):
             self._size = system.memory()
 
     def is_too_much(self, took: float) -> bool:
-        """Tell whether it has more than doubled, and by `LEAST` at least, after a job that took so many seconds."""
+        """Tell whether it has more than doubled, and grown by more than `LEAST`. `took`: seconds of the last job."""
         self._jobs += 1
-        if self._jobs % LOOK_EVERY and took < LONG_S:
+        if self._jobs % CHECK_EVERY and took < LONG_S:
             return False
         try:
             return system.memory() > self._size + max(LEAST, self._size) and self._size > 0
@@ -58,20 +58,20 @@ class Growth:
             return False  # the attempt has hidden it, or taken the last descriptor
 
 
-# How many functions are registered: only so can it be told whether any of them is a job's.
+# The number of registered functions: the only way to tell whether a job has registered one.
 _registered: Callable[[], int] | None = getattr(atexit, "_ncallbacks", None)
 
 
-class Exit:
-    """What a fresh runner would do at its exit, which is nothing, against what this one would do."""
+class ExitCheck:
+    """Whether the interpreter has anything to do at its exit; a fresh runner has not."""
 
     def __init__(self) -> None:
-        """Remember the fresh one."""
+        """Remember the state of a fresh runner."""
         self._functions = _registered() if _registered else -1
         self._descriptors = len(system.open_descriptors())
 
-    def has_something_to_do(self) -> bool:
-        """Tell whether there is a thread to wait for, a function to call, or perhaps an open file to write out."""
+    def has_work(self) -> bool:
+        """Tell whether there is a thread to wait for, an `atexit` function to call, perhaps an open file to flush."""
         if _registered is None or _registered() != self._functions:
             return True
         main = threading.main_thread()
@@ -82,27 +82,26 @@ class Exit:
 
 
 def end_descendants() -> None:
-    """End what this process has started: from outside, what has a session of its own would be hard to find."""
+    """Kill all descendants of this process: from outside, those in sessions of their own would be hard to find."""
     if system.children():
         system.kill_descendants()
 
 
-class Left(Struct, frozen=True):
-    """What cannot be undone, in words. `runs` tells that something of the attempt still runs."""
+class Leftover(Struct, frozen=True):
+    """What could not be restored after an attempt, in words; empty for nothing. `runs`: something still runs."""
 
     what: str
     runs: bool = False
 
 
-NOTHING = Left("")
 HANDOVER_S = 0.05
 
 
-class Traces:
-    """Remembers how a runner is, and brings it back to that after each attempt."""
+class ProcessState:
+    """The baseline state of a runner process, and the way back to it after each attempt."""
 
     def __init__(self) -> None:
-        """Remember the state of this process. Called before the first attempt."""
+        """Take the state as it is now for the baseline. Called before the first attempt."""
         self._marks: dict[str, str] = {}
         self._context = self._given = self._used = copy_context()
         self._shares_decimal = False
@@ -118,34 +117,34 @@ class Traces:
         """Whether modules have started processes that belong to this one."""
         return self._children.any
 
-    def mark(self, job: Run) -> None:
-        """Tell the attempt by its environment which job it is."""
+    def set_variables(self, job: Run) -> None:
+        """Set the environment variables that tell an attempt which job it runs."""
         marks = {
             "BGJOBS_ID": job.id,
             "BGJOBS_ATTEMPT": str(job.number),
             "BGJOBS_CLASS": job.class_name,
             "BGJOBS_METHOD": job.method,
         }
-        # Those of the job before stay until here, and most jobs are like the one before.
+        # Those of the job before are still set, and most jobs are like the one before.
         for name, value in marks.items():
             if self._marks.get(name) != value:
                 os.environ[name] = value
         self._marks = marks
         self._marked_environment = _environment_as_kept()
         if len(self._threads) > self._ours:
-            self._threads = _threads()  # those of modules come and go: a timer that starts the next one, a pool
+            self._threads = _threads()  # threads of modules come and go: a timer that starts the next one, a pool
 
-    def adopt(self) -> None:
-        """Take the state as it is now for the base line: a module was imported, and nothing else has run."""
+    def set_baseline(self) -> None:
+        """Take the state as it is now for the baseline: a module was imported, and nothing else has run."""
         self._handlers.remember()
         self._children.remember()
         self._remember()
 
-    def context(self) -> Context:
+    def fresh_context(self) -> Context:
         """Return a fresh copy of the context variables, for the method to run in."""
         copy = self._context.copy()
         if self._shares_decimal:
-            # Else the copy would lead to the same object, with the precision in it.
+            # Otherwise the copy would share the same decimal context object.
             copy.run(_copy_decimal_context)
         self._given = copy.copy()
         self._used = copy
@@ -166,17 +165,17 @@ class Traces:
         self._modules = frozenset(sys.modules)
         self._unchanged = Unchanged()
 
-    def wipe(self) -> Left:
-        """Wipe off what the attempt left; return what cannot be."""
+    def restore(self) -> Leftover:
+        """Put the process back to the baseline; return what cannot be put back."""
         try:
-            left = self._restore()
-            running = self._running()
+            left = self._put_back()
+            running = self._still_running()
         except BaseException as error:  # noqa: BLE001 - a handler, a timer or an object of the job may raise anything
-            return Left(f"what it left cannot be undone: {type(error).__name__}", runs=True)
-        return Left(running, runs=True) if running else Left(left)
+            return Leftover(f"what it left cannot be undone: {type(error).__name__}", runs=True)
+        return Leftover(running, runs=True) if running else Leftover(left)
 
-    def _restore(self) -> str:
-        """Put back what can be; return what cannot, in words."""
+    def _put_back(self) -> str:
+        """Put back what can be put back; describe what cannot, in words."""
         intact = self._handlers.restore()
         if "faulthandler" in sys.modules:
             sys.modules["faulthandler"].cancel_dump_traceback_later()  # it might end the process of another job
@@ -191,15 +190,15 @@ class Traces:
             self._seeded.clear()
         is_same = self._unchanged.holds()
         differing = [] if is_same else interpreter.differing(self._state, interpreter.state())
-        # It is not in the state as long as both names stand for the same hours now.
+        # The time zone is no part of the state while both names mean the same offset now.
         if changed:
             system.read_time_zone()
         lasting = interpreter.put_back(self._state, differing) if differing else []
         if not is_same and sys.modules.keys() != self._modules:
             changed |= any(not part.by_use for part in differing)
-            loaded = self._loaded()
+            loaded = self._newly_imported()
             if loaded and (changed or self._used != self._given):
-                # Perhaps it was the import: then the next job that needs the module would miss what it had set.
+                # The change may come from the import: the next job that needs the module would miss it.
                 return f"{loaded} was imported by the method, and the state of the process has changed"
             self._state = interpreter.remembered()
             self._modules = frozenset(sys.modules)
@@ -210,7 +209,7 @@ class Traces:
         return f"changed for good: {', '.join(part.name for part in lasting)}" if lasting else ""
 
     def _restore_environment(self) -> bool:
-        """Put back all variables if one of them has changed; tell whether that was so."""
+        """Put back all variables if one of them has changed; tell whether one had."""
         if os.environ is not self._variables:
             os.environ = self._variables  # noqa: B003 - another mapping in its place reaches no child process
         if _environment_as_kept() == self._marked_environment:
@@ -220,27 +219,27 @@ class Traces:
         self._marks = {}
         return True
 
-    def _loaded(self) -> str:
-        """Return the first module beyond the standard library and bgjobs that was loaded since, or nothing."""
+    def _newly_imported(self) -> str:
+        """Return a module that was loaded since, beyond the standard library and bgjobs; "" if there is none."""
         for name in sys.modules.keys() - self._modules:
             top = name.partition(".")[0]
             if top != "bgjobs" and top not in sys.stdlib_module_names:
                 return name
         return ""
 
-    def _running(self) -> str:
-        """Return what the attempt has left running, in words."""
-        # Our own threads never end: where there are no others, it is enough to count.
+    def _still_running(self) -> str:
+        """Describe a thread or process that the attempt has left running; "" if there is none."""
+        # Our own threads never end: without others, counting is enough.
         if len(self._threads) > self._ours or threading.active_count() > self._ours:
             for thread in threading.enumerate():
-                if thread not in self._threads and not self._is_next(thread):
+                if thread not in self._threads and not self._is_successor(thread):
                     return f"the thread {thread.name!r} runs on"
         if self._children.have_grown():
             return "a process that it has started runs on"
         return ""
 
-    def _is_next(self, thread: threading.Thread) -> bool:
-        """Tell whether it took the place of a thread of a module, as one timer after another does; note that it has."""
+    def _is_successor(self, thread: threading.Thread) -> bool:
+        """Tell whether it succeeds a thread of a module, as one timer after another does; remember it if so."""
         work = _work_of(thread)
         for known in [one for one, its_work in self._threads.items() if its_work == work]:
             known.join(HANDOVER_S)  # it may have just started its successor
@@ -252,7 +251,7 @@ class Traces:
 
 
 def _threads() -> dict[threading.Thread, object]:
-    """Return the threads that live, each with what it does."""
+    """Return the live threads, each with the code that it runs."""
     return {thread: _work_of(thread) for thread in threading.enumerate()}
 
 
@@ -262,9 +261,9 @@ def _work_of(thread: threading.Thread) -> object:
 
 
 def _watch_seeds() -> list[bool]:
-    """Have a list filled whenever somebody makes the random numbers of this process predictable.
+    """Return a list that gets an item whenever code seeds the random numbers of this process.
 
-    To look at the state of the generator instead would take as long as some jobs.
+    Comparing the state of the generator instead would take as long as some jobs.
     """
     seeded: list[bool] = []
 

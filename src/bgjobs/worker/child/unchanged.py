@@ -1,7 +1,7 @@
-"""Tell fast that the state of this process is as it was, as it is after nearly every job.
+"""Check fast that the process state is unchanged, as it is after nearly every job.
 
-`interpreter` reads the same state part by part, says what differs, and puts it back: here all is read in a few steps
-that run in C, because each job pays for them. What is listed in `COVERED` must be read here completely.
+`interpreter` reads the same state part by part, tells what differs, and puts it back. Here all is read in a few steps
+that run in C, because every job pays for them. The parts in `COVERED` must be read here completely.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bgjobs.worker.child.interpreter import PARTS, stack_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# The parts of the state that are read here in another way; all others are read as `interpreter` does.
+# The parts that are read here in another way; all others are read as `interpreter` reads them.
 COVERED = frozenset(
     {
         *("import system", "interpreter", "hooks", "arguments", "tracing", "builtins", "garbage collector"),
@@ -49,7 +49,7 @@ _of_handler = attrgetter("level", "formatter", "filters")
 
 
 class Unchanged:
-    """The state as it is now, to be compared with what it is later: also which modules are loaded."""
+    """The state as it is now, with the loaded modules, to be compared with a later one."""
 
     def __init__(self) -> None:
         """Remember it."""
@@ -70,7 +70,7 @@ class Unchanged:
         self._kept = (*_kept_all([attributes]), *others, _kept_all(of_loggers), _kept_all(of_handlers))
 
     def holds(self) -> bool:
-        """Tell whether all of it is as it was. What cannot be read any more has changed."""
+        """Tell whether nothing has changed. A part that cannot be read any more has changed."""
         try:
             return self._now() == self._kept
         except Exception:  # noqa: BLE001 - a job may have put anything there
@@ -90,7 +90,7 @@ class Unchanged:
 
 
 def _functions() -> tuple[Callable[[], object], ...]:
-    """Return what tells of the state of the interpreter that is no attribute."""
+    """Return the functions that read state of the interpreter that is no attribute."""
     found: tuple[Callable[[], object], ...] = (
         sys.getrecursionlimit,
         sys.getswitchinterval,
@@ -113,7 +113,7 @@ def _functions() -> tuple[Callable[[], object], ...]:
 
 
 def _others() -> list[Callable[[], object]]:
-    """Return what reads the parts that are seldom loaded."""
+    """Return the functions that read the parts that are seldom loaded."""
     return [
         partial(part.read, sys.modules[part.module])
         for part in PARTS
@@ -122,7 +122,7 @@ def _others() -> list[Callable[[], object]]:
 
 
 def _kept(value: Any) -> Any:  # noqa: ANN401 - a value of any kind
-    """Return a copy of what can change in its place, and anything else as it is."""
+    """Return a copy of a list or dict, and anything else itself."""
     return value.copy() if type(value) in (list, dict) else value
 
 
