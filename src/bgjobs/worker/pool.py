@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import system
+from bgjobs.throttle import Once
 from bgjobs.version import version
 from bgjobs.worker.runner import LEAVE_S, Began, Finished, Report, Runner, Why, environment, setup, start_process
 
@@ -111,7 +112,7 @@ class Pool:
         self._stopping = False
         self._runners: dict[int, Runner] = {}
         self._leaving: list[Runner] = []
-        self._told: set[tuple[str, str]] = set()
+        self._costly = Once(MOST_TOLD)
         for slot in range(options.concurrency):
             # The first ones live shorter, each a little longer than the one before: so that not all wear out at once.
             self._start(slot, lifespan=max(1, options.recycle * (slot + 1) // options.concurrency))
@@ -366,8 +367,7 @@ class Pool:
         if runner.left is None:
             return
         (class_name, method, left), runner.left = runner.left, None
-        if (class_name, method) not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add((class_name, method))
+        if self._costly.first((class_name, method)):
             self._say(f"{class_name}.{method} costs a process for each of its jobs: {left[:MOST_WORDS]}")
 
     def _tell_of_force(self, runner: Runner, report: Report) -> None:

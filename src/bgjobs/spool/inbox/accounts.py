@@ -17,6 +17,7 @@ from bgjobs import clock, disk, files, system
 from bgjobs.ids import ID_PATTERN
 from bgjobs.spool import find
 from bgjobs.spool.line1 import MOST_LINE_1
+from bgjobs.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ class Account:
         """Know nothing yet."""
         self.entries: dict[str, int] = {}
         self.bytes = 0
-        self.good_until = 0.0
+        self.listing = Throttle(TIMES_ITS_COST, least_s=FRESH_S)
         self.swept_at = 0  # so many entries were left by the last sweep
         self.is_moving = True  # whether one of them could run then, so that there will be room
 
@@ -64,7 +65,7 @@ class Submitters:
         self.most_bytes = most_bytes or NO_LIMIT
         self._limited = bool(most_jobs or most_bytes)
         self._accounts: dict[int, Account] = {}
-        self._sweep_at = 0.0
+        self._sweeping = Throttle(TIMES_ITS_COST, least_s=FRESH_S)
 
     def left(self, uid: int, size: int) -> tuple[int, int]:
         """Return how many more files, and how many more bytes, may be taken from a user. Raises OSError.
@@ -76,7 +77,7 @@ class Submitters:
         account = self._looked_at(uid)
         full = len(account.entries) >= self._most_jobs or account.bytes + size > self.most_bytes
         grown = len(account.entries) >= account.swept_at + MANY
-        if (full or grown) and time.monotonic() >= self._sweep_at:
+        if (full or grown) and self._sweeping.is_due(time.monotonic()):
             self._sweep()
         return self._most_jobs - len(account.entries), self.most_bytes - account.bytes
 
@@ -113,15 +114,15 @@ class Submitters:
 
     def _looked_at(self, uid: int) -> Account:
         account = self._accounts.setdefault(uid, Account())
-        if time.monotonic() >= account.good_until:
-            begun = time.monotonic()
+        begun = time.monotonic()
+        if account.listing.is_due(begun):
             account.entries.clear()
             account.bytes = 0
             for name in files.names(self._paths.submitter(uid)):
                 found = ENTRY.fullmatch(name)
                 if found:
                     account.add(found[1], int(found[2]))
-            account.good_until = _good_until(begun)
+            account.listing.ran(now := time.monotonic(), now - begun)
         return account
 
     def _sweep(self) -> None:
@@ -141,7 +142,7 @@ class Submitters:
                     files.remove(f"{self._paths.submitter(uid)}{os.sep}{job_id}.{account.entries[job_id]}")
                     account.drop(job_id)
             account.swept_at = len(account.entries)
-        self._sweep_at = _good_until(begun)
+        self._sweeping.ran(now := time.monotonic(), now - begun)
 
     def _in_the_spool(self) -> Iterator[tuple[str, bool]]:
         """Go through the ids of what has not left the spool, and whether it runs or may.
@@ -155,11 +156,6 @@ class Submitters:
         yield from find.pending_ids(self._paths, clock.now_ms())
         for name in files.names(self._paths.corrupt):
             yield from ((job_id, False) for job_id in ANY_ID.findall(name))
-
-
-def _good_until(begun: float) -> float:
-    now = time.monotonic()
-    return now + max(FRESH_S, TIMES_ITS_COST * (now - begun))
 
 
 # The file itself, once it is in a directory that only we can change

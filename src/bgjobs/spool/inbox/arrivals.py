@@ -17,6 +17,7 @@ from bgjobs.spool import layout
 from bgjobs.spool.inbox import accounts
 from bgjobs.spool.line1 import MOST_LINE_1
 from bgjobs.spool.upcoming import Listing
+from bgjobs.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -114,7 +115,8 @@ class SharedArrivals:
         self._walk: Generator[None] | None = None
         self._rows: dict[int, list[Arrival]] = {}  # the next one last
         self._left = False  # whether something stays that may be taken later, without any change to the directory
-        self._look_at = self._again_at = self._took_s = self._slowest_s = 0.0
+        self._walking = Throttle(TIMES_ITS_COST)
+        self._again_at = self._took_s = self._slowest_s = 0.0
         self._passed: dict[
             int, tuple[float, int]
         ] = {}  # what was seen to stay: until when that is good, and whose it is
@@ -232,7 +234,7 @@ class SharedArrivals:
 
     def _is_time(self) -> bool:
         now = time.monotonic()
-        return now >= self._look_at and (self._listing.stale() or (self._left and now >= self._again_at))
+        return self._walking.is_due(now) and (self._listing.stale() or (self._left and now >= self._again_at))
 
     def _look(self) -> None:
         """Walk on through `incoming/`, for a moment. What was found so far can be taken."""
@@ -253,7 +255,8 @@ class SharedArrivals:
         finally:
             now = time.monotonic()
             self._took_s += now - begun
-            self._look_at, self._again_at = now + TIMES_ITS_COST * self._took_s, now + AGAIN_S
+            self._walking.ran(now, self._took_s)
+            self._again_at = now + AGAIN_S
             self._order()
 
     def _order(self) -> None:
