@@ -177,7 +177,7 @@ def test_a_process_of_another_version_of_bgjobs_runs_nothing(
     project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     job = project.queue.submit("Honest", "echo", ["never"])
-    monkeypatch.setattr(pool, "__version__", "0.0.1")
+    monkeypatch.setattr(pool, "version", lambda: "0.0.1")
     assert InProcess(project.queue, WorkerOptions(concurrency=2), StopRequests()).run() == 1
     assert "this worker 0.0.1: start it again" in capfd.readouterr().err
     assert project.state(job) is State.QUEUED
