@@ -15,13 +15,13 @@ from bgjobs.job import (
     Outcome,
     Raised,
     Refused,
-    State,
     Succeeded,
     TimedOut,
     milliseconds,
     moment,
 )
 from bgjobs.job import show_priority as level
+from bgjobs.lifecycle import Again, Back
 from bgjobs.log_file import LogFile
 from bgjobs.patterns import Pattern
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bgjobs.job import Job, JobError
+    from bgjobs.lifecycle import Verdict
 
 STATUS_LOG = "background_jobs.log"
 ERROR_LOG = "background_jobs_errors.log"
@@ -90,8 +91,8 @@ class Log:
         """A claimed job went back to the queue, uncharged."""
         self._status(job, "QUEUED", now, f"handed back: {why}")
 
-    def ended(self, before: Job, job: Job, outcome: Outcome, now: datetime) -> None:
-        """An attempt of `before` ended so, and `job` is what became of it."""
+    def ended(self, before: Job, verdict: Verdict, outcome: Outcome, now: datetime) -> None:
+        """An attempt of `before` ended so, and that is what was decided about the job."""
         match outcome:
             case Succeeded(result, note, holds_secret):
                 shown = NOT_SHOWN if holds_secret else bytes(result).decode("utf-8", "replace")
@@ -104,7 +105,7 @@ class Log:
             case Refused(error):
                 self._refused(before, error, now)
             case Raised() | TimedOut() | Crashed():
-                self._failed(before, job, _ERROR_STATUS[type(outcome)], now)
+                self._failed(before, verdict, _ERROR_STATUS[type(outcome)], now)
 
     def refused(self, job: Job, error: JobError, now: datetime) -> None:
         """A claimed job may not run."""
@@ -137,15 +138,15 @@ class Log:
         self._status(job, "REFUSED", now, message)
         self._error(job, "REFUSED", now, message)
 
-    def _failed(self, before: Job, job: Job, status: str, now: datetime) -> None:
-        error = job.error
+    def _failed(self, before: Job, verdict: Verdict, status: str, now: datetime) -> None:
+        error = None if isinstance(verdict, Back) else verdict.error
         why = f"{error.type}: {error.message}" if error else status.lower()
         self._error(before, status, now, why)
-        if job.state is State.FAILED:
-            self._status(before, "FAILED", now, why)
-        else:
-            wait = max(0.0, (job.not_before - now).total_seconds())
+        if isinstance(verdict, Again):
+            wait = max(0.0, (verdict.not_before - now).total_seconds())
             self._status(before, "RETRY", now, f"again in {wait:.1f} s: {why}" if wait else f"again at once: {why}")
+        else:
+            self._status(before, "FAILED", now, why)
 
     def _status(
         self, job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = MOST_MESSAGE

@@ -1,11 +1,14 @@
-"""The state machine: what becomes of a job. Pure rules, with no clock, no files and no dice of their own."""
+"""The state machine: an outcome becomes a verdict, a verdict becomes the job as it is then.
+
+Pure rules, with no clock, no files and no dice of their own.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from bgjobs.job import (
@@ -72,48 +75,103 @@ def started(job: Job, *, worker: str, at: datetime) -> Job:
     return replace(job, state=State.RUNNING, worker=worker, charged=job.charged + 1, attempts=(*job.attempts, attempt))
 
 
-def after(job: Job, outcome: Outcome, policy: Policy, now: datetime, luck: float) -> Job:
-    """Return what becomes of a job whose running attempt ended so.
+class Again(Struct, frozen=True):
+    """The attempt ended so, and another one follows, not before this moment. `lost`: it was lost with its worker."""
+
+    not_before: datetime
+    outcome: str
+    error: JobError
+    exit: int | None = None
+    lost: bool = False
+
+
+class Back(Struct, frozen=True):
+    """The attempt was interrupted by a stopping worker: the job goes back to the queue, uncharged."""
+
+
+class Ended(Struct, frozen=True):
+    """The job ends in this state: DONE, FAILED or CANCELLED.
+
+    `outcome` says how the attempt ended that ends with it, and is empty where none runs. `note` says what was lost of
+    the result. `lost`: its last attempt was lost with its worker.
+    """
+
+    state: State
+    outcome: str = ""
+    error: JobError | None = None
+    exit: int | None = None
+    result: Raw | None = None
+    note: str = ""
+    lost: bool = False
+
+
+Verdict = Again | Back | Ended
+
+
+def after(job: Job, outcome: Outcome, policy: Policy, now: datetime, luck: float) -> Verdict:
+    """Decide what becomes of a job whose running attempt ended so.
 
     `luck` in 0..1 spreads the wait before another attempt by ±25 %.
     """
     match outcome:
         case Succeeded(result, note):
-            done = _closed(job, "succeeded", now)
-            return replace(done, state=State.DONE, finished_at=now, result_json=result, note=note, error=None)
+            return Ended(state=State.DONE, outcome="succeeded", result=result, note=note)
         case Cancelled(by):
-            return cancelled(_closed(job, "cancelled", now), by, now)
+            return cancelled(by, outcome="cancelled")
         case Interrupted():
-            back = _closed(job, "interrupted", now)
-            return replace(back, state=State.QUEUED, worker="", charged=job.charged - 1, progress=None)
+            return Back()
         case Crashed(error, exit_status, True):
-            return _after_loss(_closed(job, "crashed", now, error, exit_status), policy, now, luck)
+            return _after_loss(job, _Failure("crashed", error, exit_status), policy, now, luck)
         case Crashed(error, exit_status):
-            return _after_failure(_closed(job, "crashed", now, error, exit_status), policy, now, luck)
+            return _after_failure(job, _Failure("crashed", error, exit_status), policy, now, luck)
         case TimedOut(timeout, exit_status):
             error = JobError(type="JobTimeout", message=f"ran longer than {timeout.total_seconds():g} s")
-            return _after_failure(_closed(job, "timed_out", now, error, exit_status), policy, now, luck)
+            return _after_failure(job, _Failure("timed_out", error, exit_status), policy, now, luck)
         case Raised(error, lineage, asked, retry_in, final, beside):
-            closed = _closed(job, "raised", now, error)
             # What asks for another attempt is not asked itself, but another failure in its group is.
-            is_retried = _is_worth_it(beside, policy) if asked else _is_retried(lineage, policy)
+            is_retried = _may_be_retried(beside, policy) if asked else _is_retried(lineage, policy)
             if final or not is_retried:
-                return failed(closed, error, now)
-            return _after_failure(closed, policy, now, luck, wait=retry_in)
+                return failed(error, outcome="raised")
+            return _after_failure(job, _Failure("raised", error), policy, now, luck, wait=retry_in)
         case Refused(error):
-            return failed(_closed(job, "raised", now, error), error, now)
+            return failed(error, outcome="raised")
     assert_never(outcome)
 
 
-def failed(job: Job, error: JobError, now: datetime) -> Job:
-    """Return the job as failed for good, for instance because it may not run any more."""
-    return replace(job, state=State.FAILED, error=error, finished_at=now)
+def failed(error: JobError, *, outcome: str = "") -> Ended:
+    """Decide that a job has failed for good, for instance because it may not run any more."""
+    return Ended(state=State.FAILED, outcome=outcome, error=error)
 
 
-def cancelled(job: Job, by: str, now: datetime) -> Job:
-    """Return the job as stopped by a person."""
+def cancelled(by: str, *, outcome: str = "") -> Ended:
+    """Decide that a person has stopped a job, at `outcome` "cancelled" while an attempt ran."""
     error = JobError(type="Cancelled", message=f"by {by}" if by else "")
-    return replace(job, state=State.CANCELLED, error=error, finished_at=now)
+    return Ended(state=State.CANCELLED, outcome=outcome, error=error)
+
+
+def applied(job: Job, verdict: Verdict, now: datetime) -> Job:
+    """Return the job as it is after the verdict of this moment."""
+    match verdict:
+        case Back():
+            closed = _closed(job, "interrupted", now)
+            return replace(closed, state=State.QUEUED, worker="", charged=job.charged - 1, progress=None)
+        case Again(not_before, outcome, error, exit_status, lost):
+            return replace(
+                _counted(_closed(job, outcome, now, error, exit_status), lost=lost),
+                state=State.SCHEDULED if not_before > now else State.QUEUED,
+                error=error,
+                not_before=not_before,
+                worker="",
+                progress=None,
+            )
+        case Ended(state, outcome, error, exit_status, result, note, lost):
+            # A cancelled attempt has no error of its own: the job has.
+            its_error = None if state is State.CANCELLED else error
+            closed = _closed(job, outcome, now, its_error, exit_status) if outcome else job
+            return replace(
+                _counted(closed, lost=lost), state=state, error=error, finished_at=now, result_json=result, note=note
+            )
+    assert_never(verdict)
 
 
 def is_due(job: Job, now: datetime) -> bool:
@@ -135,40 +193,50 @@ def backoff(policy: Policy, failures: int, luck: float) -> timedelta:
     return timedelta(seconds=min(seconds, policy.max_retry_delay.total_seconds()))
 
 
-def _is_worth_it(lineage: tuple[str, ...], policy: Policy) -> bool:
+def _may_be_retried(lineage: tuple[str, ...], policy: Policy) -> bool:
     return not set(lineage).intersection(policy.fail_on)
 
 
 def _is_retried(lineage: tuple[str, ...], policy: Policy) -> bool:
-    if not _is_worth_it(lineage, policy):
+    if not _may_be_retried(lineage, policy):
         return False
     return not policy.retry_on or bool(set(lineage).intersection(policy.retry_on))
 
 
-def _after_failure(job: Job, policy: Policy, now: datetime, luck: float, wait: timedelta | None = None) -> Job:
-    """Queue another attempt of a job whose attempt failed, or fail it when none is left."""
-    error = job.attempts[-1].error or JobError(type="Unknown")
+class _Failure(NamedTuple):
+    """How an attempt failed: its outcome in a word, why, and the exit status of its process if that died."""
+
+    outcome: str
+    error: JobError
+    exit: int | None = None
+
+
+def _after_failure(
+    job: Job, failure: _Failure, policy: Policy, now: datetime, luck: float, *, wait: timedelta | None = None
+) -> Verdict:
+    """Decide on another attempt of a job whose attempt failed, or fail it when none is left."""
+    outcome, error, exit_status = failure
     if job.charged > policy.retries:
-        return failed(job, error, now)
+        return Ended(state=State.FAILED, outcome=outcome, error=error, exit=exit_status)
     pause = backoff(policy, job.charged, luck) if wait is None else wait
-    return _again(job, error, now + pause, now)
+    return Again(not_before=now + pause, outcome=outcome, error=error, exit=exit_status)
 
 
-def _after_loss(job: Job, policy: Policy, now: datetime, luck: float) -> Job:
-    """Queue a job that was lost with its worker: at once the first time, then with backoff, in the end not at all."""
-    error = job.attempts[-1].error or JobError(type="WorkerLost")
-    lost = replace(job, charged=job.charged - 1, crashes=job.crashes + 1)
-    if lost.crashes >= policy.max_crashes:
-        return failed(lost, error, now)
-    if lost.crashes == 1:
-        # Its own moment, if that is not ahead (a clock was set back): the job is not younger for having been lost.
-        return _again(lost, error, min(job.not_before, now), now)
-    return _again(lost, error, now + backoff(policy, lost.crashes - 1, luck), now)
+def _after_loss(job: Job, failure: _Failure, policy: Policy, now: datetime, luck: float) -> Verdict:
+    """Decide on a job that was lost with its worker: again at once the first time, then with backoff, then no more."""
+    outcome, error, exit_status = failure
+    crashes = job.crashes + 1
+    if crashes >= policy.max_crashes:
+        return Ended(state=State.FAILED, outcome=outcome, error=error, exit=exit_status, lost=True)
+    # The first time at its own moment, if that is not ahead (a clock was set back): the job is not younger for having
+    # been lost.
+    again_at = min(job.not_before, now) if crashes == 1 else now + backoff(policy, crashes - 1, luck)
+    return Again(not_before=again_at, outcome=outcome, error=error, exit=exit_status, lost=True)
 
 
-def _again(job: Job, error: JobError, not_before: datetime, now: datetime) -> Job:
-    state = State.SCHEDULED if not_before > now else State.QUEUED
-    return replace(job, state=state, error=error, not_before=not_before, worker="", progress=None)
+def _counted(job: Job, *, lost: bool) -> Job:
+    """Return the job with a lost attempt counted as a crash, not as a charged attempt."""
+    return replace(job, charged=job.charged - 1, crashes=job.crashes + 1) if lost else job
 
 
 def _closed(

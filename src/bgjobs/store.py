@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
-from bgjobs.job import Job, JobError, Progress, State, Succeeded
+from bgjobs.job import Job, JobError, Progress, State
+from bgjobs.lifecycle import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bgjobs.config.settings import Settings
+    from bgjobs.errors import BgjobsError
     from bgjobs.lifecycle import Policy
     from bgjobs.signing import Keyring, Keys
     from bgjobs.slots import Slots
@@ -151,11 +153,28 @@ class Begin(Struct, frozen=True):
     success: tuple[str, str] | None = None
 
 
-class Recorded(Struct, frozen=True):
-    """The success that a runner wrote down, and when, in ms since 1970 (UTC)."""
+class AttemptRecord(Struct, frozen=True):
+    """What the store knows of an attempt whose runner has died.
 
-    at: int
-    outcome: Succeeded
+    Whether it had begun, and when the runner recorded its success, in ms since 1970 (UTC), if it came so far.
+    """
+
+    begun: bool
+    succeeded_ms: int | None = None
+
+
+class Finish(Struct, frozen=True, kw_only=True):
+    """What was decided about a claimed job.
+
+    `running` is the job as its attempt ended, or as it was claimed where none had begun. `recorded` tells that its
+    runner has written down the end already.
+    """
+
+    claim: Claim
+    running: Job
+    verdict: Verdict
+    at: datetime
+    recorded: bool = False
 
 
 class Bell(Protocol):
@@ -187,41 +206,39 @@ class Session(Protocol):
     def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin | None:
         """Return what the runner in this slot must do right before it runs the job."""
 
-    def has_begun(self, claim: Claim) -> bool:
-        """Tell whether the runner got as far as beginning the attempt."""
-
-    def recorded(self, claim: Claim) -> Recorded | None:
-        """Return the success of the attempt if the runner got as far as writing that down."""
+    def attempt(self, claim: Claim) -> AttemptRecord:
+        """Return how far the attempt has come whose runner has died, as far as the store knows."""
 
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
 
-    def finish(self, claim: Claim, job: Job) -> None:
-        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
+    def finish(self, finishes: Sequence[Finish]) -> list[BgjobsError | OSError | None]:
+        """Store what was decided about claimed jobs; return for each what kept it from being stored, or None.
 
-    def settle(self, claim: Claim, at: int) -> None:
-        """Do what is left to do for a job whose runner has recorded, at that moment in ms, that it is done.
-
-        Raises ClaimLostError when it is no longer ours.
+        ClaimLostError: it is no longer ours. SyncFailedError: it is stored, but may not survive a power cut. After an
+        OSError it can be tried again.
         """
 
     def put_aside(self, claim: Claim, reason: str) -> None:
-        """Put a claimed file that cannot be a job of its own where a person looks for it."""
+        """Put a claimed job whose id another claim of ours has already where a person looks for it."""
 
-    def give_back(self, claim: Claim) -> None:
-        """Put back a claimed job that was not begun: it is not charged."""
+    def release(self, claim: Claim) -> None:
+        """Put back a claimed job that was not begun: it is not charged. Raises ClaimLostError, OSError."""
 
-    def renew(self, progress: Mapping[str, Progress]) -> Mapping[str, str]:
-        """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError."""
+    def renew(self, progress: Mapping[str, Progress], *, stale: bool = False) -> Mapping[str, str]:
+        """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError.
 
-    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
-        """Let others see whether we run code that has been changed on the disk since."""
+        `stale` tells others that this worker runs code that was changed on the disk since.
+        """
 
     def stop_requests(self) -> int:
         """Return how often somebody has asked this worker to stop since the last call."""
 
     def recover(self) -> Iterator[Claim]:
-        """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
+        """Take over what dead workers left; go through the claims whose attempts were lost with them.
+
+        They may be finished in any order, and later.
+        """
 
     def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
         """Make jobs of what other programs have handed in, and return how many: none where nobody can do that.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from bgjobs.job import JobError, Progress, Raised, Succeeded
+from bgjobs.job import JobError, Progress, Raised, State, Succeeded
+from bgjobs.lifecycle import Ended, failed
 from tests.cli.commands import Bgjobs, Finished, command, environment, make_project, on_terminal, open_queue
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def _stored(queue: Queue, method: str, args: list[str]) -> str:
     queue.backend.submit([replace(job, submitted_by=PLAIN, not_before=job.submitted_at)])
     queue.log.submitted(replace(job, submitted_by=HOSTILE), job.submitted_at)
     running = replace(job, charged=1, worker=HOSTILE)
-    queue.log.ended(running, running, Succeeded(note=HOSTILE), job.submitted_at)
-    failed = replace(running, error=JobError(HOSTILE, HOSTILE), progress=Progress(1, 2, HOSTILE))
-    queue.log.ended(running, failed, Raised(JobError(HOSTILE, HOSTILE)), job.submitted_at)
+    queue.log.ended(running, Ended(State.DONE), Succeeded(note=HOSTILE), job.submitted_at)
+    error = JobError(HOSTILE, HOSTILE)
+    running = replace(running, progress=Progress(1, 2, HOSTILE))
+    queue.log.ended(running, failed(error), Raised(error), job.submitted_at)
     return job.id
 
 

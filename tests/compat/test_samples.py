@@ -79,7 +79,7 @@ def test_an_old_job_file_is_claimed_as_what_it_was(spool: SpoolQueue, name: str)
     session = spool.join(info(), Selection())
     (claim,) = claim_all(session, 1)
     assert claim.job.to_json() == expected(name)[1] | {"state": "running"}
-    session.give_back(claim)
+    session.release(claim)
     session.leave()
 
 

@@ -26,12 +26,13 @@ from bgjobs.job import Crashed, Job, JobError, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool.session import SpoolSession
 from bgjobs.spool.store import SpoolQueue
-from bgjobs.store import Selection, WorkerInfo
+from bgjobs.store import Finish, Selection, WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bgjobs.job import Outcome
+    from bgjobs.lifecycle import Verdict
     from bgjobs.store import Backend, Claim, Session
 
 ROOT = Path(__file__).parents[2]
@@ -198,9 +199,23 @@ def finish(
 ) -> Job:
     """End the attempt as a worker does, beginning it if it was not, and return what became of the job."""
     running = begin(session, claim) if running is None else running
-    job = lifecycle.after(running, outcome, lifecycle.with_wishes(policy, running), now(), 0.5)
-    session.finish(claim, job)
-    return job
+    return stored(session, claim, decided(running, outcome, policy), running=running)
+
+
+def decided(running: Job, outcome: Outcome, policy: Policy = POLICY) -> Verdict:
+    """Return what a worker decides about a job whose attempt ended so."""
+    return lifecycle.after(running, outcome, lifecycle.with_wishes(policy, running), now(), 0.5)
+
+
+def stored(
+    session: Session, claim: Claim, verdict: Verdict, *, running: Job | None = None, at: datetime | None = None
+) -> Job:
+    """Store what was decided about a claimed job, and return the job as it is then. Raises what kept it from that."""
+    finish = Finish(claim=claim, running=running or claim.job, verdict=verdict, at=at or now())
+    (error,) = session.finish([finish])
+    if error is not None:
+        raise error
+    return lifecycle.applied(finish.running, verdict, finish.at)
 
 
 def claim_all(session: Session, count: int) -> list[Claim]:
@@ -217,12 +232,7 @@ def claim_all(session: Session, count: int) -> list[Claim]:
 
 def recover(session: Session, *, policy: Policy = POLICY) -> list[Job]:
     """Take over what dead workers left, as a worker does, and return the jobs whose attempts were lost."""
-    found = []
-    for claim in session.recover():
-        job = lifecycle.after(claim.job, LOST, lifecycle.with_wishes(policy, claim.job), now(), 0.5)
-        session.finish(claim, job)
-        found.append(job)
-    return found
+    return [stored(session, claim, decided(claim.job, LOST, policy)) for claim in session.recover()]
 
 
 def recover_all(backend: Backend, session: Session, *, policy: Policy = POLICY) -> list[Job]:

@@ -262,6 +262,6 @@ def test_a_pending_job_that_has_ended_is_not_run_again(store: SpoolStore, worker
     end = record.End(at=int(job.submitted_at.timestamp() * 1000), state=State.DONE, outcome="succeeded")
     with Path(claim.place).open("ab") as file:
         file.write(record.encoded(end))
-    session.give_back(replace(claim))  # as a power cut does that undoes the moves but not the line
+    session.release(replace(claim))  # as a power cut does that undoes the moves but not the line
     assert session.claim(5) == []
     assert store.holders() == {job.id: [State.DONE]}

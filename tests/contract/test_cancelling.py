@@ -107,7 +107,7 @@ def test_the_worker_that_holds_a_job_is_asked_and_nobody_else(
         ended = finish(session, claims[0], Cancelled("ann@web1"), running=running)
         assert told(got(backend, jobs[0].id)) == told(ended)
     else:
-        session.give_back(claims[0])
+        session.release(claims[0])
     assert got(backend, jobs[0].id).state is State.CANCELLED
     assert got(backend, jobs[0].id).error == BY_ANN
 
@@ -178,7 +178,7 @@ def test_a_wish_that_meets_a_job_being_given_back_cancels_it(store: Store, backe
     session = workers.join()
     (claim,) = claim_all(session, 1)
     assert backend.cancel(job.id, "ann@web1") == "requested"
-    session.give_back(claim)
+    session.release(claim)
     assert got(backend, job.id).state is State.CANCELLED
     assert got(backend, job.id).attempts == ()
     assert store.holders() == {job.id: [State.CANCELLED]}

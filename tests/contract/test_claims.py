@@ -30,7 +30,8 @@ from bgjobs.job import (
     milliseconds,
     moment,
 )
-from bgjobs.store import Selection
+from bgjobs.lifecycle import Ended
+from bgjobs.store import AttemptRecord, Finish, Selection
 from bgjobs.worker import protocol
 from tests.contract.stores import (
     FAR,
@@ -43,6 +44,7 @@ from tests.contract.stores import (
     new_job,
     now,
     plain,
+    stored,
     told,
     wait_until,
 )
@@ -183,9 +185,9 @@ def test_a_claimed_job_is_running_and_not_charged_before_it_begins(backend: Back
     assert claim.job == plain(job, State.RUNNING)
     assert not claim.leftover
     assert got(backend, job.id) == plain(job, State.RUNNING)
-    assert not session.has_begun(claim)
+    assert not session.attempt(claim).begun
     begin(session, claim)
-    assert session.has_begun(claim)
+    assert session.attempt(claim).begun
     begun = got(backend, job.id)
     assert (begun.state, begun.charged, begun.worker, len(begun.attempts)) == (
         State.RUNNING,
@@ -202,22 +204,21 @@ def test_a_success_that_the_runner_recorded_is_known_and_only_has_to_be_put_away
     backend.submit([job])
     session = workers.join()
     (claim,) = claim_all(session, 1)
-    assert session.recorded(claim) is None
-    begin(session, claim)
-    assert session.recorded(claim) is None
+    assert session.attempt(claim).succeeded_ms is None
+    running = begin(session, claim)
+    assert session.attempt(claim).succeeded_ms is None
     todo = session.begin(claim, slot=0, pid=os.getpid(), birth="long ago")
     assert todo is not None
     at = milliseconds(now())
     assert todo.success is not None
     files.append(todo.path, protocol.success_line(todo.success, at, Succeeded(msgspec.Raw(b"7")), None))
-    found = session.recorded(claim)
-    assert found is not None
-    assert found.at == at
-    session.settle(claim, found.at)
+    assert session.attempt(claim) == AttemptRecord(begun=True, succeeded_ms=at)
+    finish = Finish(claim=claim, running=running, verdict=Ended(State.DONE, "succeeded"), at=moment(at), recorded=True)
+    assert session.finish([finish]) == [None]
     done = got(backend, job.id)
     assert (done.state, done.result, done.finished_at) == (State.DONE, 7, moment(at))
-    with pytest.raises(ClaimLostError):
-        session.settle(claim, found.at)
+    (error,) = session.finish([finish])
+    assert isinstance(error, ClaimLostError)
 
 
 # One job, one worker
@@ -331,8 +332,7 @@ def test_a_job_that_may_not_run_any_more_fails_without_an_attempt(backend: Backe
     backend.submit([job])
     session = workers.join()
     (claim,) = claim_all(session, 1)
-    refused = lifecycle.failed(claim.job, JobError(type="not-allowed", message="Mail.send"), now())
-    session.finish(claim, refused)
+    refused = stored(session, claim, lifecycle.failed(JobError(type="not-allowed", message="Mail.send")))
     assert told(got(backend, job.id)) == told(refused)
     assert got(backend, job.id).attempts == ()
 
@@ -397,7 +397,7 @@ def test_a_job_that_is_given_back_is_as_it_was(backend: Backend, workers: Sessio
     submit(backend, old, new)
     session = workers.join()
     claim, _ = claim_all(session, 2)
-    session.give_back(claim)
+    session.release(claim)
     assert backend.get(old.id) == old
     (again,) = claim_all(session, 1)
     assert again.job == claim.job
@@ -409,8 +409,8 @@ def test_a_job_that_is_given_back_is_no_younger_for_it(store: Store, backend: Ba
     session, other = workers.join(), workers.join()
     first, second = claim_all(session, 2)
     assert ids(other, 1) == [jobs[2].id]
-    session.give_back(second)
-    session.give_back(first)
+    session.release(second)
+    session.release(first)
     store.settle()
     assert [claim.job.id for claim in claim_all(other, 3)] == [jobs[0].id, jobs[1].id, jobs[3].id]
 
@@ -421,12 +421,12 @@ def test_jobs_that_are_given_back_one_after_the_other_are_claimed_by_age(
     a, b, c, d = submit(backend, *(new_job() for _ in range(4)))
     session, other = workers.join(), workers.join()
     claims = {claim.job.id: claim for claim in claim_all(session, 4)}
-    session.give_back(claims[b])
-    session.give_back(claims[d])
+    session.release(claims[b])
+    session.release(claims[d])
     store.settle()
     assert ids(other, 1) == [b]
-    session.give_back(claims[c])
-    session.give_back(claims[a])
+    session.release(claims[c])
+    session.release(claims[a])
     store.settle()
     assert ids(other, 3) == [a, c, d]
 
@@ -445,7 +445,7 @@ def test_a_job_that_may_run_at_once_does_so_whatever_the_clock_of_its_submitter_
     backend.submit([job])
     session = workers.join()
     (claim,) = claim_all(session, 1)
-    session.give_back(claim)
+    session.release(claim)
     assert got(backend, job.id).state is State.QUEUED
     (claim,) = claim_all(session, 1)
     finish(session, claim, Interrupted())
@@ -470,7 +470,7 @@ def test_what_is_stored_of_an_ended_job_never_changes(store: Store, backend: Bac
         with pytest.raises(ClaimLostError):
             finish(session, claim, Succeeded(), running=lifecycle.started(claim.job, worker="w", at=now()))
         with pytest.raises(ClaimLostError):
-            session.give_back(claim)
+            session.release(claim)
     session.renew({})
     assert store.ended() == before
 
@@ -480,12 +480,12 @@ def test_a_claim_that_was_given_back_is_not_ours_any_more(store: Store, backend:
     backend.submit([job])
     session, other = workers.join(), workers.join()
     (claim,) = claim_all(session, 1)
-    session.give_back(claim)
+    session.release(claim)
     claim_all(other, 1)
     with pytest.raises(ClaimLostError):
         finish(session, claim, Succeeded(), running=lifecycle.started(claim.job, worker="w", at=now()))
     with pytest.raises(ClaimLostError):
-        session.give_back(claim)
+        session.release(claim)
     assert store.holders() == {job.id: [State.RUNNING]}
     assert got(backend, job.id).attempts == ()
 
@@ -499,7 +499,7 @@ def test_a_worker_that_leaves_leaves_no_trace(store: Store, backend: Backend, wo
     done, back = claim_all(session, 2)
     session.renew({done.job.id: Progress(done=1)})
     finish(session, done, Succeeded())
-    session.give_back(back)
+    session.release(back)
     workers.leave(session)
     assert backend.workers() == []
     assert backend.unfinished(now()).claimed is False

@@ -16,7 +16,18 @@ from bgjobs.events import STATUS_LOG
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds, moment
 from bgjobs.lifecycle import Policy
-from tests.contract.stores import LANE, Sessions, SpoolStore, begin, claim_all, each_once, got, new_job, recover_all
+from tests.contract.stores import (
+    LANE,
+    Sessions,
+    SpoolStore,
+    begin,
+    claim_all,
+    each_once,
+    got,
+    new_job,
+    recover_all,
+    stored,
+)
 
 if TYPE_CHECKING:
     from bgjobs.job import Outcome
@@ -62,9 +73,8 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> Job:
     """End an attempt as a worker does whose clock is that of this process."""
     begin(session, claim)
     running = lifecycle.started(claim.job, worker="web1:1", at=clock.now())
-    job = lifecycle.after(running, outcome, HOURLY, clock.now(), 0.5)
-    session.finish(claim, job)
-    return job
+    at = clock.now()
+    return stored(session, claim, lifecycle.after(running, outcome, HOURLY, at, 0.5), running=running, at=at)
 
 
 @pytest.mark.parametrize("submitters", CLOCKS)
@@ -82,7 +92,7 @@ def test_a_job_that_may_run_at_once_does_so_whichever_clock_is_wrong(
     session = workers.join()
     claims = claim_all(session, 5)
     assert [claim.job.id for claim in claims] == [job.id for job in jobs]
-    session.give_back(claims.pop())
+    session.release(claims.pop())
     for claim in [*claims, *claim_all(session, 1)]:
         assert finish(session, claim, Succeeded()).state is State.DONE
     sum(session.tidy(keep_done=timedelta(days=7), keep_failed=timedelta(days=30)))

@@ -12,7 +12,7 @@ import pytest
 from bgjobs import clock, files, lifecycle
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds, moment
-from bgjobs.lifecycle import Policy
+from bgjobs.lifecycle import Policy, applied
 from bgjobs.spool.upcoming import UNSURE_NS
 from tests.contract import stores
 from tests.contract.stores import claim_all, each_once, finish, got, new_job, wait_until
@@ -138,7 +138,7 @@ def test_no_length_of_time_is_negative(backend: Backend, workers: Sessions) -> N
 def test_a_backoff_is_as_long_as_it_should_be_to_a_tick() -> None:
     begun = lifecycle.started(new_job(), worker="w", at=clock.now())
     at = clock.now()
-    again = lifecycle.after(begun, RAISED, Policy(retry_delay=timedelta(milliseconds=5)), at, 0.5)
+    again = applied(begun, lifecycle.after(begun, RAISED, Policy(retry_delay=timedelta(milliseconds=5)), at, 0.5), at)
     assert again.not_before >= at
     assert again.attempts[-1].finished_at == at
 

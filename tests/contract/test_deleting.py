@@ -160,5 +160,5 @@ def test_jobs_that_have_not_ended_are_never_pruned(store: Store, backend: Backen
     (claim,) = claim_all(session, 1)
     assert backend.prune(frozenset(State), now() + FAR) == 0
     assert store.holders().keys() == {running.id, queued.id, delayed.id}
-    session.give_back(claim)
+    session.release(claim)
     assert got(backend, running.id).state is State.QUEUED

@@ -116,7 +116,7 @@ def test_a_spool_in_the_middle_of_all_kinds_of_work_has_no_finding(spool: SpoolQ
     finish(session, done, Succeeded())
     finish(session, failed, RAISED, policy=Policy(retries=0))
     finish(session, retried, RAISED, policy=HOURLY)
-    session.give_back(back)
+    session.release(back)
     finish(session, cancelled, Cancelled("ann@web1"))
     finish(session, refused, Refused(JobError(type="Refused", message="no")))
     spool.cancel(submitted(spool, delay=FAR).id, "ann@web1")

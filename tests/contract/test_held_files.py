@@ -20,12 +20,25 @@ from bgjobs.spool import upcoming
 from bgjobs.spool.inbox import importer
 from bgjobs.system.retrying import HELD_BY_ANOTHER, OPEN_ELSEWHERE, PAUSES
 from tests.contract.held_files import DENIED, LOCKED, RETRIED, SHARING, HeldFiles, tries
-from tests.contract.stores import POLICY, Sessions, SpoolStore, begin, finish, got, new_job, recover, wait_until
+from tests.contract.stores import (
+    POLICY,
+    Sessions,
+    SpoolStore,
+    begin,
+    decided,
+    finish,
+    got,
+    new_job,
+    recover,
+    stored,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.job import Job
+    from bgjobs.job import Job, Outcome
+    from bgjobs.lifecycle import Verdict
     from bgjobs.spool.store import SpoolQueue
     from bgjobs.store import Claim, Session
 
@@ -56,7 +69,7 @@ class Scene:
         self.spool: SpoolQueue = self.store.open()
         self.workers = Sessions(self.store)
         self.session: Session = self.workers.join()
-        self.owed: list[tuple[Claim, Job]] = []
+        self.pending: list[tuple[Claim, Verdict, Job]] = []
         self.claims: list[Claim] = []
         self.delayed: list[Job] = []
         self.due: dict[str, set[State]] = {}  # the states in which a job may end up
@@ -77,20 +90,21 @@ class Scene:
         wait_until(enough)
         return claims
 
-    def try_to_finish(self, claim: Claim, job: Job) -> None:
-        """Store what became of a job, or owe it, as the worker does."""
-        self.owed.append((claim, job))
-        self.session.finish(claim, job)
-        self.owed.pop()
+    def try_to_finish(self, claim: Claim, running: Job, outcome: Outcome) -> None:
+        """Store what became of a job, or keep that for later, as the worker does."""
+        verdict = decided(running, outcome)
+        self.pending.append((claim, verdict, running))
+        stored(self.session, claim, verdict, running=running)
+        self.pending.pop()
 
     def go_on(self) -> None:
         """Do what the next rounds of the worker do, until all is done."""
-        for claim, job in self.owed:
-            self.session.finish(claim, job)
+        for claim, verdict, running in self.pending:
+            stored(self.session, claim, verdict, running=running)
         wishes = self.session.renew({})
         for claim in self.claims:
             if claim.job.id in wishes:
-                self.session.finish(claim, lifecycle.cancelled(claim.job, "ann", clock.now()))
+                stored(self.session, claim, lifecycle.cancelled("ann"))
             else:
                 finish(self.session, claim, Succeeded())
         for job in self.delayed:
@@ -138,15 +152,15 @@ def claims(scene: Scene) -> Callable[[], object]:
 def ends_a_job(scene: Scene) -> Callable[[], object]:
     scene.submit()
     (claim,) = scene.claim()
-    job = lifecycle.after(begin(scene.session, claim), Succeeded(), POLICY, clock.now(), 0.5)
-    return lambda: scene.try_to_finish(claim, job)
+    running = begin(scene.session, claim)
+    return lambda: scene.try_to_finish(claim, running, Succeeded())
 
 
 def tries_a_job_again(scene: Scene) -> Callable[[], object]:
     scene.submit()
     (claim,) = scene.claim()
-    job = lifecycle.after(begin(scene.session, claim), RAISED, POLICY, clock.now(), 0.5)
-    return lambda: scene.try_to_finish(claim, job)
+    running = begin(scene.session, claim)
+    return lambda: scene.try_to_finish(claim, running, RAISED)
 
 
 def gives_a_job_back(scene: Scene) -> Callable[[], object]:
@@ -154,7 +168,7 @@ def gives_a_job_back(scene: Scene) -> Callable[[], object]:
     scene.claims = scene.claim()
 
     def act() -> None:
-        scene.session.give_back(scene.claims[0])
+        scene.session.release(scene.claims[0])
         scene.claims.clear()
 
     return act

@@ -37,11 +37,13 @@ from tests.contract.stores import (
     LOST,
     NO_SELECTION,
     begin,
+    decided,
     got,
     info,
     new_job,
     now,
     plain,
+    stored,
     told,
 )
 
@@ -145,7 +147,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.wishes.setdefault(job.id, by)
         else:
             assert answer == "cancelled"
-            self.jobs[job.id] = lifecycle.cancelled(job, by, now())
+            self.jobs[job.id] = lifecycle.applied(job, lifecycle.cancelled(by), now())
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)
@@ -224,9 +226,7 @@ class QueueMachine(RuleBasedStateMachine):
         found = self._held(begun=False)
         worker, held = found[pick % len(found)]
         if refused:
-            job = lifecycle.failed(held.claim.job, REFUSAL, now())
-            worker.session.finish(held.claim, job)
-            self._let_go(worker, job)
+            self._let_go(worker, stored(worker.session, held.claim, lifecycle.failed(REFUSAL)))
         else:
             self._give_back(worker, held)
 
@@ -260,9 +260,7 @@ class QueueMachine(RuleBasedStateMachine):
         for _ in range(2):  # the second look takes away what the first one emptied
             for claim in session.recover():
                 assert claim.leftover
-                job = lifecycle.after(claim.job, LOST, lifecycle.with_wishes(policy, claim.job), now(), 0.5)
-                session.finish(claim, job)
-                lost[job.id] = job
+                lost[claim.job.id] = stored(session, claim, decided(claim.job, LOST, policy))
         for worker in self.dead:
             for held in list(worker.held.values()):
                 self._recovered(worker, held, lost)
@@ -276,9 +274,9 @@ class QueueMachine(RuleBasedStateMachine):
         if by is None:
             self._let_go(worker, plain(job, State.QUEUED) if held.running is None else lost.pop(job.id))
             return
-        if held.running is not None:
-            job = lifecycle.after(held.running, Cancelled(by), Policy(), now(), 0.5)
-        self._let_go(worker, lifecycle.cancelled(job, by, now()))
+        outcome = "" if held.running is None else "cancelled"
+        verdict = lifecycle.cancelled(by, outcome=outcome)
+        self._let_go(worker, lifecycle.applied(held.running or job, verdict, now()))
 
     # What is common to the rules
 
@@ -288,27 +286,25 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _begin(self, worker: Worker, held: Held) -> None:
         if held.running is None:
-            assert not worker.session.has_begun(held.claim)
+            assert not worker.session.attempt(held.claim).begun
             held.running = begin(worker.session, held.claim)
-            assert worker.session.has_begun(held.claim)
+            assert worker.session.attempt(held.claim).begun
             self.jobs[held.running.id] = held.running
 
     def _finish(self, worker: Worker, held: Held, outcome: Outcome, policy: Policy) -> None:
         assert held.running is not None
-        wished = lifecycle.with_wishes(policy, held.running)
-        job = lifecycle.after(held.running, outcome, wished, now(), 0.5)
-        worker.session.finish(held.claim, job)
-        self._let_go(worker, job)
+        verdict = decided(held.running, outcome, policy)
+        self._let_go(worker, stored(worker.session, held.claim, verdict, running=held.running))
 
     def _give_back(self, worker: Worker, held: Held) -> None:
-        worker.session.give_back(held.claim)
+        worker.session.release(held.claim)
         self._let_go(worker, plain(self.jobs[held.claim.job.id], State.QUEUED))
 
     def _let_go(self, worker: Worker, job: Job) -> None:
         """Note what became of a job that no worker holds any more. A wish that it meets on its way back counts."""
         by = self.wishes.pop(job.id, None)
         if by is not None and not job.state.ended:
-            job = lifecycle.cancelled(job, by, now())
+            job = lifecycle.applied(job, lifecycle.cancelled(by), now())
         self.jobs[job.id] = job
         del worker.held[job.id]
         self.store.settle()

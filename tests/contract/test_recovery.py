@@ -20,6 +20,7 @@ from tests.contract.stores import (
     LOST,
     POLICY,
     claim_all,
+    decided,
     each_once,
     finish,
     got,
@@ -27,6 +28,7 @@ from tests.contract.stores import (
     now,
     recover,
     recover_all,
+    stored,
     wait_until,
 )
 
@@ -76,8 +78,7 @@ def test_a_job_that_a_dead_worker_had_begun_is_lost_and_runs_again_at_once(
     assert claim.job.charged == 1
     assert claim.job.attempts[-1].outcome == ""
     assert claim.job.attempts[-1].worker.startswith("web1:")
-    job = lifecycle.after(claim.job, LOST, POLICY, now(), 0.5)
-    session.finish(claim, job)
+    stored(session, claim, decided(claim.job, LOST))
     kept = got(backend, job_id)
     assert (kept.state, kept.charged, kept.crashes) == (State.QUEUED, 0, 1)
     assert kept.not_before == before.not_before
@@ -177,7 +178,7 @@ def test_the_runner_of_a_dead_worker_is_dead_before_its_job_can_run_again(backen
     session = workers.join()
     for claim in session.recover():
         assert system.birth(int(pid)) != birth
-        session.finish(claim, lifecycle.after(claim.job, LOST, POLICY, now(), 0.5))
+        stored(session, claim, decided(claim.job, LOST))
     assert backend.counts()[State.QUEUED] == 1
 
 
@@ -229,7 +230,7 @@ def test_a_wish_that_comes_while_a_lost_job_is_being_recovered_is_honoured(
     session = workers.join()
     for claim in session.recover():
         assert backend.cancel(job_id, "ann@web1") == "requested"
-        session.finish(claim, lifecycle.after(claim.job, LOST, POLICY, now(), 0.5))
+        stored(session, claim, decided(claim.job, LOST))
     recover_all(backend, session)
     kept = got(backend, job_id)
     assert (kept.state, kept.error, kept.crashes) == (State.CANCELLED, BY_ANN, 1)
@@ -297,9 +298,9 @@ def test_while_one_recovers_the_others_are_kept_out(backend: Backend, workers: S
     recovering = one.recover()
     claim = next(recovering)
     assert list(other.recover()) == []
-    one.finish(claim, lifecycle.after(claim.job, LOST, POLICY, now(), 0.5))
+    stored(one, claim, decided(claim.job, LOST))
     for claim in recovering:
-        one.finish(claim, lifecycle.after(claim.job, LOST, POLICY, now(), 0.5))
+        stored(one, claim, decided(claim.job, LOST))
     assert backend.counts()[State.QUEUED] == 2
 
 
@@ -313,7 +314,7 @@ def test_what_a_recoverer_that_dies_half_way_leaves_is_recovered_by_the_next(
     recovering = first.recover()
     for _ in range(finished):
         claim = next(recovering)
-        first.finish(claim, lifecycle.after(claim.job, LOST, POLICY, now(), 0.5))
+        stored(first, claim, decided(claim.job, LOST))
     next(recovering)
     recovering.close()  # type: ignore[attr-defined]  # a generator, and this is how one is dropped
     workers.abandon(first)

@@ -35,12 +35,14 @@ from tests.contract.stores import (
     SpoolStore,
     begin,
     claim_all,
+    decided,
     finish,
     got,
     new_job,
     now,
     recover,
     recover_all,
+    stored,
     wait_until,
 )
 
@@ -640,13 +642,13 @@ def test_a_decision_that_was_written_but_not_carried_out_can_be_stored_again(
         outcomes: list[Outcome] = [Succeeded(), RAISED]
         for claim, outcome in zip(claims, outcomes, strict=True):
             running = begin(session, claim)
-            job = lifecycle.after(running, outcome, POLICY, now(), 0.5)
+            verdict, at = decided(running, outcome), now()
             for _ in range(3):  # as at each tick of the worker
                 with pytest.raises(OSError, match="Input/output"):
-                    session.finish(claim, job)
-            ended.append(job)
-    for claim, job in zip(claims, ended, strict=True):
-        session.finish(claim, job)
+                    stored(session, claim, verdict, running=running, at=at)
+            ended.append((running, verdict, at))
+    for claim, (running, verdict, at) in zip(claims, ended, strict=True):
+        stored(session, claim, verdict, running=running, at=at)
     assert [got(spool, job.id).state for job in jobs] == [State.DONE, State.QUEUED]
     assert [got(spool, job.id).charged for job in jobs] == [1, 1]
     assert [len(got(spool, job.id).attempts) for job in jobs] == [1, 1]
@@ -665,16 +667,17 @@ def test_what_a_recoverer_decided_and_did_not_carry_out_is_carried_out_by_the_ne
         first = workers.join()
         recovering = first.recover()
         claim = next(recovering)
-        decided = lifecycle.after(claim.job, LOST, replace(POLICY, retry_delay=FAR, max_retry_delay=FAR), now(), 0.5)
+        verdict, at = decided(claim.job, LOST, replace(POLICY, retry_delay=FAR, max_retry_delay=FAR)), now()
+        meant = lifecycle.applied(claim.job, verdict, at)
         with monkeypatch.context() as patch:
             patch.setattr(files, "move", _broken)
             with pytest.raises(OSError, match="Input/output"):
-                first.finish(claim, decided)
+                stored(first, claim, verdict, at=at)
         recovering.close()  # type: ignore[attr-defined]  # a generator, and this is how one is dropped
         workers.abandon(first)
         assert recover_all(spool, workers.join()) == []
         kept = got(spool, job.id)
-        assert (kept.state, kept.not_before, kept.crashes) == (decided.state, decided.not_before, decided.crashes)
+        assert (kept.state, kept.not_before, kept.crashes) == (meant.state, meant.not_before, meant.crashes)
 
 
 # Races at their worst moment
@@ -731,14 +734,14 @@ def test_a_wish_that_comes_just_before_a_dead_workers_job_returns_is_honoured(
     workers.dead(claim=1)
     session = workers.join()
     other = store.open()
-    to_pending, answers = transitions.Mover.to_pending, []
+    to_pending, answers = transitions.Transitions.to_pending, []
 
-    def asked_in_between(self: transitions.Mover, *args: object, **named: object) -> str:
+    def asked_in_between(self: transitions.Transitions, *args: object, **named: object) -> str:
         answers.append(other.cancel(job.id, "ann"))
         return to_pending(self, *args, **named)  # type: ignore[arg-type]  # whatever it was called with
 
     with monkeypatch.context() as patch:
-        patch.setattr(transitions.Mover, "to_pending", asked_in_between)
+        patch.setattr(transitions.Transitions, "to_pending", asked_in_between)
         recover(session)
     recover_all(spool, session)
     assert answers == ["requested"]
@@ -767,7 +770,7 @@ def test_a_bucket_that_is_removed_while_a_job_goes_there_is_made_again(
     with monkeypatch.context() as patch:
         removed.clear()
         patch.setattr(files, "move", after_a_removal)
-        session.give_back(claim)
+        session.release(claim)
     assert removed
     assert got(spool, job.id) == job
 
@@ -815,7 +818,7 @@ def test_claims_without_any_worker_are_recovered(
     lost.mkdir()
     Path(claim.place).rename(lost / Path(claim.place).name)
     with pytest.raises(ClaimLostError):
-        session.give_back(claim)
+        session.release(claim)
     other = workers.join()
     wait_until(lambda: list(other.recover()) == [] and got(spool, job.id).state is State.QUEUED)
     assert store.holders() == {job.id: [State.QUEUED]}

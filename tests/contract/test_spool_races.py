@@ -158,7 +158,7 @@ def test_what_several_submit_into_a_bucket_that_is_removed_all_the_time_arrives(
     claims = claim_all(session, 300)
     assert {claim.job.id for claim in claims} == each_once(ids)
     for claim in claims:
-        session.give_back(claim)
+        session.release(claim)
 
 
 def test_what_dead_processes_left_half_made_blocks_nobody_and_is_swept(spool: SpoolQueue, workers: Sessions) -> None:

@@ -144,7 +144,7 @@ def give_back(stage: Stage) -> Iterator[None]:
     stage.submit(_job())
     session = stage.join()
     yield
-    session.give_back(_claimed(stage, session))
+    session.release(_claimed(stage, session))
     stage.leave(session)
 
 

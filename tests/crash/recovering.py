@@ -25,6 +25,7 @@ from tests.crash.world import LONG_AGO, RUNNER, set_clock
 
 if TYPE_CHECKING:
     from bgjobs.spool.store import SpoolQueue
+    from tests.crash.world import Decided
 
 
 class Recover(Operation):
@@ -54,7 +55,7 @@ class Recover(Operation):
             if claim.job.id in wanted:
                 self.world.begin(self.session, claim)
             else:
-                self.session.give_back(claim)
+                self.session.release(claim)
         assert isinstance(self.session, SpoolSession)
         self.session._place.release()
         self.session = queue.join(info(), Selection())
@@ -65,10 +66,10 @@ class Recover(Operation):
     def _all(self, count: int) -> list[Claim]:
         return claim_all(self.session, count)
 
-    def _decide(self, number: int, job: Job) -> None:
+    def _decide(self, number: int, ending: Decided) -> None:
         """Write down what becomes of a job, and go no further."""
         with no_moves(), suppress(OSError):
-            self.session.finish(self.held[number], job)
+            self.world.finish(self.session, self.held[number], ending)
 
     def ready(self) -> None:
         self.session = self.world.join()

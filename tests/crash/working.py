@@ -105,11 +105,11 @@ class Begin(Working):
     def again(self) -> None:
         if self.running is not None:
             store(self.world, self.session, self.held, Succeeded(), running=self.running)
-        elif self.session.has_begun(self.held):
+        elif self.session.attempt(self.held).begun:
             self.running = lifecycle.started(self.held.job, worker="web1:1", at=now())
             store(self.world, self.session, self.held, Interrupted(), running=self.running)
         else:
-            self.session.give_back(self.held)
+            self.session.release(self.held)
         super().again()
 
 
@@ -123,22 +123,24 @@ class Finish(Working):
         super().ready()
         (self.held,) = self.claim(1)
         self.running = self.world.begin(self.session, self.held)
-        self.job = self.world.ending(self.running, self.outcome)
+        self.ending = self.world.ending(self.running, self.outcome)
         Path(self.session.slots.output(0)).write_text("hello\n", encoding="utf-8")
         self.output = self.session.output_path(self.held)
         if self.wish:
-            Path(self.world.spool, "workers", self.session.id, f"cancel-{self.job.id}").write_text(self.wish, "utf-8")
-            self.world.tell("asked", self.job.id, answer="requested")
+            Path(self.world.spool, "workers", self.session.id, f"cancel-{self.held.job.id}").write_text(
+                self.wish, "utf-8"
+            )
+            self.world.tell("asked", self.held.job.id, answer="requested")
         self.stored = False
 
     def act(self) -> None:
         self.session.slots.keep_output(0, self.output)
-        self.world.finish(self.session, self.held, self.job)
+        self.world.finish(self.session, self.held, self.ending)
         self.stored = True
 
     def again(self) -> None:
         if not self.stored:
-            self.world.finish(self.session, self.held, self.job)
+            self.world.finish(self.session, self.held, self.ending)
         super().again()
 
 
@@ -181,12 +183,12 @@ class HandBack(Working):
             self.world.tell("asked", self.held.job.id, answer="requested")
 
     def act(self) -> None:
-        self.session.give_back(self.held)
+        self.session.release(self.held)
         self.returned = True
 
     def again(self) -> None:
         if not self.returned:
-            self.session.give_back(self.held)
+            self.session.release(self.held)
         super().again()
 
 

@@ -14,10 +14,10 @@ from bgjobs.config import settings
 from bgjobs.events import Log
 from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Job, State, milliseconds, moment
-from bgjobs.lifecycle import Policy
+from bgjobs.lifecycle import Policy, Verdict
 from bgjobs.spool import record
 from bgjobs.spool.store import SpoolQueue
-from tests.contract.stores import LOST, NO_SELECTION, info
+from tests.contract.stores import LOST, NO_SELECTION, decided, info, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ POLICY = Policy(retry_delay=timedelta(minutes=5), backoff="fixed", max_crashes=3
 # The runner of every job is said to be the process that forks all others, with a birth that no process has: so nobody
 # is killed, and nobody has to look for what may be left of it.
 RUNNER, LONG_AGO = os.getpid(), "long ago"
+Decided = tuple[Job, Verdict, datetime]  # the job as it ended, what was decided, and when
 CONFIG = '[bgjobs]\ndurability = "full"\n'
 
 
@@ -116,20 +117,21 @@ class World:
         self.tell("ran", claim.job.id)
         return lifecycle.started(claim.job, worker=info().name, at=at)
 
-    def ending(self, running: Job, outcome: Outcome) -> Job:
+    def ending(self, running: Job, outcome: Outcome) -> Decided:
         """Decide what becomes of a job whose attempt has ended."""
-        return lifecycle.after(running, outcome, lifecycle.with_wishes(POLICY, running), now(), 0.5)
+        policy = lifecycle.with_wishes(POLICY, running)
+        return running, lifecycle.after(running, outcome, policy, now(), 0.5), now()
 
-    def finish(self, session: Session, claim: Claim, job: Job) -> None:
+    def finish(self, session: Session, claim: Claim, ending: Decided) -> None:
         """Store what became of a job, and tell."""
-        session.finish(claim, job)
+        running, verdict, at = ending
+        job = stored(session, claim, verdict, running=running, at=at)
         self.tell("stored", job.id, state=job.state)
 
     def recover(self, session: Session) -> None:
         """Take over what dead workers left, as a worker does."""
         for claim in session.recover():
-            job = lifecycle.after(claim.job, LOST, lifecycle.with_wishes(POLICY, claim.job), now(), 0.5)
-            session.finish(claim, job)
+            stored(session, claim, decided(claim.job, LOST))
 
 
 def now() -> datetime:

@@ -10,7 +10,7 @@ import pytest
 from bgjobs import clock, files, lifecycle, system
 from bgjobs.job import State
 from bgjobs.store import Selection, WorkerInfo
-from bgjobs.worker.in_flight import Holdings
+from bgjobs.worker.in_flight import InFlight
 from bgjobs.worker.protocol import Run
 from bgjobs.worker.runner import Assignment
 
@@ -51,17 +51,17 @@ def test_a_job_that_could_not_be_begun_is_not_charged_however_much_of_its_start_
     project: Project, session: Session, claim: Claim, written: float
 ) -> None:
     told: list[str] = []
-    holdings = Holdings(project.queue, session, told.append)
-    holdings.add([claim])
+    in_flight = InFlight(project.queue, session, told.append)
+    in_flight.add([claim])
     begin = session.begin(claim, slot=0, pid=os.getpid(), birth="1")
     assert begin is not None
     line = f"{begin.head}{clock.now_ms()}{begin.tail}".encode()
     files.append(begin.path, line[: int(len(line) * written)])
-    assert session.has_begun(claim) is (written == 1)
+    assert session.attempt(claim).begun is (written == 1)
 
-    holdings.return_untried(claim, assigned(project, claim), "cannot write to its file: Input/output error")
+    in_flight.return_untried(claim, assigned(project, claim), "cannot write to its file: Input/output error")
 
-    assert len(holdings) == 0
+    assert len(in_flight) == 0
     assert told == []
     left = project.queue.get(claim.job.id)
     assert (left.state, left.charged, left.crashes) == (State.QUEUED, 0, 0)

@@ -30,7 +30,6 @@ from bgjobs.job import (
     Outcome,
     Raised,
     Refused,
-    State,
     Succeeded,
     TimedOut,
 )
@@ -72,9 +71,9 @@ def lines_of(path: Path) -> list[str]:
 
 
 def end(log: Log, before: Job, outcome: Outcome, policy: Policy = POLICY) -> Job:
-    job = lifecycle.after(before, outcome, policy, NOW, 0.5)
-    log.ended(before, job, outcome, NOW)
-    return job
+    verdict = lifecycle.after(before, outcome, policy, NOW, 0.5)
+    log.ended(before, verdict, outcome, NOW)
+    return lifecycle.applied(before, verdict, NOW)
 
 
 # The table of the contract, one row after the other
@@ -526,4 +525,4 @@ def test_what_was_logged_together_is_written_also_when_the_block_fails(tmp_path:
 
 
 def test_the_status_of_a_job_that_failed_for_good_says_so() -> None:
-    assert lifecycle.after(LAST, CRASH, POLICY, NOW, 0.5).state is State.FAILED
+    assert isinstance(lifecycle.after(LAST, CRASH, POLICY, NOW, 0.5), lifecycle.Ended)

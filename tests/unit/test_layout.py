@@ -21,12 +21,12 @@ from bgjobs.errors import SpoolError, UsageError
 from bgjobs.events import Log
 from bgjobs.ids import new_id
 from bgjobs.job import LATEST_MS, Cancelled, Interrupted, Job, JobError, Progress, Raised, State, Succeeded, moment
-from bgjobs.lifecycle import Policy, after, started
+from bgjobs.lifecycle import Policy, started
 from bgjobs.spool import layout, transitions
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.store import SpoolQueue
 from bgjobs.store import Selection, WorkerInfo
-from tests.contract.stores import wait_until
+from tests.contract.stores import decided, stored, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,8 +229,8 @@ def lead_a_full_life(spool: SpoolQueue) -> None:
     claims = session.claim(10)
     for claim, outcome in zip(claims, outcomes, strict=False):
         begun = started(claim.job, worker="h:1", at=datetime.now(UTC))
-        session.finish(claim, after(begun, outcome, Policy(retry_delay=timedelta(hours=1)), datetime.now(UTC), 0.5))
-    session.give_back(claims[6])
+        stored(session, claim, decided(begun, outcome, Policy(retry_delay=timedelta(hours=1))), running=begun)
+    session.release(claims[6])
     spool.cancel(claims[6].job.id, "me")
     spool.cancel(claims[7].job.id, "me")
     session.renew({claims[7].job.id: Progress(done=1)})
@@ -323,7 +323,7 @@ def test_no_name_in_a_spool_is_chosen_by_people(tmp_path: Path, touched: set[str
     wait_until(lambda: (session.import_jobs(lambda class_name, method: Policy()), not names_in(configured))[1])
     for claim in session.claim(10):
         begun = started(claim.job, worker=about.name, at=datetime.now(UTC))
-        session.finish(claim, after(begun, Succeeded(), Policy(), datetime.now(UTC), 0.5))
+        stored(session, claim, decided(begun, Succeeded(), Policy()), running=begun)
     names = {os.path.relpath(path, configured.spool) for path in touched} - {"."}
     names = {name for name in names if Path(name).name.partition(".")[0] != VERSION}
     assert [name for name in names if not is_safe(name)] == []

@@ -63,7 +63,7 @@ def running(*, charged: int = 1, crashes: int = 0, retries: int = 3) -> Job:
 
 
 def after(job: Job, outcome: Outcome, policy: Policy = POLICY, luck: float = BAD_LUCK) -> Job:
-    return lifecycle.after(job, outcome, policy, NOW, luck)
+    return lifecycle.applied(job, lifecycle.after(job, outcome, policy, NOW, luck), NOW)
 
 
 def waits(job: Job) -> timedelta:
@@ -111,7 +111,7 @@ def test_a_cancelled_job_says_who_stopped_it() -> None:
 
 def test_a_job_that_was_cancelled_before_it_began_has_no_attempt() -> None:
     waiting = replace(running(), attempts=(), charged=0, state=State.QUEUED)
-    job = lifecycle.cancelled(waiting, "", NOW)
+    job = lifecycle.applied(waiting, lifecycle.cancelled(""), NOW)
     assert (job.state, job.attempts, job.charged, job.finished_at) == (State.CANCELLED, (), 0, NOW)
 
 
@@ -423,7 +423,7 @@ def test_the_books_of_every_life_add_up(policy: Policy, life: list[tuple[Outcome
         begun = lifecycle.started(job, worker="web1:1", at=now)
         assert begun.charged == job.charged + 1
         now += timedelta(seconds=seconds)
-        job, earlier = lifecycle.after(begun, outcome, policy, now, luck), job
+        job, earlier = lifecycle.applied(begun, lifecycle.after(begun, outcome, policy, now, luck), now), job
         _check_books(job, policy)
         _check_step(earlier, job, now)
     spent = [attempt for attempt in job.attempts if attempt.outcome != "interrupted"]

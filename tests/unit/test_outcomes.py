@@ -47,7 +47,8 @@ def after(error: BaseException, policy: Policy = ANY) -> Job:
         submitted_at=NOW,
         retries=policy.retries,
     )
-    return lifecycle.after(lifecycle.started(job, worker="w", at=NOW), ending(error), policy, NOW, 0.5)
+    begun = lifecycle.started(job, worker="w", at=NOW)
+    return lifecycle.applied(begun, lifecycle.after(begun, ending(error), policy, NOW, 0.5), NOW)
 
 
 def group(*errors: Exception) -> ExceptionGroup[Exception]:

@@ -34,7 +34,7 @@ from bgjobs.job import (
     moment,
 )
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import record, transitions
+from bgjobs.spool import record
 from bgjobs.spool.line1 import MOST_LINE_1, CorruptError, NewerFormatError
 
 ID = "01k5q3v9zdf4gahbjcmkdnpeqf"
@@ -161,8 +161,10 @@ def lived(life: list[Outcome]) -> tuple[Job, list[bytes]]:
         )
         begun = replace(lifecycle.started(job, worker="web1:7", at=now), progress=Progress(done=1, total=2))
         now += timedelta(seconds=1)
-        before, job = job, lifecycle.after(begun, outcome, Policy(max_crashes=3), now, 0.5)
-        lines += [record.encoded(start), record.encoded(transitions.ending_of(before, job, WID))]
+        verdict = lifecycle.after(begun, outcome, Policy(max_crashes=3), now, 0.5)
+        job = lifecycle.applied(begun, verdict, now)
+        event = record.ending(verdict, at=milliseconds(now), wid=WID, progress=begun.progress)
+        lines += [record.encoded(start), record.encoded(event)]
     return job, lines
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from bgjobs import clock, files, locks, signing
 from bgjobs.errors import ClaimLostError, RefusedError
 from bgjobs.job import JobError, State, moment
-from bgjobs.spool import find, layout, record, transitions
+from bgjobs.lifecycle import Ended
+from bgjobs.spool import find, layout, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.spool.transitions import quarantine
 from bgjobs.spool.upcoming import Cursor
 from bgjobs.store import Claim
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from bgjobs.signing import Keyring
     from bgjobs.spool.store import SpoolQueue
-    from bgjobs.spool.transitions import Mover
+    from bgjobs.spool.transitions import Transitions
     from bgjobs.spool.upcoming import Candidate
     from bgjobs.store import Selection
 
@@ -33,14 +35,16 @@ REPLAYED = "replayed: a job of this id is being run, or has ended"
 class Taker:
     """Claims jobs for the worker `wid`."""
 
-    def __init__(self, spool: SpoolQueue, wid: str, selection: Selection, age_boost: timedelta, mover: Mover) -> None:
-        """Know nothing of what waits yet. The `mover` moves what this worker has claimed."""
+    def __init__(
+        self, spool: SpoolQueue, wid: str, selection: Selection, age_boost: timedelta, transitions: Transitions
+    ) -> None:
+        """Know nothing of what waits yet. The `transitions` are those of this worker's claims."""
         self._spool = spool
         self._paths = spool.paths
         self._log = spool.log
         self._claims = spool.paths.claims_of(wid)
         self._selection = selection
-        self._mover = mover
+        self._transitions = transitions
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
         self._new_cursor = partial(Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost)
         self._cursor = self._new_cursor()
@@ -196,7 +200,7 @@ class Taker:
     def quarantine(self, path: str, reason: str) -> None:
         """Put a file that cannot be a job, or not one of its own, into `corrupt/`."""
         try:
-            transitions.quarantine(self._paths, path, reason)
+            quarantine(self._paths, path, reason)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -209,14 +213,14 @@ class Taker:
         for event in reversed(record.events(data)):
             if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
                 with suppress(ClaimLostError):
-                    self._mover.to_ended(path, job_id, event.state, event.at)
+                    self._transitions.end(path, job_id, Ended(state=event.state), event.at, written=True)
                 return
         self.quarantine(path, "it has ended in an unknown state")
 
     def _put_back(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
         """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
         later = clock.now_ms() + layout.MINUTE_MS
-        self._mover.to_pending(path, priority, max(later, not_before_ms), job_id, at_once=False)
+        self._transitions.to_pending(path, priority, max(later, not_before_ms), job_id, at_once=False)
         if job_id not in self._noted:
             self._noted.add(job_id)
             self._log.left_alone(job_id, "written by a newer bgjobs", clock.now())

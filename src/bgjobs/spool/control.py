@@ -7,16 +7,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk, files
-from bgjobs.errors import SpoolError
+from bgjobs.errors import ClaimLostError, SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
 from bgjobs.lifecycle import cancelled
-from bgjobs.spool import find, layout, prune, record
-from bgjobs.spool.transitions import SUFFIX
+from bgjobs.spool import find, layout, prune
+from bgjobs.spool.transitions import SUFFIX, Transitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
     from bgjobs.events import Log
     from bgjobs.job import Job
@@ -35,6 +34,7 @@ class Control:
         self._paths = paths
         self._log = log
         self._read = read
+        self._transitions = Transitions(paths)
         self._suffix = new_id()[-SUFFIX:]
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
@@ -90,24 +90,15 @@ class Control:
     def _cancel_pending(self, place: Place, by: str) -> CancelResult | None:
         """Take the job out of the queue by one move, which decides; None when somebody else was faster."""
         now = clock.now()
-        target = self._paths.ended_path(State.CANCELLED, layout.hour(now), place.job_id)
-        files.make_directory(os.path.dirname(target))
         try:
-            files.move(place.path, target)
-        except FileNotFoundError:
+            target = self._transitions.end(place.path, place.job_id, cancelled(by), milliseconds(now), claimed=False)
+        except ClaimLostError:
             return None
-        # What fails from here on (a full disk; somebody deleted the cancelled job at once) changes nothing about that.
-        with suppress(OSError):
-            self._say_by_whom(place._replace(path=target, state=State.CANCELLED), by, now)
+        with suppress(OSError):  # somebody deleted the cancelled job at once
+            job = self._read(place._replace(path=target, state=State.CANCELLED))
+            if job is not None:
+                self._log.cancelled(job, now, by)
         return "cancelled"
-
-    def _say_by_whom(self, place: Place, by: str, now: datetime) -> None:
-        job = self._read(place)
-        if job is not None:
-            gone = cancelled(job, by, now)
-            self._log.cancelled(gone, now, by)
-            end = record.End(at=milliseconds(now), state=gone.state, error=gone.error)
-            files.append(place.path, record.encoded(end))
 
     def _ask(self, place: Place, by: str) -> CancelResult | None:
         """Ask the worker that holds the job to stop it; None when the job is not in its hands any more."""
@@ -141,4 +132,4 @@ class Control:
 
 
 def _too_fast(job_id: str) -> SpoolError:
-    return SpoolError(f"job {job_id} moves faster than one can act on it", hint="try again")
+    return SpoolError(f"job {job_id} keeps changing state", hint="try again")

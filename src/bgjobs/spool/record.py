@@ -6,12 +6,12 @@ A torn or zero-filled line, which a power cut can leave, counts as not written.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, assert_never
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from bgjobs import files
+from bgjobs import files, lifecycle
 from bgjobs.job import (
     LATEST_MS,
     MOST_RESULT_DEPTH,
@@ -24,6 +24,9 @@ from bgjobs.job import (
     moment,
 )
 from bgjobs.spool.line1 import FORMAT, CorruptError, Line1, check_depth, checked, decode_line_1
+
+if TYPE_CHECKING:
+    from bgjobs.lifecycle import Verdict
 
 MOST_BYTES = 8 * 1024 * 1024
 BRIEF_BYTES = 4 * 1024 * 1024  # from here on without tracebacks
@@ -57,7 +60,7 @@ class Start(Event, tag="start", frozen=True, omit_defaults=True, kw_only=True):
     boot: str
 
 
-class Ending(Event, frozen=True, omit_defaults=True, kw_only=True):
+class Outcome(Event, frozen=True, omit_defaults=True, kw_only=True):
     """How an attempt ended."""
 
     outcome: str = ""
@@ -66,13 +69,13 @@ class Ending(Event, frozen=True, omit_defaults=True, kw_only=True):
     progress: Progress | None = None
 
 
-class Try(Ending, tag="try", frozen=True, omit_defaults=True, kw_only=True):
+class Try(Outcome, tag="try", frozen=True, omit_defaults=True, kw_only=True):
     """An attempt ended and another one follows."""
 
     not_before: Moment
 
 
-class Lost(Ending, tag="lost", frozen=True, omit_defaults=True, kw_only=True):
+class Lost(Outcome, tag="lost", frozen=True, omit_defaults=True, kw_only=True):
     """An attempt was lost with its worker and another one follows."""
 
     not_before: Moment
@@ -82,7 +85,7 @@ class Back(Event, tag="back", frozen=True, omit_defaults=True, kw_only=True):
     """An attempt was interrupted by a stopping worker and put back, uncharged."""
 
 
-class End(Ending, tag="end", frozen=True, omit_defaults=True, kw_only=True):
+class End(Outcome, tag="end", frozen=True, omit_defaults=True, kw_only=True):
     """The job has ended. `lost` marks an attempt that was lost with its worker, the last one allowed.
 
     `note` says what was lost of the result.
@@ -95,6 +98,7 @@ class End(Ending, tag="end", frozen=True, omit_defaults=True, kw_only=True):
 
 
 AnyEvent = Start | Try | Lost | Back | End
+Ending = Try | Lost | Back | End
 _encoder = msgspec.json.Encoder()
 _event = msgspec.json.Decoder(AnyEvent)
 
@@ -138,6 +142,31 @@ def success_template(wid: str) -> tuple[str, str]:
     end = End(at=0, wid=wid, state=State.DONE, outcome="succeeded")
     head, _, tail = encoded(end).decode().partition('"at":0')
     return f'{head}"at":', tail.rstrip()[:-1]
+
+
+def ending(verdict: Verdict, *, at: int, wid: str, progress: Progress | None = None) -> Ending:
+    """Return the event that says what was decided at this moment, in ms since 1970 (UTC), by this worker."""
+    match verdict:
+        case lifecycle.Back():
+            return Back(at=at, wid=wid)
+        case lifecycle.Again(not_before, outcome, error, exit_status, lost):
+            kind = Lost if lost else Try
+            ms = milliseconds(not_before)
+            return kind(at=at, wid=wid, outcome=outcome, error=cut_error(error), exit=exit_status, not_before=ms)
+        case lifecycle.Ended(state, outcome, error, exit_status, result, note, lost):
+            return End(
+                at=at,
+                wid=wid,
+                state=state,
+                outcome=outcome,
+                error=cut_error(error),
+                exit=exit_status,
+                progress=progress,
+                result=UNSET if result is None else result,
+                note=note,
+                lost=lost,
+            )
+    assert_never(verdict)
 
 
 def cut_error(error: JobError | None) -> JobError | None:
@@ -203,7 +232,7 @@ def _told(job: Job, recorded: list[AnyEvent]) -> Job:
     """Return the job with the history that its events tell."""
     attempts: list[Attempt] = []
     charged = crashes = 0
-    last: Ending | None = None
+    last: Outcome | None = None
     end: End | None = None
     for event in recorded:
         match event:

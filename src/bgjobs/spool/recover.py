@@ -17,10 +17,11 @@ import msgspec
 from bgjobs import clock, disk, files, locks, slots, system
 from bgjobs.ids import ID
 from bgjobs.job import Attempt, State, milliseconds
-from bgjobs.lifecycle import cancelled
+from bgjobs.lifecycle import Ended, cancelled
 from bgjobs.slots import Slots
-from bgjobs.spool import layout, record, transitions
+from bgjobs.spool import layout, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
+from bgjobs.spool.transitions import Transitions, quarantine
 from bgjobs.spool.worker_dir import dissolve, remove_place
 from bgjobs.store import Claim
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.store import SpoolQueue
+    from bgjobs.store import Finish
 
 
 UNREADY_S = 600
@@ -45,11 +47,15 @@ class Others:
         """Know no other worker yet."""
         self._paths = paths
         self._me = me
+        self.kept: set[str] = set()  # the dead ones whose locks stay ours: some of their claims are being finished
         self._lacking_since: dict[str, float] = {}
         self._probes: dict[str, locks.Probe] = {}
 
     def dead(self) -> Generator[str, None, None]:
-        """Go through those that are dead. Until the next is asked for, the lock of the last one is ours."""
+        """Go through those that are dead. Until the next is asked for, the lock of the last one is ours.
+
+        It stays ours for longer if it is in `kept` then.
+        """
         others = {*files.names(self._paths.workers), *files.names(self._paths.claimed)} - {self._me}
         for gone in self._probes.keys() - others:
             self._probes.pop(gone).close()
@@ -59,7 +65,8 @@ class Others:
                 try:
                     yield wid
                 finally:
-                    self._close(wid)
+                    if wid not in self.kept:
+                        self._close(wid)
 
     def release(self, wid: str) -> None:
         """Give back the lock of a dead worker whose place is about to go.
@@ -223,7 +230,8 @@ class Recovery:
         self._log: Log = spool.log
         self._others = Others(self._paths, me)
         self._orphans = Orphans(self._paths, self._log)
-        self._movers: dict[str, transitions.Mover] = {}
+        self._transitions_of: dict[str, Transitions] = {}
+        self._given_out: dict[str, set[str]] = {}  # by worker: the paths of the claims that are being finished
 
     def run(self) -> Iterator[Claim]:
         """Look at every other worker; give out the attempts that were lost with a dead one."""
@@ -236,15 +244,30 @@ class Recovery:
                         raise
                     self._tell_once(self._paths.worker(wid), error)
 
-    def finish(self, claim: Claim, job: Job) -> None:
-        """Store what became of a claim that `run` gave out."""
-        wid = os.path.basename(os.path.dirname(claim.place))
-        self._mover(wid).finish(claim.place, claim.job, job)
-        if not job.state.ended:
-            self._after_return(wid, job.id)
+    def finish(self, one: Finish) -> None:
+        """Store what was decided about a claim that `run` gave out. What fails is given out again by the next `run`."""
+        path, job = one.claim.place, one.claim.job
+        wid = os.path.basename(os.path.dirname(path))
+        try:
+            self._transitions(wid).apply(path, job, one.verdict, one.at, progress=one.running.progress)
+            if not isinstance(one.verdict, Ended):
+                self._after_return(wid, job.id)
+        finally:
+            self._take_back(wid, path)
+
+    def _give_out(self, wid: str, path: str) -> None:
+        self._given_out.setdefault(wid, set()).add(path)
+        self._others.kept.add(wid)
+
+    def _take_back(self, wid: str, path: str) -> None:
+        given_out = self._given_out.get(wid, set())
+        given_out.discard(path)
+        if not given_out:
+            self._given_out.pop(wid, None)
+            self._others.kept.discard(wid)  # the next `run` goes on with what is left of it
 
     def _return(self, wid: str, path: str, job: Job, not_before_ms: int, *, at_once: bool) -> None:
-        self._mover(wid).to_pending(path, job.priority, not_before_ms, job.id, at_once=at_once)
+        self._transitions(wid).to_pending(path, job.priority, not_before_ms, job.id, at_once=at_once)
         self._after_return(wid, job.id)
 
     def _after_return(self, wid: str, job_id: str) -> None:
@@ -255,10 +278,10 @@ class Recovery:
         # An idle worker, perhaps this one itself, would otherwise find it only when it looks on its own.
         disk.ring(self._paths.doorbell)
 
-    def _mover(self, wid: str) -> transitions.Mover:
-        """Return a mover in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
+    def _transitions(self, wid: str) -> Transitions:
+        """Return those in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
         sync = self._spool.settings.finish_fsync
-        return self._movers.setdefault(wid, transitions.Mover(self._paths, wid, sync=sync))
+        return self._transitions_of.setdefault(wid, Transitions(self._paths, wid, sync=sync))
 
     def close(self) -> None:
         """Close what was kept open."""
@@ -269,17 +292,22 @@ class Recovery:
         complete = True
         for name in sorted(files.names(self._paths.claims_of(wid))):
             path = os.path.join(self._paths.claims_of(wid), name)
+            if path in self._given_out.get(wid, ()):
+                continue
             try:
                 for claim in self._resolve(wid, path, blocked=blocked):
                     if claim is None:
                         complete = False
                     else:
+                        self._give_out(wid, path)
                         yield claim
             except OSError as error:
                 # This one stays, and with it the dead worker's place. The others must not suffer from that.
                 complete = False
                 self._tell_once(path, error)
-        self._movers.pop(wid, None)
+        if wid in self._given_out:
+            return
+        self._transitions_of.pop(wid, None)
         complete = self._grant_wishes(wid) and complete
         if complete and not blocked and dissolve(self._paths, wid):
             self._orphans.forget(wid)
@@ -323,7 +351,7 @@ class Recovery:
             self._quarantine(path, str(error))
             return
         except NewerFormatError:
-            self._mover(wid).to_pending(path, priority, not_before_ms, job_id, at_once=True)
+            self._transitions(wid).to_pending(path, priority, not_before_ms, job_id, at_once=True)
             return
         last = next(reversed(record.events(data)), None)
         yield from self._decide(wid, path, job, last, blocked=blocked)
@@ -337,7 +365,7 @@ class Recovery:
         is_moved = last is not None and milliseconds(job.not_before) >= last.at
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
-                self._mover(wid).to_ended(path, job.id, state, at)
+                self._transitions(wid).end(path, job.id, Ended(state=state), at, written=True)
             case record.Try(not_before=ms) | record.Lost(not_before=ms) if ours and not is_moved:
                 self._return(wid, path, job, ms, at_once=ms <= milliseconds(now))
             case _ if blocked:
@@ -370,10 +398,9 @@ class Recovery:
 
     def _finish_cancelled(self, wid: str, path: str, job: Job, now: datetime) -> None:
         by = self._wish(wid, job.id) or ""
-        if job.attempts and not job.attempts[-1].outcome:
-            last = msgspec.structs.replace(job.attempts[-1], finished_at=now, outcome="cancelled")
-            job = msgspec.structs.replace(job, attempts=(*job.attempts[:-1], last))
-        self._mover(wid).finish(path, job, cancelled(job, by, now))
+        is_running = bool(job.attempts) and not job.attempts[-1].outcome
+        verdict = cancelled(by, outcome="cancelled" if is_running else "")
+        self._transitions(wid).apply(path, job, verdict, now)
         self._log.cancelled(job, now, by)
 
     def _wish(self, wid: str, job_id: str) -> str | None:
@@ -391,5 +418,5 @@ class Recovery:
             self._log.left_alone(os.path.basename(path), reason, clock.now())
 
     def _quarantine(self, path: str, reason: str) -> None:
-        transitions.quarantine(self._paths, path, reason)
+        quarantine(self._paths, path, reason)
         self._log.corrupt(os.path.basename(path), reason, clock.now())

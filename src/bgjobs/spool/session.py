@@ -7,26 +7,28 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk, files, system
-from bgjobs.errors import SpoolError
+from bgjobs.errors import BgjobsError, SpoolError
 from bgjobs.ids import new_id
-from bgjobs.job import State, Succeeded, milliseconds
+from bgjobs.job import State, milliseconds
+from bgjobs.lifecycle import Ended
 from bgjobs.slots import Slots
-from bgjobs.spool import layout, prune, record, transitions
+from bgjobs.spool import layout, prune, record
 from bgjobs.spool.claim import Taker
 from bgjobs.spool.doctor import repair
 from bgjobs.spool.inbox.importer import Importer
 from bgjobs.spool.recover import Recovery
+from bgjobs.spool.transitions import Transitions
 from bgjobs.spool.worker_dir import Workplace
-from bgjobs.store import Begin, Recorded
+from bgjobs.store import AttemptRecord, Begin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from bgjobs.job import Job, Progress
+    from bgjobs.job import Progress
     from bgjobs.lifecycle import Policy
     from bgjobs.spool.store import SpoolQueue
-    from bgjobs.store import Claim, Selection, WorkerInfo
+    from bgjobs.store import Claim, Finish, Selection, WorkerInfo
 
 
 MOST_START_LINES = 1000
@@ -49,8 +51,8 @@ class SpoolSession:
             prune.sweep_tmp(self._paths)
         self._place.enter(info)
         self.slots = Slots(self._paths.worker(self.id))
-        self._mover = transitions.Mover(self._paths, self.id, sync=spool.settings.finish_fsync)
-        self._taker = Taker(spool, self.id, selection, age_boost, self._mover)
+        self._transitions = Transitions(self._paths, self.id, sync=spool.settings.finish_fsync)
+        self._taker = Taker(spool, self.id, selection, age_boost, self._transitions)
         self._importer = Importer(spool, self.id)
         self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
         self._wished: set[str] = set()
@@ -90,24 +92,16 @@ class SpoolSession:
         head, at, tail = record.encoded(start).decode().partition('"at":0')
         return head + at[:-1], tail
 
-    def has_begun(self, claim: Claim) -> bool:
-        """Tell whether the runner got as far as writing the `start` line of this attempt."""
+    def attempt(self, claim: Claim) -> AttemptRecord:
+        """Return how far the attempt has come whose runner has died, by the lines that it has appended."""
         try:
             recorded = record.events(files.read(claim.place, record.MOST_BYTES))
         except (OSError, files.StrangeFileError):
-            return True  # nobody knows: the safe side is to count the attempt
+            return AttemptRecord(begun=True)  # nobody knows: the safe side is to count the attempt
         starts = sum(isinstance(event, record.Start) for event in recorded)
-        return starts > len(claim.job.attempts)
-
-    def recorded(self, claim: Claim) -> Recorded | None:
-        """Return the success of the attempt if the runner got as far as writing that down."""
-        try:
-            last = next(reversed(record.events(files.read(claim.place, record.MOST_BYTES))), None)
-        except (OSError, files.StrangeFileError):
-            return None
-        if not isinstance(last, record.End) or last.wid != self.id or last.state is not State.DONE:
-            return None
-        return Recorded(last.at, Succeeded(note="its process died right after that"))
+        last = recorded[-1] if recorded else None
+        has_succeeded = isinstance(last, record.End) and last.wid == self.id and last.state is State.DONE
+        return AttemptRecord(starts > len(claim.job.attempts), last.at if last is not None and has_succeeded else None)
 
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
@@ -116,32 +110,34 @@ class SpoolSession:
 
     # Finishing
 
-    def finish(self, claim: Claim, job: Job) -> None:
-        """Store what became of a claimed job. Raises ClaimLostError when it is no longer ours."""
-        if claim.leftover:
-            self._recovery.finish(claim, job)
-            return
-        self._mover.finish(claim.place, claim.job, job)
-        self._let_go(claim)
-        if job.state.ended:
-            self._drop_wish(job.id)
-        else:
-            self._after_return(job.id)
+    def finish(self, finishes: Sequence[Finish]) -> list[BgjobsError | OSError | None]:
+        """Store what was decided about claimed jobs; return for each what kept it from being stored, or None."""
+        return [self._finish(one) for one in finishes]
 
-    def settle(self, claim: Claim, at: int) -> None:
-        """Move on a job of which its runner has recorded, at that moment in ms, that it is done.
-
-        Raises ClaimLostError when it is no longer ours.
-        """
-        self._mover.to_ended(claim.place, claim.job.id, State.DONE, at)
-        self._let_go(claim)
-        self._drop_wish(claim.job.id)
+    def _finish(self, one: Finish) -> BgjobsError | OSError | None:
+        claim, verdict = one.claim, one.verdict
+        try:
+            if claim.leftover:
+                self._recovery.finish(one)
+                return None
+            if one.recorded and isinstance(verdict, Ended):
+                self._transitions.end(claim.place, claim.job.id, verdict, milliseconds(one.at), written=True)
+            else:
+                self._transitions.apply(claim.place, claim.job, verdict, one.at, progress=one.running.progress)
+            self._let_go(claim)
+            if isinstance(verdict, Ended):
+                self._drop_cancel_request(claim.job.id)
+            else:
+                self._after_return(claim.job.id)
+        except (BgjobsError, OSError) as error:
+            return error
+        return None
 
     def _let_go(self, claim: Claim) -> None:
         self._taker.forget(claim.place)
         self._place.forget_progress(claim.job.id)
 
-    def _drop_wish(self, job_id: str) -> None:
+    def _drop_cancel_request(self, job_id: str) -> None:
         if job_id in self._wished:
             self._wished.discard(job_id)
             self._place.discard_wish(job_id)
@@ -151,10 +147,10 @@ class SpoolSession:
         self._taker.quarantine(claim.place, reason)
         self._taker.forget(claim.place)
 
-    def give_back(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged."""
         job = claim.job
-        self._mover.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, at_once=True)
+        self._transitions.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, at_once=True)
         self._taker.forget(claim.place)
         self._after_return(job.id)
 
@@ -180,11 +176,7 @@ class SpoolSession:
 
     # Living
 
-    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
-        """Let others see whether we run code that has been changed on the disk since."""
-        self._place.tell_stale(stale)
-
-    def renew(self, progress: Mapping[str, Progress]) -> dict[str, str]:
+    def renew(self, progress: Mapping[str, Progress], *, stale: bool = False) -> dict[str, str]:
         """Check that our place is still ours, store progress, and return who asked to cancel which job."""
         self._place.check()
         if time.monotonic() >= self._ground_due:  # `git clean` takes empty directories, under a worker too
@@ -194,6 +186,7 @@ class SpoolSession:
         for job_id, state in progress.items():
             self._place.tell_progress(job_id, state)
         self._place.tell_dropped(self._log.dropped)
+        self._place.tell_stale(stale)
         wishes = {}
         for job_id in self._place.wishes():
             by = self._place.wish(job_id)
@@ -208,7 +201,7 @@ class SpoolSession:
         return self._place.stop_requests()
 
     def recover(self) -> Iterator[Claim]:
-        """Take over what dead workers left. Each claim given out must be finished before the next is asked for."""
+        """Take over what dead workers left; go through the claims whose attempts were lost with them."""
         return self._recovery.run()
 
     def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:

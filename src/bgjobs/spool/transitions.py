@@ -1,28 +1,34 @@
-"""The moves of a claimed job: write down what became of it, then move its file there. Shared by worker and recovery.
+"""The transitions of a job: write down what became of it, then move its file there.
 
 The event comes first, then the move: a crash between the two leaves a claimed file whose last line says what is left
-to do, and whoever recovers it only finishes the move.
+to do, and whoever recovers it only finishes the move. `Transitions.end` is the one door through which a job ends,
+whoever asks for it: its worker, a runner that has recorded its success, a recoverer, a person who cancels it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from bgjobs import disk, files
 from bgjobs.errors import ClaimLostError
 from bgjobs.events import sanitized
 from bgjobs.ids import new_id
-from bgjobs.job import ENDED, State, milliseconds
+from bgjobs.job import milliseconds
+from bgjobs.lifecycle import Again, Ended
 from bgjobs.spool import layout, record
 
 if TYPE_CHECKING:
-    from bgjobs.job import Job
+    from datetime import datetime
+
+    from bgjobs.job import Job, Progress
+    from bgjobs.lifecycle import Verdict
     from bgjobs.spool.layout import Layout
+    from bgjobs.spool.record import Ending
 
 
 NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result should not be lost for it
@@ -30,79 +36,59 @@ PLAIN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 SUFFIX = 12  # letters of an id without a lane that are chance: names must stay short
 FEW = 8  # so many attempts cannot fill a file
 
-Ending = record.Try | record.Lost | record.Back | record.End
 
+class Transitions:
+    """Those of the jobs in the hands of one worker `wid`, or of nobody.
 
-class Mover:
-    """Moves the claimed jobs of one worker `wid`; with `sync`, what became of them is on the disk before they move."""
+    With `sync`, what became of a job is on the disk before its file moves.
+    """
 
-    def __init__(self, paths: Layout, wid: str, *, sync: bool) -> None:
+    def __init__(self, paths: Layout, wid: str = "", *, sync: bool = False) -> None:
         """Remember whose claims these are."""
         self._paths = paths
         self._wid = wid
         self._sync = sync
         self._known: set[str] = set()
-        self._told: set[str] = set()
+        self._written: set[str] = set()
         self._unsure: set[str] = set()
 
-    def finish(self, path: str, before: Job, job: Job) -> str:
-        """Store what became of a claimed job: `before` as it was claimed, `job` as it is now. Return its new path."""
-        event = ending_of(before, job, self._wid)
-        # Written once: what cannot be moved is tried again and again, and the file must not grow by that.
-        if path not in self._told:
-            self._tell(path, event, job)
-        try:
-            if isinstance(event, record.End):
-                target = self.to_ended(path, job.id, event.state, event.at)
-            else:
-                ms, at_once = milliseconds(job.not_before), job.state is State.QUEUED
-                target = self.to_pending(path, job.priority, ms, job.id, at_once=at_once)
-        except ClaimLostError:
-            self._forget(path)
-            raise
-        self._forget(path)
-        return target
+    def apply(self, path: str, job: Job, verdict: Verdict, at: datetime, *, progress: Progress | None = None) -> str:
+        """Store what was decided, at this moment, about a claimed job, as it was when it was claimed.
 
-    def _forget(self, path: str) -> None:
-        self._told.discard(path)
-        self._unsure.discard(path)
+        Return the new path of its file. Raises ClaimLostError when it is no longer ours, SyncFailedError, OSError.
+        """
+        at_ms, attempts = milliseconds(at), len(job.attempts) + 1
+        if isinstance(verdict, Ended):
+            return self.end(path, job.id, verdict, at_ms, progress=progress, attempts=attempts)
+        self._write(path, job.id, verdict, at_ms, attempts=attempts)
+        not_before = verdict.not_before if isinstance(verdict, Again) else job.not_before
+        at_once = not isinstance(verdict, Again) or not_before <= at
+        return self.to_pending(path, job.priority, milliseconds(not_before), job.id, at_once=at_once)
 
-    def _tell(self, path: str, event: Ending, job: Job) -> None:
-        line = _fitting(path, event) if len(job.attempts) > FEW else record.encoded(event)
-        try:
-            if path in self._unsure and self._says(path, line):
-                self._told.add(path)
-                return
-            files.append(path, line, sync=self._sync)
-        except FileNotFoundError:
-            raise ClaimLostError(f"job {job.id} is no longer ours") from None
-        except OSError as error:
-            self._unsure.add(path)
-            # The disk is full or failing. The move alone still says what matters: a job that ended is not run again.
-            if not isinstance(event, record.End) or error.errno in NO_DESCRIPTORS:
-                raise
-        else:
-            self._told.add(path)
+    def end(
+        self,
+        path: str,
+        job_id: str,
+        verdict: Ended,
+        at_ms: int,
+        *,
+        progress: Progress | None = None,
+        attempts: int = 0,
+        written: bool = False,
+        claimed: bool = True,
+    ) -> str:
+        """End the job whose file lies at this path: write its end, then move it to where those lie that ended so.
 
-    def _says(self, path: str, line: bytes) -> bool:
-        """Tell whether the file ends with this line, of which we only know that writing it failed somewhere."""
-        return files.read(path, record.MOST_BYTES).endswith((line, line[:-1]))
-
-    def to_ended(self, path: str, job_id: str, state: State, at_ms: int) -> str:
-        """Move a claimed job to where the jobs lie that ended so, at that moment."""
-        directory = self._paths.ended_hour(state, layout.hour_at(at_ms))
-        target = f"{directory}{os.sep}{job_id}.json"
-        self._make(directory)
-        try:
-            if files.exists(target):
-                # Somebody copied a job file: this one ended already, under the same id.
-                return quarantine(self._paths, path, "duplicate: a job of this id has ended already")
-            files.move(path, target)
-        except FileNotFoundError:
-            self._known.discard(directory)
-            if files.exists(path):
-                raise
-            raise ClaimLostError(f"job {job_id} is no longer ours") from None
+        `written` tells that its last line says so already. What nobody has claimed is moved first: that move decides
+        between us and a worker, and what fails after it (a full disk) changes nothing about that. Return the new path.
+        Raises ClaimLostError when somebody else has moved it, SyncFailedError, OSError.
+        """
+        if claimed and not written:
+            self._write(path, job_id, verdict, at_ms, progress=progress, attempts=attempts)
+        target = self._to_ended(path, job_id, verdict, at_ms)
+        if not claimed:
+            with suppress(OSError):
+                files.append(target, record.encoded(record.ending(verdict, at=at_ms, wid=self._wid)))
         return target
 
     def to_pending(self, path: str, priority: int, not_before_ms: int, job_id: str, *, at_once: bool) -> str:
@@ -118,43 +104,75 @@ class Mover:
                 files.move(path, target)
             except FileNotFoundError:
                 if not files.exists(path):
-                    raise ClaimLostError(f"job {job_id} is no longer ours") from None
+                    raise self._lost(path, job_id) from None
                 continue  # another worker removed the drained bucket just now
+            self._forget(path)
             return target
+
+    def _write(
+        self,
+        path: str,
+        job_id: str,
+        verdict: Verdict,
+        at_ms: int,
+        *,
+        progress: Progress | None = None,
+        attempts: int,
+    ) -> None:
+        """Append the line that says what was decided; once, for the move after it may have to be tried again."""
+        if path in self._written:
+            return
+        event = record.ending(verdict, at=at_ms, wid=self._wid, progress=progress)
+        line = _fitting(path, event) if attempts > FEW else record.encoded(event)
+        try:
+            if path in self._unsure and self._says(path, line):
+                self._written.add(path)
+                return
+            files.append(path, line, sync=self._sync)
+        except FileNotFoundError:
+            raise self._lost(path, job_id) from None
+        except OSError as error:
+            self._unsure.add(path)
+            # The disk is full or failing. The move alone still says what matters: a job that ended is not run again.
+            if not isinstance(verdict, Ended) or error.errno in NO_DESCRIPTORS:
+                raise
+        else:
+            self._written.add(path)
+
+    def _says(self, path: str, line: bytes) -> bool:
+        """Tell whether the file ends with this line, of which we only know that writing it failed somewhere."""
+        return files.read(path, record.MOST_BYTES).endswith((line, line[:-1]))
+
+    def _to_ended(self, path: str, job_id: str, verdict: Ended, at_ms: int) -> str:
+        directory = self._paths.ended_hour(verdict.state, layout.hour_at(at_ms))
+        target = f"{directory}{os.sep}{job_id}.json"
+        self._make(directory)
+        try:
+            if files.exists(target):
+                # Somebody copied a job file: this one ended already, under the same id.
+                target = quarantine(self._paths, path, "duplicate: a job of this id has ended already")
+            else:
+                files.move(path, target)
+        except FileNotFoundError:
+            self._known.discard(directory)
+            if files.exists(path):
+                raise
+            raise self._lost(path, job_id) from None
+        self._forget(path)
+        return target
 
     def _make(self, directory: str) -> None:
         if directory not in self._known:
             files.make_directory(directory)
             self._known.add(directory)
 
+    def _lost(self, path: str, job_id: str) -> ClaimLostError:
+        self._forget(path)
+        return ClaimLostError(f"lost the claim on job {job_id}")
 
-def ending_of(before: Job, job: Job, wid: str) -> Ending:
-    """Return the event that turns one into the other."""
-    last = job.attempts[-1] if job.attempts else None
-    at = job.finished_at or (last.finished_at if last else None)
-    assert at is not None  # noqa: S101 - lifecycle sets one of the two in every ending
-    ms = milliseconds(at)
-    if job.state not in ENDED and last is not None and last.outcome == "interrupted":
-        return record.Back(at=ms, wid=wid)
-    lost = job.crashes > before.crashes
-    outcome = last.outcome if last else ""
-    exit_status = last.exit if last else None
-    error = record.cut_error(job.error)
-    if job.state in ENDED:
-        return record.End(
-            at=ms,
-            wid=wid,
-            state=job.state,
-            outcome=outcome,
-            error=error,
-            exit=exit_status,
-            progress=job.progress,
-            result=UNSET if job.result_json is None else job.result_json,
-            note=job.note,
-            lost=lost,
-        )
-    kind = record.Lost if lost else record.Try
-    return kind(at=ms, wid=wid, outcome=outcome, error=error, exit=exit_status, not_before=milliseconds(job.not_before))
+    def _forget(self, path: str) -> None:
+        self._written.discard(path)
+        self._unsure.discard(path)
 
 
 def _fitting(path: str, event: Ending) -> bytes:

@@ -12,7 +12,7 @@ from bgjobs.config import run_as, settings, trust
 from bgjobs.config.allowlist import Allowlist
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
-from bgjobs.store import Selection, WorkerInfo
+from bgjobs.store import Finish, Selection, WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -73,9 +73,11 @@ def recover(session: Session, queue: Queue) -> int:
         now = clock.now()
         worker = claim.job.attempts[-1].worker
         outcome = Crashed(JobError(type="WorkerLost", message=f"worker {worker} died"), worker_lost=True)
-        job = lifecycle.after(claim.job, outcome, policy_of(queue, claim.job), now, random.random())  # noqa: S311 - jitter
-        session.finish(claim, job)
-        queue.log.ended(claim.job, job, outcome, now)
+        verdict = lifecycle.after(claim.job, outcome, policy_of(queue, claim.job), now, random.random())  # noqa: S311 - jitter
+        (error,) = session.finish([Finish(claim=claim, running=claim.job, verdict=verdict, at=now)])
+        if error is not None:
+            raise error  # the next round goes on from there
+        queue.log.ended(claim.job, verdict, outcome, now)
         count += 1
     return count
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bgjobs.store import Bell, Session
     from bgjobs.system import Poller
-    from bgjobs.worker.in_flight import Holdings
+    from bgjobs.worker.in_flight import InFlight
     from bgjobs.worker.pool import Pool
 
 
@@ -102,7 +102,7 @@ class Hearing:
 
 POLL_S = 1.0
 TROUBLE_PAUSE_S = 1.0
-MOST_DOUBTFUL = 256
+MOST_UNDECIDED = 256
 
 
 class Claiming:
@@ -112,7 +112,7 @@ class Claiming:
         self,
         session: Session,
         pool: Pool,
-        holdings: Holdings,
+        in_flight: InFlight,
         hearing: Hearing,
         pace: Pace,
         *,
@@ -124,7 +124,7 @@ class Claiming:
         self.rang = False
         self._session = session
         self._pool = pool
-        self._holdings = holdings
+        self._in_flight = in_flight
         self._hearing = hearing
         self._pace = pace
         self._most = most
@@ -143,7 +143,7 @@ class Claiming:
             self.rang = False
             self.may_be_more = True
             self._let_overtake()
-        held = len(self._holdings.waiting) + max(0, len(self._holdings.doubtful) - MOST_DOUBTFUL)
+        held = len(self._in_flight.waiting) + max(0, len(self._in_flight.undecided) - MOST_UNDECIDED)
         room = self._pool.room(self._pace.depth()) - held
         if room > 0 and self.may_be_more:
             self._take(self._limited(self._pace.batch(room)), above=-1)
@@ -168,13 +168,13 @@ class Claiming:
 
     def _let_overtake(self) -> None:
         """See new jobs of a higher priority before one that was claimed or sent ahead starts."""
-        ahead = [*self._pool.sent_ahead(), *(claim.job for claim in self._holdings.waiting)]
+        ahead = [*self._pool.sent_ahead(), *(claim.job for claim in self._in_flight.waiting)]
         if ahead:
             self._take(self._limited(len(ahead)), above=min(job.priority for job in ahead))
 
     def _recall_what_is_less_urgent(self) -> None:
         """Ask back what was sent ahead of something more urgent, which may have been claimed before its ring."""
-        sent, waiting = self._pool.sent_ahead(), self._holdings.waiting
+        sent, waiting = self._pool.sent_ahead(), self._in_flight.waiting
         if sent and waiting and waiting[0].job.priority > min(job.priority for job in sent):
             self._pool.recall()
 
@@ -194,10 +194,10 @@ class Claiming:
         due = self._session.next_due()
         wait = POLL_S if due is None else (due - clock.now()).total_seconds()
         self._look_at = time.monotonic() + min(POLL_S, max(0.0, wait))
-        self._holdings.add(claims)
+        self._in_flight.add(claims)
         self._recall_what_is_less_urgent()
 
     def _limited(self, most: int) -> int:
         if self._most is None:
             return most
-        return min(most, self._most - self.ended - len(self._holdings))
+        return min(most, self._most - self.ended - len(self._in_flight))

@@ -1,4 +1,4 @@
-"""The claims in a worker's hands: which of them wait for a runner, and how each is stored or put back."""
+"""The jobs that this worker has claimed: which of them wait for a runner, and how each is stored or put back."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock, lifecycle
 from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError
-from bgjobs.job import Crashed, Interrupted, JobError
+from bgjobs.job import Crashed, JobError, Refused
+from bgjobs.store import Finish
 from bgjobs.worker.runner import Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from bgjobs.job import Job
+    from bgjobs.job import Outcome
+    from bgjobs.lifecycle import Ended
     from bgjobs.queue import Queue
     from bgjobs.store import Claim, Session
     from bgjobs.worker.runner import Assignment
 
 PREFETCH_S = 1.0
-DOUBT_S = 60.0
+UNDECIDED_S = 60.0
+NOT_BEGUN = "asked back before it began"
 
 
-class Holdings:
+class InFlight:
     """Every job that was claimed and has not been stored or put back yet."""
 
     def __init__(
@@ -34,31 +37,32 @@ class Holdings:
         is_current: Callable[[], bool] = lambda: True,
         keys_are_current: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Hold nothing. `is_current` tells whether the allowlist that we go by is the one on the disk.
+        """Hold nothing. `is_current` tells whether the allowlist in memory is the one on the disk.
 
         `keys_are_current` tells the same of the signing keys.
         """
         self.waiting: list[Claim] = []  # for a runner, best first
-        self.doubtful: list[Claim] = []  # refused, but the allowlist or the signing keys are being changed
+        self.undecided: list[Claim] = []  # refused, but the allowlist or the signing keys are being changed
+        self.disk_failed = False
         self._is_current = is_current
         self._keys_are_current = keys_are_current
         self._queue = queue
         self._session = session
         self._say = say
         self._claims: dict[str, Claim] = {}
-        self._owed: list[tuple[Claim, Job]] = []
-        self._to_settle: list[tuple[Claim, int]] = []
-        self._to_return: list[tuple[Claim, str]] = []
-        self._since: dict[str, float] = {}
-        self.disk_failed = False
+        self._claimed_at: dict[str, float] = {}
+        self._pending_writes: list[Finish] = []
+        self._pending_releases: list[tuple[Claim, str]] = []
 
     def __len__(self) -> int:
         """Count all of them."""
         return len(self._claims)
 
     def claim_of(self, job_id: str) -> Claim | None:
-        """Return the claim on a job that we hold, or None when it is not ours any more."""
+        """Return the claim on a job, or None when it is not ours any more."""
         return self._claims.get(job_id)
+
+    # Claimed, not begun
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Take in new claims; those that the allowlist refuses fail at once."""
@@ -69,7 +73,7 @@ class Holdings:
                 self._session.put_aside(claim, "duplicate: a job of this id is being run")
                 continue
             self._claims[claim.job.id] = claim
-            self._since[claim.job.id] = now
+            self._claimed_at[claim.job.id] = now
             if self.admits(claim):
                 self.waiting.append(claim)
         self.waiting.sort(key=_rank)
@@ -80,172 +84,143 @@ class Holdings:
         So does one whose signature is in doubt, and one that was tried so often that its record is full.
         """
         if claim.doubt is not None:
-            if not self._keys_are_current() and self._may_wait(claim):
-                self.doubtful.append(claim)
-            else:
-                self._refuse(claim, claim.doubt)
+            self._refuse(claim, claim.doubt, is_final=self._keys_are_current)
             return False
         if claim.full:
-            self._fail_full(claim)
+            error = JobError(type="TooManyAttempts", message="its record has no room for another attempt")
+            self._end(claim, lifecycle.failed(error), Crashed(error))
             return False
         try:
             self._queue.allowlist.target_for(claim.job)
         except NotAllowedError as error:
-            # The file may be half written, or newer than what we have read: only what stands still refuses for good.
-            if not self._is_current() and self._may_wait(claim):
-                self.doubtful.append(claim)
-            else:
-                self._refuse(claim, JobError(type=error.code, message=str(error)))
+            # The file may be half written, or newer than what was read: only what stands still refuses for good.
+            self._refuse(claim, JobError(type=error.code, message=str(error)), is_final=self._is_current)
             return False
         return True
 
-    def _may_wait(self, claim: Claim) -> bool:
-        return time.monotonic() < self._since[claim.job.id] + DOUBT_S
+    def _refuse(self, claim: Claim, reason: JobError, *, is_final: Callable[[], bool]) -> None:
+        if not is_final() and time.monotonic() < self._claimed_at[claim.job.id] + UNDECIDED_S:
+            self.undecided.append(claim)
+        else:
+            self._end(claim, lifecycle.failed(reason), Refused(reason))
 
-    def judge_again(self) -> None:
+    def decide_again(self) -> None:
         """Check again what was refused while the allowlist or the signing keys were being changed."""
-        doubtful, self.doubtful = self.doubtful, []
-        for claim in doubtful:
+        undecided, self.undecided = self.undecided, []
+        for claim in undecided:
             if claim.doubt is not None and self._keys_are_current():
-                self.give_back(claim, "its signature is checked again with the changed keys")
+                self.release(claim, "its signature is checked again with the changed keys")
             elif self.admits(claim):
                 self._wait_again(claim)
-
-    def _refuse(self, claim: Claim, reason: JobError) -> None:
-        now = clock.now()
-        if self.store(claim, lifecycle.failed(claim.job, reason, now)):
-            self._queue.log.refused(claim.job, reason, now)
-
-    def _fail_full(self, claim: Claim) -> None:
-        now = clock.now()
-        outcome = Crashed(JobError(type="TooManyAttempts", message="its record has no room for another attempt"))
-        job = lifecycle.failed(claim.job, outcome.error, now)
-        if self.store(claim, job):
-            self._queue.log.ended(claim.job, job, outcome, now)
 
     def return_unbegun(self, claim: Claim, held: Assignment, *, stopping: bool, reason: str = "") -> None:
         """Do what is to be done with a job that was sent to a runner and not begun."""
         if held.why is Why.CANCELLED:
-            self.end_cancelled(claim, held.asked_by)
+            self._cancel(claim, held.asked_by)
         elif stopping:
-            self.give_back(claim, Why.WORKER_STOPS.value)
+            self.release(claim, Why.WORKER_STOPS.value)
         else:
-            if reason:  # the log has said that it runs
-                self._queue.log.handed_back(claim.job, clock.now(), reason)
+            if reason or held.head_since is not None:  # the log has said that it runs
+                self._queue.log.handed_back(claim.job, clock.now(), reason or NOT_BEGUN)
             self._wait_again(claim)
 
     def return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:
         """Put back a job whose runner could not write that it begins; if it could after all, take that back."""
-        if not self._session.has_begun(claim):
-            self.give_back(claim, reason)
+        if not self._session.attempt(claim).begun:
+            self.release(claim, reason)
             return
-        now = clock.now()
-        job = lifecycle.after(held.job, Interrupted(), held.policy, now, 0.0)
-        if self.store(claim, job):
-            self._queue.log.handed_back(claim.job, now, reason)
+        finish = Finish(claim=claim, running=held.job, verdict=lifecycle.Back(), at=clock.now())
+        if self.finish(finish):
+            self._queue.log.handed_back(claim.job, finish.at, reason)
 
     def _wait_again(self, claim: Claim) -> None:
-        """Let a job that a runner did not begin wait for its turn again."""
         self.waiting.append(claim)
         self.waiting.sort(key=_rank)
 
-    def settle(self, claim: Claim, at_ms: int) -> bool:
-        """Put away a job whose runner has recorded that it is done; return whether it was ours."""
-        try:
-            self._session.settle(claim, at_ms)
-        except ClaimLostError as error:
-            self._say(str(error))
-            self.forget(claim)
-            return False
-        except OSError as error:
-            self._say(f"cannot store how job {claim.job.id} ended: {error}")
-            self._to_settle.append((claim, at_ms))
-            return True
-        self.forget(claim)
-        return True
+    # Stored or put back
 
-    def store(self, claim: Claim, job: Job) -> bool:
-        """Store what became of a job; return whether it was ours. What cannot be stored now is owed."""
-        try:
-            self._session.finish(claim, job)
-        except ClaimLostError as error:
-            self._say(str(error))
-            self.forget(claim)
-            return False
-        except SyncFailedError as error:
-            # It has ended, and its file says so; but whether that survives a power cut nobody knows. It stays where it
-            # is, for the next worker to move on.
-            self._say(str(error))
-            self.disk_failed = True
-            self.forget(claim)
-            return True
-        except OSError as error:
-            self._say(f"cannot store how job {job.id} ended: {error}")
-            self._owed.append((claim, job))
-            return True
-        self.forget(claim)
-        return True
+    def finish(self, finish: Finish) -> bool:
+        """Store what was decided about a job; return whether it was ours. A write that fails is queued and retried."""
+        (error,) = self._session.finish([finish])
+        match error:
+            case None:
+                pass
+            case ClaimLostError():
+                self._say(str(error))
+            case SyncFailedError():
+                # It has ended, and its file says so; but whether that survives a power cut nobody knows. It stays where
+                # it is, for the next worker to move on.
+                self._say(str(error))
+                self.disk_failed = True
+            case _:
+                self._say(f"cannot store how job {finish.claim.job.id} ended, trying again: {error}")
+                self._pending_writes.append(finish)
+                return True
+        self.forget(finish.claim)
+        return not isinstance(error, ClaimLostError)
 
-    def pay(self) -> None:
-        """Store what is owed."""
-        owed, self._owed = self._owed, []
-        for claim, job in owed:
-            self.store(claim, job)
-        to_settle, self._to_settle = self._to_settle, []
-        for claim, at_ms in to_settle:
-            self.settle(claim, at_ms)
-        to_return, self._to_return = self._to_return, []
-        for claim, reason in to_return:
-            self.give_back(claim, reason)
+    def _end(self, claim: Claim, verdict: Ended, outcome: Outcome) -> None:
+        """End a claimed job of which no attempt runs."""
+        finish = Finish(claim=claim, running=claim.job, verdict=verdict, at=clock.now())
+        if self.finish(finish):
+            self._queue.log.ended(claim.job, verdict, outcome, finish.at)
 
-    def forget(self, claim: Claim) -> None:
-        """Drop a claim that is not ours any more."""
-        self._claims.pop(claim.job.id, None)
-        self._since.pop(claim.job.id, None)
+    def retry_pending_writes(self) -> None:
+        """Try again to store and to put back what could not be when it was decided."""
+        writes, self._pending_writes = self._pending_writes, []
+        for finish in writes:
+            self.finish(finish)
+        releases, self._pending_releases = self._pending_releases, []
+        for claim, reason in releases:
+            self.release(claim, reason)
 
-    def give_back(self, claim: Claim, reason: str) -> None:
+    def release(self, claim: Claim, reason: str) -> None:
         """Put a job that was not begun back into the queue, uncharged."""
         try:
-            self._session.give_back(claim)
+            self._session.release(claim)
         except ClaimLostError:
             pass  # it is somebody else's by now
         except OSError as error:
-            self._say(f"cannot put back job {claim.job.id}: {error}")
-            self._to_return.append((claim, reason))
+            self._say(f"cannot put back job {claim.job.id}, trying again: {error}")
+            self._pending_releases.append((claim, reason))
             return
         else:
             self._queue.log.handed_back(claim.job, clock.now(), reason)
         self.forget(claim)
 
-    def give_back_waiting(self, reason: str) -> None:
+    def release_waiting(self, reason: str) -> None:
         """Put back all that wait for a runner."""
-        back = [*self.waiting, *self.doubtful]
-        self.waiting, self.doubtful = [], []
+        back = [*self.waiting, *self.undecided]
+        self.waiting, self.undecided = [], []
         for claim in back:
-            self.give_back(claim, reason)
+            self.release(claim, reason)
 
-    def give_back_overdue(self, room: int) -> None:
+    def release_overdue(self, room: int) -> None:
         """Put back what was claimed ahead some time ago and will not begin at once: others may be idle."""
         overdue = time.monotonic() - PREFETCH_S
-        for claim in [claim for claim in self.waiting[room:] if self._since[claim.job.id] < overdue]:
+        for claim in [claim for claim in self.waiting[room:] if self._claimed_at[claim.job.id] < overdue]:
             self.waiting.remove(claim)
-            self.give_back(claim, "claimed ahead, but not begun")
+            self.release(claim, "claimed ahead, but not begun")
 
     def cancel_waiting(self, job_id: str, by: str) -> None:
         """Cancel a job that waits for a runner, if it does."""
-        for held in (self.waiting, self.doubtful):
+        for held in (self.waiting, self.undecided):
             for claim in held:
                 if claim.job.id == job_id:
                     held.remove(claim)
-                    self.end_cancelled(claim, by)
+                    self._cancel(claim, by)
                     return
 
-    def end_cancelled(self, claim: Claim, by: str) -> None:
+    def _cancel(self, claim: Claim, by: str) -> None:
         """Cancel a claimed job that was not begun."""
-        now = clock.now()
-        job = lifecycle.cancelled(claim.job, by, now)
-        if self.store(claim, job):
-            self._queue.log.cancelled(job, now, by)
+        finish = Finish(claim=claim, running=claim.job, verdict=lifecycle.cancelled(by), at=clock.now())
+        if self.finish(finish):
+            self._queue.log.cancelled(claim.job, finish.at, by)
+
+    def forget(self, claim: Claim) -> None:
+        """Drop a claim that is not ours any more."""
+        self._claims.pop(claim.job.id, None)
+        self._claimed_at.pop(claim.job.id, None)
 
 
 def _rank(claim: Claim) -> tuple[int, datetime, str]:

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
-from bgjobs.job import Interrupted, moment
-from bgjobs.store import Selection, WorkerInfo
+from bgjobs.job import Interrupted, Succeeded, moment
+from bgjobs.store import Finish, Selection, WorkerInfo
 from bgjobs.version import version
 from bgjobs.worker import duties, limits
 from bgjobs.worker.announce import Supervision, Voice
 from bgjobs.worker.fetch import Claiming, Hearing, Pace
-from bgjobs.worker.in_flight import Holdings
+from bgjobs.worker.in_flight import InFlight
 from bgjobs.worker.pool import Pool
 from bgjobs.worker.protocol import Run
 from bgjobs.worker.runner import Assignment, Began, Finished, Returned
@@ -140,12 +140,12 @@ class Worker:
         self._tidying = duties.Tidying()
         self._pace = Pace()
         watch = self._watch
-        self._holdings = Holdings(queue, self._session, self._say, watch.is_current, watch.keys_are_current)
+        self._in_flight = InFlight(queue, self._session, self._say, watch.is_current, watch.keys_are_current)
         self._claiming = Claiming(
-            self._session, self._pool, self._holdings, self._hearing, self._pace, most=options.max_jobs, say=self._say
+            self._session, self._pool, self._in_flight, self._hearing, self._pace, most=options.max_jobs, say=self._say
         )
         self._ending = Ending(
-            queue, options, self._pool, self._holdings, self._claiming, requests=requests, say=self._say
+            queue, options, self._pool, self._in_flight, self._claiming, requests=requests, say=self._say
         )
         self._tick_at = 0.0
 
@@ -177,7 +177,7 @@ class Worker:
             self._supervision.stopping()
             self._leave()
         # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
-        return 1 if self._ending.is_broken() or len(self._holdings) else 0
+        return 1 if self._ending.is_broken() or len(self._in_flight) else 0
 
     def _go_round(self) -> None:
         rang = self._claiming.rang
@@ -204,7 +204,7 @@ class Worker:
         depth = self._pace.depth()
         rooms = self._pool.rooms(depth)
         alone = 0
-        for claim in list(self._holdings.waiting):
+        for claim in list(self._in_flight.waiting):
             if self._ending.has_begun:
                 break
             if self._needs_fresh_process(claim):
@@ -217,7 +217,7 @@ class Worker:
                 runner = rooms.roomiest()
             if runner is None:
                 break
-            self._holdings.waiting.remove(claim)
+            self._in_flight.waiting.remove(claim)
             rooms.take(runner)
             self._start(runner, claim)
         self._pool.flush()
@@ -232,7 +232,7 @@ class Worker:
         try:
             held = _assignment(self._queue, self._session, claim, worker=self._info.name, runner=runner)
         except NotAllowedError:
-            self._holdings.admits(claim)  # the allowlist changed since the job was claimed
+            self._in_flight.admits(claim)  # the allowlist changed since the job was claimed
             return
         began = runner.assign(held)
         if began is not None:
@@ -248,7 +248,7 @@ class Worker:
                 self._take_report(report)
 
     def _take_report(self, report: Report) -> None:
-        claim = self._holdings.claim_of(report.assignment.job.id)
+        claim = self._in_flight.claim_of(report.assignment.job.id)
         if claim is None:
             return  # it is not ours any more
         match report:
@@ -256,46 +256,46 @@ class Worker:
                 self._queue.log.started(held.job, clock.now())
             case Finished(died=False):
                 self._finish(claim, report)
-            case Finished() if (recorded := self._session.recorded(claim)) is not None:
-                self._finish(claim, replace(report, outcome=recorded.outcome, recorded_ms=recorded.at))
-            case Finished() if not self._session.has_begun(claim):
-                self._holdings.return_unbegun(claim, report.assignment, stopping=self._ending.has_begun)
             case Finished():
-                self._finish(claim, report)
+                self._take_death(claim, report)
             case Returned(gone=True, reason=reason):
                 self._say(f"job {claim.job.id} is lost to us: {reason}")
-                self._holdings.forget(claim)
+                self._in_flight.forget(claim)
             case Returned(trouble=True) | Returned(begun=True):
                 self._return_untried(claim, report)
             case Returned(assignment=held, reason=reason):
-                self._holdings.return_unbegun(claim, held, stopping=self._ending.has_begun, reason=reason)
+                self._in_flight.return_unbegun(claim, held, stopping=self._ending.has_begun, reason=reason)
+
+    def _take_death(self, claim: Claim, report: Finished) -> None:
+        """Find out how far an attempt had come whose runner has died, and store what became of it."""
+        recorded = self._session.attempt(claim)
+        if recorded.succeeded_ms is not None:
+            outcome = Succeeded(note="its process died right after that")
+            self._finish(claim, replace(report, outcome=outcome, recorded_ms=recorded.succeeded_ms))
+        elif recorded.begun:
+            self._finish(claim, report)
+        else:
+            self._in_flight.return_unbegun(claim, report.assignment, stopping=self._ending.has_begun)
 
     def _return_untried(self, claim: Claim, report: Returned) -> None:
         if report.trouble:
             self._claiming.pause()
-        self._holdings.return_untried(claim, report.assignment, report.reason)
+        self._in_flight.return_untried(claim, report.assignment, report.reason)
 
     # Finish
 
     def _finish(self, claim: Claim, report: Finished) -> None:
         """See to it that what became of the job is stored."""
-        if report.recorded_ms is None:
-            self._decide(claim, report)
-        elif self._holdings.settle(claim, report.recorded_ms):
-            job = report.assignment.job
-            self._queue.log.ended(job, job, report.outcome, moment(report.recorded_ms))
+        recorded = report.recorded_ms is not None
+        at = clock.now() if report.recorded_ms is None else moment(report.recorded_ms)
+        running, policy = report.running(), report.assignment.policy
+        verdict = lifecycle.after(running, report.outcome, policy, at, random.random())  # noqa: S311 - jitter, no secret
+        if self._in_flight.finish(Finish(claim=claim, running=running, verdict=verdict, at=at, recorded=recorded)):
+            self._queue.log.ended(running, verdict, report.outcome, at)
         if not isinstance(report.outcome, Interrupted):
             self._claiming.count_ended()
         if report.took is not None:
             self._pace.count(report.took + (START_S if report.assignment.message.user else 0.0))
-
-    def _decide(self, claim: Claim, report: Finished) -> None:
-        """Decide what becomes of the job, and store it."""
-        now, running, outcome = clock.now(), report.running(), report.outcome
-        policy = report.assignment.policy
-        job = lifecycle.after(running, outcome, policy, now, random.random())  # noqa: S311 - jitter, not a secret
-        if self._holdings.store(claim, job):
-            self._queue.log.ended(running, job, outcome, now)
 
     # Beside that
 
@@ -312,13 +312,19 @@ class Worker:
     def _look_around(self, now: float) -> None:
         """Do what has to be done now and then: obey wishes, look after the others, notice changes."""
         self._tick_at = now + TICK_S
-        steps = (self._look_after_runners, self._obey_cancels, self._obey_stops, self._holdings.pay, self._keep_house)
+        steps = (
+            self._look_after_runners,
+            self._obey_cancels,
+            self._obey_stops,
+            self._in_flight.retry_pending_writes,
+            self._keep_house,
+        )
         for step in steps:  # each by itself: one that fails every time must not keep us from doing the others
             try:
                 step()
             except SyncFailedError as error:
                 self._say(str(error))
-                self._holdings.disk_failed = True
+                self._in_flight.disk_failed = True
             except (OSError, ClaimLostError) as error:
                 # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
                 self._say(f"cannot look after the queue: {error}")
@@ -327,25 +333,24 @@ class Worker:
     def _look_after_runners(self) -> None:
         for report in self._pool.look_after():
             self._take_report(report)
-        self._stale.tell(self._session)
 
     def _keep_house(self) -> None:
         if self._ending.has_begun:
             return
         self._pool.recall(overdue_only=True)
-        self._holdings.give_back_overdue(self._pool.room(1))
+        self._in_flight.release_overdue(self._pool.room(1))
         if self._watch.changed():
             self._pool.renew()
-        self._holdings.judge_again()
+        self._in_flight.decide_again()
         duties.recover(self._session, self._queue)
         self._claiming.may_be_more |= duties.import_jobs(self._session, self._queue) > 0
         self._tidying.check(self._session, self._queue.settings)
 
     def _obey_cancels(self) -> None:
         """Stop the jobs that somebody asked to cancel."""
-        for job_id, by in self._session.renew(self._pool.progress()).items():
+        for job_id, by in self._session.renew(self._pool.progress(), stale=self._stale.look()).items():
             if not self._pool.cancel(job_id, by):
-                self._holdings.cancel_waiting(job_id, by)
+                self._in_flight.cancel_waiting(job_id, by)
 
     def _obey_stops(self) -> None:
         """Stop when somebody asked for it without a signal."""
@@ -356,7 +361,7 @@ class Worker:
         """Return how long to wait at most, in seconds."""
         now = time.monotonic()
         moments = [self._tick_at, self._pool.deadline(), self._supervision.due_at]
-        if not self._ending.has_begun and self._pool.room(1) > len(self._holdings.waiting):
+        if not self._ending.has_begun and self._pool.room(1) > len(self._in_flight.waiting):
             moments.append(self._claiming.next_at)
         return max(0.0, min(BEHIND_S if self._pool.behind() else TICK_S, min(moments) - now))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bgjobs.queue import Queue
     from bgjobs.store import Unfinished
     from bgjobs.worker.fetch import Claiming
-    from bgjobs.worker.in_flight import Holdings
+    from bgjobs.worker.in_flight import InFlight
     from bgjobs.worker.options import WorkerOptions
     from bgjobs.worker.pool import Pool
 
@@ -41,7 +41,7 @@ class Ending:
         queue: Queue,
         options: WorkerOptions,
         pool: Pool,
-        holdings: Holdings,
+        in_flight: InFlight,
         claiming: Claiming,
         *,
         requests: StopRequests,
@@ -52,7 +52,7 @@ class Ending:
         self._queue = queue
         self._options = options
         self._pool = pool
-        self._holdings = holdings
+        self._in_flight = in_flight
         self._claiming = claiming
         self._say = say
         self._requests = requests
@@ -74,7 +74,7 @@ class Ending:
         """Tell whether it cannot go on: no runner can be started, or the disk does not keep what is written."""
         # Afterwards no runner is started any more, and those that there are go one by one.
         cannot_start = self._could_not_start if self.has_begun else self._pool.broken
-        return cannot_start or self._holdings.disk_failed
+        return cannot_start or self._in_flight.disk_failed
 
     def _should_stop(self) -> bool:
         options, claiming = self._options, self._claiming
@@ -82,7 +82,7 @@ class Ending:
             return True
         if claiming.is_enough:
             return True
-        if not (options.drain or options.once) or claiming.may_be_more or claiming.rang or len(self._holdings):
+        if not (options.drain or options.once) or claiming.may_be_more or claiming.rang or len(self._in_flight):
             return False
         try:
             left = self._queue.backend.unfinished(clock.now())
@@ -104,7 +104,7 @@ class Ending:
         if self._could_not_start:
             self._say(f"stopping: {self._pool.trouble}")
         self._pool.start_no_more()
-        self._holdings.give_back_waiting(Why.WORKER_STOPS.value)
+        self._in_flight.release_waiting(Why.WORKER_STOPS.value)
         self._pool.recall()
 
     def _hurry(self) -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bgjobs.queue import Queue
-    from bgjobs.store import Session
     from bgjobs.worker.pool import Pool
     from bgjobs.worker.runner import Report
 
@@ -43,15 +42,15 @@ class StaleCode:
             self._said = True
             self._say(f"{report.stale} has changed, and jobs still run the code from before: restart the worker")
 
-    def tell(self, session: Session) -> None:
-        """Let others see whether we are stale, and look whether bgjobs itself has been replaced."""
+    def look(self) -> bool:
+        """Tell whether a runner has seen newer code; look whether bgjobs itself has been replaced, and say so."""
         stale = self._pool.is_stale()
         self._said = self._said and stale
         ours = _installed()
         if ours not in {None, self._ours}:
             self._ours = ours
             self._say(f"bgjobs itself has changed on the disk, this worker runs version {__version__}: restart it")
-        session.tell_stale(stale)
+        return stale
 
 
 def _installed() -> tuple[int, int, int] | None:
