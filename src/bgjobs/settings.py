@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bgjobs import permissions, values
+from bgjobs.durations import UnfitError
 from bgjobs.errors import ConfigError, UsageError
 from bgjobs.lifecycle import Policy
 from bgjobs.values import GENERAL, POLICY
@@ -156,7 +157,7 @@ def checked(
             raise bad(path, text, table, key, f"unknown key, known are {', '.join(sorted(known))}")
         try:
             result[key] = check(value)
-        except ValueError as error:
+        except UnfitError as error:
             raise bad(path, text, table, key, f"{error}, not {_shown(value)}") from None
         except UsageError as error:
             raise bad(path, text, table, key, str(error)) from None  # it shows the value itself
@@ -288,6 +289,6 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             raw = value == "true"
         try:
             found[key] = check(raw)
-        except (ValueError, UsageError) as error:
+        except (UnfitError, UsageError) as error:
             raise UsageError(f"bad BGJOBS_{key.upper()} {_shown(value)}: {error}", hint="correct or unset it") from None
     return found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bgjobs import __version__, clock, system
 from bgjobs.arguments import convert
 from bgjobs.current import CurrentJob, JobCancelled, JobTimeout, set_current
-from bgjobs.errors import BadArgumentsError, NoSuchTargetError, SpoolError
+from bgjobs.errors import BadArgumentsError, NoSuchTargetError, SpoolError, why
 from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.resolve import full_name, never_run, resolve
 from bgjobs.spool import files, record
@@ -99,7 +99,7 @@ class Runner:
             self._settle(setup)
         except (OSError, SpoolError) as error:
             # A disk that has just turned read-only, a directory that is gone. The worker tries again, or gives up.
-            os.write(2, f"bgjobs: a runner cannot begin: {' '.join(str(error).split())}\n".encode("utf-8", "replace"))
+            os.write(2, f"bgjobs: a runner cannot begin: {' '.join(why(error).split())}\n".encode("utf-8", "replace"))
             os._exit(1)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
         self._traces = Traces()  # with that thread, or it would look as if the first attempt had left it

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, lifecycle
-from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError
+from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError, why
 from bgjobs.job import Crashed, Interrupted, JobError
 from bgjobs.worker.runners import Why
 
@@ -158,7 +158,7 @@ class Holdings:
             self.forget(claim)
             return False
         except OSError as error:
-            self._say(f"cannot store how job {claim.job.id} ended: {error}")
+            self._say(f"cannot store how job {claim.job.id} ended: {why(error)}")
             self._to_settle.append((claim, at_ms))
             return True
         self.forget(claim)
@@ -180,7 +180,7 @@ class Holdings:
             self.forget(claim)
             return True
         except OSError as error:
-            self._say(f"cannot store how job {job.id} ended: {error}")
+            self._say(f"cannot store how job {job.id} ended: {why(error)}")
             self._owed.append((claim, job))
             return True
         self.forget(claim)
@@ -210,7 +210,7 @@ class Holdings:
         except ClaimLostError:
             pass  # it is somebody else's by now
         except OSError as error:
-            self._say(f"cannot put back job {claim.job.id}: {error}")
+            self._say(f"cannot put back job {claim.job.id}: {why(error)}")
             self._to_return.append((claim, reason))
             return
         else:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bgjobs import __version__, audit, clock, lifecycle, system, users
 from bgjobs.backend import Selection, WorkerInfo
-from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
+from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError, why
 from bgjobs.job import Interrupted, moment
 from bgjobs.worker import assignments, housekeeping
 from bgjobs.worker.claiming import Claiming
@@ -291,7 +291,7 @@ class Worker:
                 self._holdings.disk_failed = True
             except (OSError, ClaimLostError) as error:
                 # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
-                self._say(f"cannot look after the queue: {error}")
+                self._say(f"cannot look after the queue: {why(error)}")
                 self._tick_at = now + TROUBLE_PAUSE_S
 
     def _look_after_runners(self) -> None:
@@ -338,4 +338,4 @@ class Worker:
         try:
             self._session.leave()
         except OSError as error:
-            self._say(f"left traces behind: {error}")
+            self._say(f"left traces behind: {why(error)}")

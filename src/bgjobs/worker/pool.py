@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import __version__, system
+from bgjobs.errors import why
 from bgjobs.worker import assignments
 from bgjobs.worker.runners import LEAVE_S, Began, Finished, Report, Runner, Why
 from bgjobs.worker.spares import Spares
@@ -281,7 +282,7 @@ class Pool:
 
     def _cannot_start(self, error: OSError) -> None:
         before = self._failure
-        self._failure = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        self._failure = why(error)
         self._count_failed_start()
         if self._failure != before:
             self._say(f"cannot start a runner: {self._failure}; it is tried again")

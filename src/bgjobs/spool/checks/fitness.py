@@ -145,7 +145,7 @@ def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
         if what:
             message = f"{what}: locks on this file system are no use, put the spool elsewhere"
             yield Finding(code="locks-fail", message=message, path=paths.root, serious=True)
-    except ChildProcessError as error:
+    except lock_test.UntriedError as error:
         message = f"its locks could not be tried with two processes: {error}; is the machine very busy?"
         yield Finding(code="locks-untried", message=message, path=paths.root)
     except OSError as error:
@@ -188,5 +188,5 @@ def _many_corrupt(paths: Layout) -> Iterator[Finding]:
 
 
 def _trouble(code: str, path: str, error: OSError) -> Finding:
-    message = f"cannot be used: {error.strerror or error}: see its permissions and the disk's health"
+    message = f"cannot be used: {error.strerror}: see its permissions and the disk's health"
     return Finding(code=code, message=message, path=path, serious=True)

@@ -14,14 +14,18 @@ FREED_S = 5.0
 BOTH = "two processes held the same lock at the same time"
 
 
+class UntriedError(Exception):
+    """Why the locks could not be tried."""
+
+
 def trouble(path: str) -> str:
     """Return what is wrong with locks on the file at this path, or nothing.
 
-    Raises ChildProcessError when that could not be tried, and another OSError where there are no locks.
+    Raises UntriedError when that could not be tried, and OSError where there are no locks.
     """
     ours = life_lock(path)
     if not taken(ours, 0):
-        raise OSError("another process holds the lock of a file that was made a moment ago")
+        return "another process holds the lock of a file that was made a moment ago"
     child = subprocess.Popen(
         [sys.executable, *COMMAND, path],
         stdin=subprocess.PIPE,
@@ -34,7 +38,7 @@ def trouble(path: str) -> str:
     try:
         if (answer := _asked(child)) != "refused":
             if not answer:
-                raise ChildProcessError("the second process of the self-test did not answer")
+                raise UntriedError("the second process of the self-test did not answer")
             return BOTH
         ours.release()
         if _asked(child) != "taken":
