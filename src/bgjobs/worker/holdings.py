@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PREFETCH_S = 1.0
 DOUBT_S = 60.0
+NOT_BEGUN = "asked back before it began"
 
 
 class Holdings:
@@ -130,8 +131,8 @@ class Holdings:
         elif stopping:
             self.give_back(claim, Why.WORKER_STOPS.value)
         else:
-            if reason:  # the log has said that it runs
-                self._queue.log.handed_back(claim.job, clock.now(), reason)
+            if reason or held.head_since is not None:  # the log has said that it runs
+                self._queue.log.handed_back(claim.job, clock.now(), reason or NOT_BEGUN)
             self._wait_again(claim)
 
     def return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:
