@@ -23,10 +23,14 @@ _ISO = Pattern(rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?:{_NUMBER}H)?(?:{_NUMBER}
 _SECONDS_IN = (604_800, 86_400, 3_600, 60, 1)
 
 
+class UnfitError(ValueError):
+    """Why a value is none of those that are asked for, in our own words, which complete "NAME …"."""
+
+
 def parse(text: str | float) -> timedelta:
     """Return the length that a number of seconds, or numbers with units (w, d, h, m, s, in this order), stand for.
 
-    Raises ValueError, whose text completes "NAME …", for anything else, for negative lengths and for more than
+    Raises UnfitError for anything else, for negative lengths and for more than
     100 years.
     """
     if isinstance(text, str):
@@ -35,15 +39,15 @@ def parse(text: str | float) -> timedelta:
             return _length(float(text))
         written = _WRITTEN.fullmatch(text)
         if written is None or not text:
-            raise ValueError(f"must be {EXAMPLES}")
+            raise UnfitError(f"must be {EXAMPLES}")
         return _length(_sum(written.groups()))
     if isinstance(text, bool):
-        raise ValueError(f"must be {EXAMPLES}")
+        raise UnfitError(f"must be {EXAMPLES}")
     return _length(text)
 
 
 def length(value: object) -> timedelta:
-    """Return the length that a value of Python stands for: a timedelta, or what `parse` takes. Raises ValueError."""
+    """Return the length that a value of Python stands for: a timedelta, or what `parse` takes. Raises UnfitError."""
     if isinstance(value, timedelta):  # made anew: one of a class of its own may not add up as ours do
         given = timedelta(value.days, value.seconds, value.microseconds)
         if not timedelta(0) <= given <= LONGEST:
@@ -51,18 +55,18 @@ def length(value: object) -> timedelta:
         return given
     is_nan = isinstance(value, float) and math.isnan(value)
     if is_nan or isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"must be {EXAMPLES}")
+        raise UnfitError(f"must be {EXAMPLES}")
     return parse(value)
 
 
 def parse_iso(text: str) -> timedelta:
     """Return the length that an ISO 8601 duration of weeks, days, hours, minutes and seconds stands for.
 
-    Years and months have no fixed length: they raise ValueError, as anything else does that `parse` would refuse.
+    Years and months have no fixed length: they raise UnfitError, as anything else does that `parse` would refuse.
     """
     written = _ISO.fullmatch(text)
     if written is None or not any(written.groups()) or text.endswith("T"):
-        raise ValueError('must be an ISO 8601 duration such as "PT5M" or "P1DT2H"')
+        raise UnfitError('must be an ISO 8601 duration such as "PT5M" or "P1DT2H"')
     return _length(_sum(written.groups()))
 
 
@@ -85,7 +89,7 @@ def _sum(numbers: Sequence[str | None]) -> float:
 
 def _length(seconds: float) -> timedelta:
     if not seconds >= 0:  # not a number is neither less nor more
-        raise ValueError("must not be negative")
+        raise UnfitError("must not be negative")
     if seconds > LONGEST.total_seconds():
-        raise ValueError("must not be more than 100 years")
+        raise UnfitError("must not be more than 100 years")
     return timedelta(seconds=seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ class BgjobsError(Exception):
     def __str__(self) -> str:
         """Return the message and the hint as one line."""
         return f"{self.message}: {self.hint}" if self.hint else self.message
+
+
+def why(error: OSError | BgjobsError) -> str:
+    """Return in one line why something failed: in our own words, or as the system puts it, and with which file."""
+    if isinstance(error, BgjobsError):
+        return str(error)
+    where = f" ({os.fsdecode(error.filename)})" if error.filename and not isinstance(error.filename, int) else ""
+    return f"{error.strerror or str(error) or type(error).__name__}{where}"
 
 
 class ConfigError(BgjobsError):

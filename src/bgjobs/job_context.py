@@ -37,7 +37,7 @@ class Retry(Exception):  # noqa: N818 - a request, not an error
 
         try:
             self.delay = durations.length(delay)
-        except ValueError as error:
+        except durations.UnfitError as error:
             shown = f" {ascii(delay)[:40]}" if isinstance(delay, str | float) else ""
             what = f"bad delay{shown} of a Retry: {error}"
             raise UsageError(what, hint="or leave it out", code="bad-delay") from None

@@ -23,11 +23,11 @@ _ONE_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BEGINNINGS = frozenset(word[:end] for word in ("true", "false", "null", "-") for end in range(1, len(word) + 1))
 
 
-class _FaultError(ValueError):
+class FaultError(ValueError):
     """What is wrong, in our words."""
 
 
-class _RepeatedError(_FaultError):
+class RepeatedError(FaultError):
     """A key is given twice."""
 
 
@@ -35,13 +35,13 @@ def of(data: bytes | str, wanted: Any) -> str:  # noqa: ANN401 - any type that J
     """Return why the text is not JSON for a value of this type. No value is quoted: it may be secret."""
     try:
         value = _read(data, _EXACT)
-    except ValueError as error:
+    except FaultError as error:
         return str(error)
     return misfit(value, wanted) or UNKNOWN
 
 
 def read(data: bytes | str) -> Any:  # noqa: ANN401 - whatever JSON it is
-    """Return the value of a JSON text. Raises ValueError, also for what other readers may take differently."""
+    """Return the value of a JSON text. Raises FaultError, also for what other readers may take differently."""
     return _read(data, _LENIENT)
 
 
@@ -49,7 +49,7 @@ def repeated(text: str) -> str | None:
     """Return which key stands twice in one object of a JSON text: readers take the one or the other value."""
     try:
         _LENIENT.decode(text)
-    except _RepeatedError as error:
+    except RepeatedError as error:
         return str(error)
     except (ValueError, RecursionError):
         return None  # whatever is wrong with it, its reader says so
@@ -60,26 +60,30 @@ def _read(data: bytes | str, decoder: json.JSONDecoder) -> Any:  # noqa: ANN401 
     try:
         text = data if isinstance(data, str) else data.decode()
     except UnicodeDecodeError as error:
-        raise _FaultError(f"not UTF-8 at byte {error.start + 1}") from None
+        raise FaultError(f"not UTF-8 at byte {error.start + 1}") from None
     if text.startswith("\ufeff"):
-        raise _FaultError("not JSON: it begins with a byte order mark")
+        raise FaultError("not JSON: it begins with a byte order mark")
     if not text.strip():
-        raise _FaultError("not JSON: it is empty")
+        raise FaultError("not JSON: it is empty")
     begin = len(text) - len(text.lstrip(" \t\r\n"))
     try:
         value, end = decoder.raw_decode(text, begin)
         # What a text cannot be written as cannot be a letter: half of a pair, as in "\ud800".
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise _FaultError(_syntax(text, error.pos)) from None
+        raise FaultError(_syntax(text, error.pos)) from None
     except UnicodeEncodeError:
-        raise _FaultError("not JSON: a text holds half of a surrogate pair") from None
+        raise FaultError("not JSON: a text holds half of a surrogate pair") from None
     except RecursionError:
-        raise _FaultError("nested too deeply") from None
+        raise FaultError("nested too deeply") from None
+    except FaultError:
+        raise
+    except ValueError:
+        raise FaultError("not JSON") from None
     rest = text[end:]
     if rest.strip(" \t\r\n"):
         where = end + len(rest) - len(rest.lstrip(" \t\r\n")) + 1
-        raise _FaultError(f"not JSON: something follows its end, at character {where}")
+        raise FaultError(f"not JSON: something follows its end, at character {where}")
     return value
 
 
@@ -100,18 +104,18 @@ def _syntax(text: str, position: int) -> str:
 
 
 def _no_constant(name: str) -> object:
-    raise _FaultError(f"{name} is not JSON")
+    raise FaultError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:
     if math.isfinite(number := float(text)):
         return number
-    raise _FaultError("a number is out of range")
+    raise FaultError("a number is out of range")
 
 
 def _integer(text: str) -> int:
     if len(text) > MOST_DIGITS:
-        raise _FaultError("a number is out of range")
+        raise FaultError("a number is out of range")
     return int(text)
 
 
@@ -120,7 +124,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         name = next(name for place, name in enumerate(names) if name in names[:place])
-        raise _RepeatedError(f"a key is given twice: {name[:LONGEST_NAME]!a}")
+        raise RepeatedError(f"a key is given twice: {name[:LONGEST_NAME]!a}")
     return found
 
 

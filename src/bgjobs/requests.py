@@ -136,7 +136,7 @@ def length(what: str, value: object, least: timedelta = timedelta(0)) -> timedel
     """Return the length that a caller gave as seconds, as a text such as "90s", or as it is. Raises UsageError."""
     try:
         given = durations.length(value)
-    except ValueError as error:
+    except durations.UnfitError as error:
         raise UsageError(f"bad {what} {shown(value)}: {error}", code=_code(what)) from None
     if given < least:
         raise UsageError(f"bad {what} {given.total_seconds():g} s", hint="it is too short", code=_code(what))

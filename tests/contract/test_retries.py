@@ -22,6 +22,8 @@ from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, 
 from tests.contract.test_scale import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bgjobs.job import Job
     from bgjobs.spool.store import SpoolQueue
 
@@ -36,6 +38,17 @@ def ended(spool: SpoolQueue, count: int = 1) -> list[str]:
 
 def retry_of(old: str, delay: timedelta = timedelta(0)) -> Job:
     return replace(new_job(delay=delay), retry_of=old)
+
+
+def submit_retry_of(spool: SpoolQueue, old: str) -> Job:
+    job = retry_of(old)
+    spool.submit([job])
+    return job
+
+
+def noted(jobs: Iterable[Job]) -> dict[str | None, str]:
+    """Return what is to be known of these retries, each the only one of its job."""
+    return {job.retry_of: job.id for job in jobs}
 
 
 def index_of(spool: SpoolQueue) -> Path:
@@ -65,8 +78,7 @@ def test_a_retry_that_was_noted_and_never_came_counts_for_nothing(
             spool.submit([broken])
     assert broken.id in index_of(spool).read_text(encoding="ascii")
     assert spool.retried([old]) == {}
-    job = retry_of(old)
-    spool.submit([job])
+    job = submit_retry_of(spool, old)
     assert spool.retried([old]) == {old: job.id}
 
 
@@ -110,7 +122,7 @@ def test_torn_and_strange_lines_say_nothing_and_spoil_no_other(spool: SpoolQueue
         file.write(torn)
     assert spool.retried([first, second]) == {first: jobs[0].id}
     spool.submit(jobs[1:])
-    assert spool.retried([first, second]) == {job.retry_of: job.id for job in jobs}
+    assert spool.retried([first, second]) == noted(jobs)
 
 
 def test_a_line_that_is_half_written_is_read_once_it_is_whole(spool: SpoolQueue) -> None:
@@ -141,19 +153,19 @@ def test_many_retries_are_looked_for_together(spool: SpoolQueue, store: SpoolSto
     old = ended(spool, 150)
     jobs = [retry_of(one, FAR if number % 2 else timedelta(0)) for number, one in enumerate(old)]
     spool.submit(jobs)
-    assert spool.retried(old) == {job.retry_of: job.id for job in jobs}
+    assert spool.retried(old) == noted(jobs)
     workers = Sessions(store)
     session = workers.join()
     claims = claim_all(session, 75)
     for claim in claims[:40]:
         finish(session, claim, Succeeded())
     with counted() as steps:
-        assert spool.retried(old) == {job.retry_of: job.id for job in jobs}
+        assert spool.retried(old) == noted(jobs)
     assert steps["listdir"] < 100
     gone = {claim.job.id for claim in claims[:40]}
     for job_id in gone:
         assert spool.delete(job_id) == "deleted"
-    assert spool.retried(old) == {job.retry_of: job.id for job in jobs if job.id not in gone}
+    assert spool.retried(old) == noted(job for job in jobs if job.id not in gone)
     workers.close()
 
 
@@ -179,8 +191,7 @@ def test_what_is_noted_of_jobs_that_are_gone_is_left_out_once_it_is_much(spool: 
     spool.prune({State.DONE}, now())
     line = f"{old} {job.id}\n"
     assert index_of(spool).read_text(encoding="ascii") == f"kept {len(line)}\n{line}"
-    later = retry_of(old)
-    spool.submit([later])
+    later = submit_retry_of(spool, old)
     for reader in (spool, other, spool_reader(spool)):
         assert reader.retried([old]) == {old: max(job.id, later.id)}
     assert [path.name for path in Path(spool.paths.tmp).iterdir()] == ["trash"]
@@ -210,7 +221,7 @@ def test_a_worker_shortens_it_too_and_not_before_it_has_doubled(
     padded(spool, 5000)
     assert tidied() != first
     assert index_of(spool).stat().st_size < 2200
-    assert spool.retried(old) == {job.retry_of: job.id for job in jobs}
+    assert spool.retried(old) == noted(jobs)
 
 
 def test_no_line_is_lost_while_it_is_rewritten(
@@ -237,7 +248,7 @@ def test_no_line_is_lost_while_it_is_rewritten(
         finally:
             done = True
         assert pruning.result() > 1
-    assert spool.retried(old) == {job.retry_of: job.id for job in jobs}
+    assert spool.retried(old) == noted(jobs)
 
 
 def test_directories_that_were_removed_are_made_again_for_a_retry(spool: SpoolQueue) -> None:
@@ -245,8 +256,7 @@ def test_directories_that_were_removed_are_made_again_for_a_retry(spool: SpoolQu
     for path in sorted(Path(spool.paths.root, "locks").iterdir()):
         path.unlink()
     Path(spool.paths.root, "locks").rmdir()
-    job = retry_of(old)
-    spool.submit([job])
+    job = submit_retry_of(spool, old)
     assert spool.retried([old]) == {old: job.id}
 
 

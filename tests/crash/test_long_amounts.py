@@ -56,8 +56,11 @@ def test_ten_thousand_jobs_that_fail_at_once_are_tried_again_as_often_as_they_ma
     for job in jobs:
         assert len(project.queue.get(job.id).attempts) == 2
     records = [record for name in ("", ".1", ".2", ".3", ".4") for record in log(project, name)]
-    # On a slow machine some are handed back: claimed ahead by a worker that then had no runner free for them.
-    statuses = Counter(record["status"] for record in records if not record["message"].startswith("handed back"))
+    # On a slow machine some are handed back: claimed ahead by a worker that then had no runner free for them, or asked
+    # back from a runner just as their turn had come.
+    back = [record["message"] for record in records if record["message"].startswith("handed back")]
+    statuses = Counter(record["status"] for record in records) - Counter(QUEUED=len(back))
+    statuses -= Counter(RUNNING=sum(message.endswith("asked back before it began") for message in back))
     assert statuses == {"QUEUED": count, "RUNNING": 2 * count, "RETRY": count, "FAILED": count}
     assert worker.stop() == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -362,7 +363,7 @@ def test_a_worker_that_is_out_of_descriptors_for_a_while_goes_on_afterwards(proj
     wait_until(lambda: project.state(jobs[2]) is State.DONE)
     _, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, hard))
-    wait_until(lambda: "cannot claim jobs: [Errno 24] Too many open files" in worker.says())
+    wait_until(lambda: f"cannot claim jobs: {os.strerror(errno.EMFILE)}" in worker.says())
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (hard, hard))
     for job in jobs:
         done = end(project, job)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from bgjobs import Queue
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, alive, gone, numbers, wait_for_lines, wait_until
 
@@ -98,6 +99,44 @@ def test_a_worker_that_lives_ends_what_the_job_of_a_dead_one_left_and_nothing_of
         assert outcomes(ended(project, job)) == ["crashed", "succeeded"]
     assert living.stop() == 0
     assert gone(*numbers(own))
+
+
+HELPED = """
+import subprocess, sys
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+with open({pids!r}, "a") as file:
+    file.write(f"{{helper.pid}}\\n")
+def look(): ...
+"""
+
+
+def test_what_a_module_has_started_ends_with_its_lost_worker_though_its_job_has_ended(
+    project: Project, tmp_path: Path
+) -> None:
+    pids, allowed = tmp_path / "pids", project.root / "allowed_jobs.toml"
+    (project.root / "helped.py").write_text(HELPED.format(pids=str(pids)), "utf-8")
+    allowed.write_text(allowed.read_text("utf-8") + '\n[jobs.helped]\nclass = "helped"\nmethods = ["look"]\n', "utf-8")
+    queue = Queue.open(config=allowed)
+
+    def helper() -> int:
+        """Let a job run; return the process that its module has started."""
+        assert ended(project, queue.submit("helped", "look")).state is State.DONE
+        return numbers(pids)[-1]
+
+    first = project.start()
+    lost = helper()
+    first.kill()
+    assert alive(lost)
+    second = project.start()
+    wait_until(lambda: gone(lost))
+    kept = helper()
+    third = project.start().ready()
+    third.kill()
+    places = project.spool / "workers"
+    wait_until(lambda: len(list(places.iterdir())) == 1)  # the dead one is cleared away
+    assert alive(kept)
+    assert second.stop() == 0
+    assert gone(kept)
 
 
 def test_a_cancel_that_came_after_the_worker_was_killed_ends_what_left_the_session(

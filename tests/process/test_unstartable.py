@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,21 +90,22 @@ def start(project: Project, interpreter: Interpreter, *, patience: float = 3600,
     return project.start(through=[sys.executable, "-c", WORKER, str(interpreter.path), str(patience)], **options)
 
 
-BREAKAGES = [
+Breakage = Callable[[Interpreter], None]
+BREAKAGES: list[Breakage] = [
     Interpreter.goes,
     Interpreter.is_forbidden,
     Interpreter.is_no_program,
     Interpreter.dies,
     Interpreter.dies_by_a_signal,
 ]
+DIFFERENT: list[Breakage] = [Interpreter.goes, Interpreter.dies, Interpreter.hangs]  # to the worker that starts it
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_a_worker_that_can_start_no_runner_ends_with_1_and_says_why(
-    project: Project, interpreter: Interpreter, breakage: object, concurrency: int
+    project: Project, interpreter: Interpreter, breakage: Breakage, concurrency: int
 ) -> None:
-    assert callable(breakage)
     breakage(interpreter)
     job = project.queue.submit("Honest", "echo")
     worker = start(project, interpreter, concurrency=concurrency, drain=True)
@@ -127,9 +129,9 @@ def test_a_runner_that_is_never_ready_is_killed_and_counts_as_one_that_cannot_be
     assert project.traces() == []
 
 
-@pytest.mark.parametrize("breakage", [Interpreter.goes, Interpreter.dies, Interpreter.hangs])
+@pytest.mark.parametrize("breakage", DIFFERENT)
 def test_it_obeys_and_keeps_what_runs_while_no_other_runner_can_be_started(
-    project: Project, tmp_path: Path, interpreter: Interpreter, breakage: object
+    project: Project, tmp_path: Path, interpreter: Interpreter, breakage: Breakage
 ) -> None:
     go, first, second = tmp_path / "go", tmp_path / "first", tmp_path / "second"
     worker = start(project, interpreter, concurrency=3, recycle=3)  # the first runners serve for 1, 2 and 3 jobs
@@ -137,7 +139,6 @@ def test_it_obeys_and_keeps_what_runs_while_no_other_runner_can_be_started(
     unwanted = project.queue.submit("Honest", "wait_for", [str(tmp_path / "never"), str(second)])
     wait_for_lines(first)
     wait_for_lines(second)
-    assert callable(breakage)
     breakage(interpreter)
     quick = project.queue.submit_many([request("Honest", "echo", n) for n in range(9)])  # the third runner wears out
     wait_until(lambda: sum(project.state(job) is State.DONE for job in quick) >= 1)
@@ -153,12 +154,11 @@ def test_it_obeys_and_keeps_what_runs_while_no_other_runner_can_be_started(
     assert project.traces() == []
 
 
-@pytest.mark.parametrize("breakage", [Interpreter.goes, Interpreter.dies, Interpreter.hangs])
+@pytest.mark.parametrize("breakage", DIFFERENT)
 @pytest.mark.parametrize("by_signal", [True, False])
 def test_it_stops_when_asked_to_while_it_has_no_runner(
-    project: Project, interpreter: Interpreter, breakage: object, by_signal: bool
+    project: Project, interpreter: Interpreter, breakage: Breakage, by_signal: bool
 ) -> None:
-    assert callable(breakage)
     breakage(interpreter)
     job = project.queue.submit("Honest", "echo")
     worker = start(project, interpreter)

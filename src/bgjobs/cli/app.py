@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from bgjobs.cli import INTERRUPTED, output
-from bgjobs.errors import BgjobsError, UsageError
+from bgjobs.errors import BgjobsError, UsageError, why
 
 COMMANDS = {
     "init": "project:init",
@@ -246,17 +246,15 @@ def _trouble(error: OSError, *, as_json: bool) -> int:
         )
         output.error(found, as_json=as_json)
         return 1
-    where = f" ({error.filename})" if error.filename else ""
-    reason = error.strerror or str(error) or type(error).__name__
     if was_printing:
         found = BgjobsError(
-            f"cannot write standard output: {reason}",
+            f"cannot write standard output: {why(error)}",
             hint="see `bgjobs list` for what is done by now",
             code="system-error",
         )
         output.error(found, as_json=as_json)
         return 1
-    output.error(BgjobsError(f"cannot go on: {reason}{where}", code="system-error"), as_json=as_json)
+    output.error(BgjobsError(f"cannot go on: {why(error)}", code="system-error"), as_json=as_json)
     return 1
 
 

@@ -53,9 +53,11 @@ class Call:
 
 def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the arguments by position or by name that a JSON array or object holds. Raises UsageError."""
+    from bgjobs import json_faults  # noqa: PLC0415 - most calls need none
+
     try:
-        found = strict_json(text.removeprefix(BYTE_ORDER_MARK))
-    except ValueError as error:
+        found = json_faults.read(text.removeprefix(BYTE_ORDER_MARK))
+    except json_faults.FaultError as error:
         raise _bad_json(str(error), 'write JSON such as ["Tony", 2] or {"name": "Tony"}') from None
     match found:
         case list():
@@ -64,13 +66,6 @@ def from_json(text: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
             return (), found
         case _:
             raise _bad_json("neither an array nor an object", 'write JSON such as ["Tony", 2] or {"name": "Tony"}')
-
-
-def strict_json(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
-    """Return the value that a JSON text holds. Raises ValueError, also for what other readers may take differently."""
-    from bgjobs import json_faults  # noqa: PLC0415 - most calls need none
-
-    return json_faults.read(text)
 
 
 def _refuse_bytes(args: Sequence[str], keywords: Sequence[str], json_args: str | None) -> None:

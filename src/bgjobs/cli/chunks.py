@@ -179,7 +179,7 @@ def parse(line: bytes) -> Request:
     """Return the request that the line holds. Raises UsageError."""
     try:
         found = json_faults.read(line)
-    except ValueError as error:
+    except json_faults.FaultError as error:
         raise _malformed(str(error), EXAMPLE) from None
     try:
         return msgspec.convert(found, Line).request()

@@ -14,7 +14,7 @@ def parse_length(text: str, what: str) -> timedelta:
     """Return the length that `90s`, `5m` or a number of seconds stands for. Raises UsageError."""
     try:
         return durations.parse(text)
-    except ValueError as error:
+    except durations.UnfitError as error:
         raise UsageError(f"bad {what} {text[:40]!r}: {error}", code=f"bad-{what.strip('-')}") from None
 
 

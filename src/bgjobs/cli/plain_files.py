@@ -24,15 +24,14 @@ def open_plain(path: str, what: str) -> tuple[int, os.stat_result]:
         descriptor = system.open_read(path)
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except PermissionError:
-        hint = "run bgjobs as the user to whom the spool belongs"
-        raise SpoolError(f"cannot read {what} {path}: no right to", hint=hint) from None
     except OSError as error:
         if error.errno == errno.EISDIR:  # Windows, which opens none
             raise _no_plain_file(path, what, stat.S_IFDIR) from None
         if error.errno in LINKS:
             raise _no_plain_file(path, what, _mode(path)) from None
-        raise SpoolError(f"cannot read {what} {path}: {error.strerror}", hint="see `bgjobs doctor`") from None
+        is_barred = isinstance(error, PermissionError)
+        hint = "run bgjobs as the user to whom the spool belongs" if is_barred else "see `bgjobs doctor`"
+        raise SpoolError(f"cannot read {what} {path}: {error.strerror}", hint=hint) from None
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bgjobs import system
 from bgjobs.config.settings import NAME, POLICY, Settings, bad, checked
+from bgjobs.durations import UnfitError
 from bgjobs.errors import NotAllowedError, NotPermittedError
 from bgjobs.lifecycle import Policy
 from bgjobs.patterns import Pattern
@@ -165,18 +166,18 @@ def _meant(near: list[str]) -> str:
 
 def _methods(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise ValueError("must be a list of method names")
+        raise UnfitError("must be a list of method names")
     for name in value:
         if not isinstance(name, str) or not NAME.fullmatch(name) or "__" in name or keyword.iskeyword(name):
-            raise ValueError(f"{ascii(name)[:80]} is not a method name (wildcards are not allowed)")
+            raise UnfitError(f"{ascii(name)[:80]} is not a method name (wildcards are not allowed)")
     if len(set(value)) < len(value):
-        raise ValueError("names a method twice")
+        raise UnfitError("names a method twice")
     return tuple(value)
 
 
 def _secrets(value: object) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError("must be a list of argument names")
+        raise UnfitError("must be a list of argument names")
     return frozenset(value)
 
 
@@ -185,13 +186,13 @@ def _accounts(value: object) -> tuple[str, ...] | None:
     if value == "any":
         return None
     if not isinstance(value, list) or not all(isinstance(name, str) and name and "\0" not in name for name in value):
-        raise ValueError('must be a list of names, or "any"')
+        raise UnfitError('must be a list of names, or "any"')
     return tuple(value)
 
 
 def _plain_text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be text")
+        raise UnfitError("must be text")
     return value
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bgjobs import durations, system
 from bgjobs.config import permissions
+from bgjobs.durations import UnfitError
 from bgjobs.errors import ConfigError, UsageError
 from bgjobs.job import LEVELS
 from bgjobs.lifecycle import Policy
@@ -52,7 +53,7 @@ def parse_priority(value: str | int) -> int:
 def text(value: object) -> str:
     """Return text without a null character."""
     if not isinstance(value, str) or "\0" in value:
-        raise ValueError("must be text")
+        raise UnfitError("must be text")
     return value
 
 
@@ -63,24 +64,24 @@ def strings(value: object) -> tuple[str, ...]:
         or not value
         or not all(isinstance(part, str) and part and "\0" not in part for part in value)
     ):
-        raise ValueError("must be a list of texts")
+        raise UnfitError("must be a list of texts")
     return tuple(value)
 
 
 def names(value: object) -> tuple[str, ...]:
     """Return the names of a list; each may be dotted."""
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise ValueError("must be a list of names")
+        raise UnfitError("must be a list of names")
     for part in value:
         if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", word, re.ASCII) for word in part.split(".")):
-            raise ValueError(f"{part[:80]!r} is not a name")
+            raise UnfitError(f"{part[:80]!r} is not a name")
     return tuple(value)
 
 
 def duration(value: object) -> timedelta:
     """Return a duration: a number of seconds, or a text such as "5m"."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"must be {durations.EXAMPLES}")
+        raise UnfitError(f"must be {durations.EXAMPLES}")
     return durations.parse(value)
 
 
@@ -88,21 +89,21 @@ def positive_duration(value: object) -> timedelta:
     """Return a duration that is more than zero."""
     length = duration(value)
     if not length:
-        raise ValueError("must be more than zero")
+        raise UnfitError("must be more than zero")
     return length
 
 
 def count(value: object) -> int:
     """Return a whole number that is not negative, and not so large that it must be a mistake."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
-        raise ValueError(f"must be a whole number from 0 to {MOST_RETRIES}")
+        raise UnfitError(f"must be a whole number from 0 to {MOST_RETRIES}")
     return value
 
 
 def queue_length(value: object) -> int:
     """Return a number of jobs; 0 stands for no limit."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_QUEUED:
-        raise ValueError(f"must be a whole number from 0 to {MOST_QUEUED}")
+        raise UnfitError(f"must be a whole number from 0 to {MOST_QUEUED}")
     return value
 
 
@@ -110,14 +111,14 @@ def group(value: object) -> str:
     """Return the name of a group, or nothing; only where a spool can be shared with one."""
     name = text(value)
     if name and not system.CHECKS_WRITERS:
-        raise ValueError("a spool cannot be shared on this system: remove this line")
+        raise UnfitError("a spool cannot be shared on this system: remove this line")
     return name
 
 
 def priority(value: object) -> int:
     """Return a priority from 0 to 9, given as a number or a word."""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError("must be 0 to 9, or low, normal, medium, high")
+        raise UnfitError("must be 0 to 9, or low, normal, medium, high")
     return parse_priority(value)
 
 
@@ -127,7 +128,7 @@ def size(value: object) -> int:
         return value
     found = SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError('must be a size such as 65536 or "8MiB"')
+        raise UnfitError('must be a size such as 65536 or "8MiB"')
     return int(found[1]) * UNITS[found[2]]
 
 
@@ -135,7 +136,7 @@ def memory(value: object) -> int:
     """Return a size that leaves a runner enough to start, or 0."""
     wanted = size(value)
     if 0 < wanted < LEAST_MEMORY:
-        raise ValueError(f"must be 0 (no limit) or at least {LEAST_MEMORY // UNITS['MiB']} MiB")
+        raise UnfitError(f"must be 0 (no limit) or at least {LEAST_MEMORY // UNITS['MiB']} MiB")
     return wanted
 
 
@@ -143,21 +144,21 @@ def descriptors(value: object) -> int:
     """Return a number of open files that leaves a runner enough to start, or 0."""
     number = count(value)
     if 0 < number < LEAST_DESCRIPTORS:
-        raise ValueError(f"must be 0 (no limit) or at least {LEAST_DESCRIPTORS}")
+        raise UnfitError(f"must be 0 (no limit) or at least {LEAST_DESCRIPTORS}")
     return number
 
 
 def user(value: object) -> str:
     """Return the name of a user, or nothing. Whether there is such a user is asked where jobs of theirs may run."""
     if not isinstance(value, str) or (value and not USER.fullmatch(value)):
-        raise ValueError("must be the name of a user")
+        raise UnfitError("must be the name of a user")
     return value
 
 
 def flag(value: object) -> bool:
     """Return true or false."""
     if not isinstance(value, bool):
-        raise ValueError("must be true or false")
+        raise UnfitError("must be true or false")
     return value
 
 
@@ -166,7 +167,7 @@ def one_of(*words: str) -> Callable[[object], str]:
 
     def check(value: object) -> str:
         if value not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
+            raise UnfitError(f"must be one of {', '.join(words)}")
         return str(value)
 
     return check
@@ -348,7 +349,7 @@ def checked(
             raise bad(path, text, table, key, f"unknown key, known are {', '.join(sorted(known))}")
         try:
             result[key] = check(value)
-        except ValueError as error:
+        except UnfitError as error:
             raise bad(path, text, table, key, f"{error}, not {_shown(value)}") from None
         except UsageError as error:
             raise bad(path, text, table, key, str(error)) from None  # it shows the value itself
@@ -480,6 +481,6 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             raw = value == "true"
         try:
             found[key] = check(raw)
-        except (ValueError, UsageError) as error:
+        except (UnfitError, UsageError) as error:
             raise UsageError(f"bad BGJOBS_{key.upper()} {_shown(value)}: {error}", hint="correct or unset it") from None
     return found

@@ -138,7 +138,7 @@ def refuse_duplicates(line: bytes) -> None:
 
     try:
         json_faults.read(line)
-    except ValueError as error:
+    except json_faults.FaultError as error:
         raise CorruptError(str(error)) from None
 
 

@@ -19,7 +19,7 @@ from bgjobs.ids import ID
 from bgjobs.job import Attempt, State, milliseconds
 from bgjobs.lifecycle import Ended, cancelled
 from bgjobs.slots import Slots
-from bgjobs.spool import layout, record
+from bgjobs.spool import find, layout, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.transitions import Transitions, quarantine
 from bgjobs.spool.worker_dir import dissolve, remove_place
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.store import SpoolQueue
     from bgjobs.store import Finish
+    from bgjobs.system.facts import Marked
 
 
 UNREADY_S = 600
@@ -183,16 +184,39 @@ class Orphans:
 
     def _end_escaped(self, wid: str) -> bool:
         """End what jobs of the dead worker have started in sessions of their own; return whether it is gone."""
-        if wid in self._hanging and self._escaped(wid):
+        is_left = self._left_by(wid)
+        if wid in self._hanging and any(map(is_left, system.marked(self._paths.root))):
             return False
-        left = system.kill_marked(self._paths.root, runner=wid, jobs=self._jobs(wid))
+        left = system.kill_marked_where(self._paths.root, is_left)
         if left:
             self._tell_once(wid, f"process {left[0]}, which a job of this dead worker has started, cannot be killed")
         return not left
 
-    def _escaped(self, wid: str) -> bool:
-        jobs = self._jobs(wid)
-        return any(one.job_id in jobs or one.runner.startswith(f"{wid}-") for one in system.marked(self._paths.root))
+    def _left_by(self, wid: str) -> Callable[[Marked], bool]:
+        """Return what tells whether a process is one that the dead worker's runners, or their jobs, have started."""
+        jobs, begun = self._jobs(wid), dict[str, bool]()
+
+        def is_left(one: Marked) -> bool:
+            if one.job_id in jobs or one.runner.startswith(f"{wid}-"):
+                return True
+            if one.runner or not ID.fullmatch(one.job_id) or system.runners_above(one.process.pid):
+                return False
+            # What the module of a job has started serves later jobs too, and may be all that is left when that one has
+            # ended. Under a runner it is that of a worker that lives; so it is if it names a runner.
+            if one.job_id not in begun:
+                begun[one.job_id] = self._has_begun(wid, one.job_id)
+            return begun[one.job_id]
+
+        return is_left
+
+    def _has_begun(self, wid: str, job_id: str) -> bool:
+        """Tell whether the worker has made an attempt of the job, as far as its record is there and says so."""
+        try:
+            place = find.locate(self._paths, job_id, clock.now_ms())
+            recorded = [] if place is None else record.events(files.read(place.path, record.MOST_BYTES))
+        except (OSError, files.StrangeFileError):
+            return False
+        return any(isinstance(event, record.Start) and event.wid == wid for event in recorded)
 
     def _jobs(self, wid: str) -> frozenset[str]:
         parts = map(layout.parse_claimed, files.names(self._paths.claims_of(wid)))

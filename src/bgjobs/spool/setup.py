@@ -36,12 +36,11 @@ def open_existing(paths: Layout) -> bool:
                 return open_existing(paths)  # somebody has set it up right now: that is what lies there
             raise
         return False
-    except (files.StrangeFileError, PermissionError) as error:
-        from bgjobs.spool.inbox import group_access  # noqa: PLC0415 - a spool is rarely somebody else's
-
-        group_access.refuse_strangers(paths, str(getattr(error, "strerror", error)))
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError as error:
+        _refuse_strangers(paths, error.strerror or "")
+        raise
+    except files.StrangeFileError as error:
+        _refuse_strangers(paths, str(error))
         # Of a copy that was made of links, each file is a file of the other spool as well.
         hint = "use another spool; if it is a copy with hard links (cp -l), copy it with `cp -a` instead"
         raise SpoolError(f"cannot use {paths.version}: {error}", hint=hint) from None
@@ -52,6 +51,12 @@ def open_existing(paths: Layout) -> bool:
             hint="use the bgjobs that made it, or another --spool",
         )
     return True
+
+
+def _refuse_strangers(paths: Layout, reason: str) -> None:
+    from bgjobs.spool.inbox import group_access  # noqa: PLC0415 - a spool is rarely somebody else's
+
+    group_access.refuse_strangers(paths, reason)
 
 
 def is_there(root: str) -> bool:

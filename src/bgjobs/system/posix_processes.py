@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
@@ -189,12 +189,12 @@ def marked(spool: str) -> list[Marked]:
     return found
 
 
-def kill_marked(spool: str, *, runner: str, jobs: Collection[str] = ()) -> list[int]:
-    """Kill what the runners whose mark begins with `runner`, or these jobs, have started; return what would not die.
+def kill_marked(spool: str, *, runner: str) -> list[int]:
+    """Kill what the runners whose mark begins with `runner` have started; return what would not die.
 
     All that descends from it goes with it, in whatever session. Nothing is touched that did not begin for this spool.
     """
-    return kill_marked_where(spool, lambda one: one.job_id in jobs or _is_of(one.runner, runner))
+    return kill_marked_where(spool, lambda one: _is_of(one.runner, runner))
 
 
 def kill_marked_where(spool: str, is_wanted: Callable[[Marked], bool]) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from bgjobs.system.facts import Marked
 
@@ -92,9 +92,9 @@ def marked(spool: str) -> list[Marked]:
     return []
 
 
-def kill_marked(spool: str, *, runner: str, jobs: Collection[str] = ()) -> list[int]:
+def kill_marked(spool: str, *, runner: str) -> list[int]:
     """Return nothing: there is nothing to kill, as above."""
-    del spool, runner, jobs
+    del spool, runner
     return []
 
 

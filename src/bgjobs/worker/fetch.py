@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bgjobs import clock
-from bgjobs.errors import BgjobsError
+from bgjobs.errors import BgjobsError, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ class Claiming:
             claims = self._session.claim(most, above=above)
         except (OSError, BgjobsError) as error:
             # A full descriptor table, a disk that went read-only: nothing is lost by trying again later.
-            self._say(f"cannot claim jobs: {error}")
+            self._say(f"cannot claim jobs: {why(error)}")
             self.pause()
             return
         if claims:

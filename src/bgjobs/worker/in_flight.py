@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bgjobs import clock, lifecycle
-from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError
+from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError, why
 from bgjobs.job import Crashed, JobError, Refused
 from bgjobs.store import Finish
 from bgjobs.worker.runner import Why
@@ -153,7 +153,7 @@ class InFlight:
                 self._say(str(error))
                 self.disk_failed = True
             case _:
-                self._say(f"cannot store how job {finish.claim.job.id} ended, trying again: {error}")
+                self._say(f"cannot store how job {finish.claim.job.id} ended, trying again: {why(error)}")
                 self._pending_writes.append(finish)
                 return True
         self.forget(finish.claim)
@@ -181,7 +181,7 @@ class InFlight:
         except ClaimLostError:
             pass  # it is somebody else's by now
         except OSError as error:
-            self._say(f"cannot put back job {claim.job.id}, trying again: {error}")
+            self._say(f"cannot put back job {claim.job.id}, trying again: {why(error)}")
             self._pending_releases.append((claim, reason))
             return
         else:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
-from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError
+from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError, why
 from bgjobs.job import Interrupted, Succeeded, moment
 from bgjobs.store import Finish, Selection, WorkerInfo
 from bgjobs.version import version
@@ -327,7 +327,7 @@ class Worker:
                 self._in_flight.disk_failed = True
             except (OSError, ClaimLostError) as error:
                 # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
-                self._say(f"cannot look after the queue: {error}")
+                self._say(f"cannot look after the queue: {why(error)}")
                 self._tick_at = now + TROUBLE_PAUSE_S
 
     def _look_after_runners(self) -> None:
@@ -373,4 +373,4 @@ class Worker:
         try:
             self._session.leave()
         except OSError as error:
-            self._say(f"left traces behind: {error}")
+            self._say(f"left traces behind: {why(error)}")

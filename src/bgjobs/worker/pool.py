@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bgjobs import system
+from bgjobs.errors import why
 from bgjobs.throttle import Once
 from bgjobs.version import version
 from bgjobs.worker.runner import LEAVE_S, Began, Finished, Report, Runner, Why, environment, setup, start_process
@@ -323,7 +324,7 @@ class Pool:
 
     def _cannot_start(self, error: OSError) -> None:
         before = self._failure
-        self._failure = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        self._failure = why(error)
         self._count_failed_start()
         if self._failure != before:
             self._say(f"cannot start a runner: {self._failure}; it is tried again")

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bgjobs import clock
+from bgjobs.errors import why
 from bgjobs.worker.runner import Why
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Ending:
         try:
             left = self._queue.backend.unfinished(clock.now())
         except OSError as error:
-            self._say(f"cannot see what is left to do: {error}")
+            self._say(f"cannot see what is left to do: {why(error)}")
             return False
         if left.due and not options.only and not options.min_priority:
             claiming.may_be_more = True

@@ -32,14 +32,18 @@ FREED_S = 5.0
 BOTH = "two processes held the same lock at the same time"
 
 
+class UntriedError(Exception):
+    """Why the locks could not be tried."""
+
+
 def trouble(path: str) -> str:
     """Return what is wrong with locks on the file at this path, or nothing.
 
-    Raises ChildProcessError when that could not be tried, and another OSError where there are no locks.
+    Raises UntriedError when that could not be tried, and OSError where there are no locks.
     """
     ours = life_lock(path)
     if not taken(ours, 0):
-        raise OSError("another process holds the lock of a file that was made a moment ago")
+        return "another process holds the lock of a file that was made a moment ago"
     child = subprocess.Popen(
         [sys.executable, *COMMAND, path],
         stdin=subprocess.PIPE,
@@ -52,7 +56,7 @@ def trouble(path: str) -> str:
     try:
         if (answer := _asked(child)) != "refused":
             if not answer:
-                raise ChildProcessError("the second process of the self-test did not answer")
+                raise UntriedError("the second process of the self-test did not answer")
             return BOTH
         ours.release()
         if _asked(child) != "taken":
@@ -204,7 +208,7 @@ def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
         if what:
             message = f"{what}: locks on this file system are no use, put the spool elsewhere"
             yield Finding(code="locks-fail", message=message, path=paths.root, serious=True)
-    except ChildProcessError as error:
+    except UntriedError as error:
         message = f"its locks could not be tried with two processes: {error}; is the machine very busy?"
         yield Finding(code="locks-untried", message=message, path=paths.root)
     except OSError as error:
@@ -247,5 +251,5 @@ def _many_corrupt(paths: Layout) -> Iterator[Finding]:
 
 
 def _trouble(code: str, path: str, error: OSError) -> Finding:
-    message = f"cannot be used: {error.strerror or error}: see its permissions and the disk's health"
+    message = f"cannot be used: {error.strerror}: see its permissions and the disk's health"
     return Finding(code=code, message=message, path=path, serious=True)

@@ -282,7 +282,7 @@ def _put_back_locale(_module: object, before: str) -> None:
     try:
         setlocale(LC_ALL, before)
     except locale.Error as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"the system has no locale {before!a}") from error
 
 
 _OF_DECIMAL = ("prec", "rounding", "Emin", "Emax")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bgjobs import clock, files, system
 from bgjobs.calls.binding import convert
 from bgjobs.calls.resolve import full_name, never_run, resolve
-from bgjobs.errors import BadArgumentsError, NoSuchTargetError, SpoolError
+from bgjobs.errors import BadArgumentsError, NoSuchTargetError, SpoolError, why
 from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.job_context import CurrentJob, JobCancelled, JobTimeout, set_current
 from bgjobs.version import version
@@ -85,7 +85,7 @@ class Runner:
             self._set_up(setup)
         except (OSError, SpoolError) as error:
             # A disk that has just turned read-only, a directory that is gone. The worker tries again, or gives up.
-            os.write(2, f"bgjobs: a runner cannot begin: {' '.join(str(error).split())}\n".encode("utf-8", "replace"))
+            os.write(2, f"bgjobs: a runner cannot begin: {' '.join(why(error).split())}\n".encode("utf-8", "replace"))
             os._exit(1)
         Thread(target=self._listen, args=(lines, first[1:]), daemon=True, name="bgjobs-listener").start()
         self._state = ProcessState()  # with that thread, or it would look as if the first attempt had left it
