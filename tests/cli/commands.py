@@ -1,23 +1,29 @@
-"""A project to try commands in, and ways to run them: as a process, and on a pseudo-terminal."""
+"""A project to try commands in, and ways to run them: in the test's own process, as one, and on a pseudo-terminal."""
 
 from __future__ import annotations
 
+import gc
+import io
 import json
 import os
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from bgjobs import Queue
+from bgjobs.cli.app import run
 from bgjobs.config.settings import load
 from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from bgjobs.job import Job
 
@@ -111,8 +117,104 @@ class Other:
 Result = subprocess.CompletedProcess[str]
 
 
-class Bgjobs(Protocol):
-    def __call__(self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result: ...
+STARTERS = {"worker", "run", "demo"}  # they change what belongs to a process: its signals, its session, its children
+
+
+class Bgjobs:
+    """`bgjobs` in a project, for one person.
+
+    A call runs the command in the process of the test, which costs a tenth of a fresh interpreter: with its own
+    environment, directory, standard streams (descriptors too), signal handlers and exit status. `process` is for what
+    only a process shows: how it starts and ends, what signals do to it, what it says of bytes that are no text.
+    """
+
+    def __init__(self, root: Path, home: Path) -> None:
+        self.root = root
+        self.home = home
+
+    def __call__(self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result:
+        if args and args[0] in STARTERS:
+            return self.process(*args, cwd=cwd, env=env)
+        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - both are entered below
+        with out, err:
+            with _as_if_alone(cwd or self.root, environment(self.home) | (env or {}), out, err):
+                status = _status_of(list(args))
+            return Result(["bgjobs", *args], status, _text(out), _text(err))
+
+    def process(self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result:
+        return subprocess.run(
+            [sys.executable, "-m", "bgjobs", *args],
+            cwd=cwd or self.root,
+            env=environment(self.home) | (env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+
+def _status_of(words: list[str]) -> int:
+    try:
+        return run(words)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+@contextmanager
+def _as_if_alone(cwd: Path, env: dict[str, str], out: BinaryIO, err: BinaryIO) -> Iterator[None]:
+    """Give the test's process what a process of its own would have, and take it away again."""
+    with ExitStack() as later:
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        later.callback(_restore_handlers, handlers)
+        later.callback(os.chdir, os.getcwd())  # noqa: PTH109 - taken as it is
+        os.chdir(cwd)
+        later.callback(_set_environment, dict(os.environ))
+        _set_environment(env)
+        later.callback(gc.unfreeze)  # what a command freezes, the garbage of tests too, would never be collected
+        nothing = later.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 - as the system names it
+        for number, (name, file) in enumerate((("stdin", nothing), ("stdout", out), ("stderr", err))):
+            later.enter_context(_redirected(name, number, file))
+        yield
+
+
+@contextmanager
+def _redirected(name: str, number: int, file: BinaryIO) -> Iterator[None]:
+    """Make a standard stream of this process, and its descriptor, which children inherit, those of a file."""
+    ours, its = getattr(sys, name), os.dup(number)
+    if name != "stdin":
+        ours.flush()
+    os.dup2(file.fileno(), number)
+    raw = open(number, "rb" if name == "stdin" else "wb", closefd=False)  # noqa: SIM115 - no file of its own
+    errors = "backslashreplace" if name == "stderr" else "strict"  # as Python starts
+    stream = io.TextIOWrapper(raw, encoding="utf-8", errors=errors)
+    setattr(sys, name, stream)
+    try:
+        yield
+    finally:
+        stream.flush()
+        setattr(sys, name, ours)
+        os.dup2(its, number)
+        os.close(its)
+
+
+def _restore_handlers(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def _set_environment(env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    if hasattr(time, "tzset"):
+        time.tzset()
+
+
+def _text(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode().replace("\r\n", "\n")
 
 
 def make_project(root: Path) -> Path:
@@ -127,23 +229,6 @@ def environment(home: Path) -> dict[str, str]:
     kept.pop("NO_COLOR", None)
     kept.pop("FORCE_COLOR", None)
     return kept | {"HOME": str(home), "TZ": "UTC", "PYTHONUTF8": "1"}
-
-
-def command(root: Path, home: Path) -> Bgjobs:
-    def run(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result:
-        return subprocess.run(
-            [sys.executable, "-m", "bgjobs", *args],
-            cwd=cwd or root,
-            env=environment(home) | (env or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=PATIENCE_S,
-            check=False,
-        )
-
-    return run
 
 
 def open_queue(root: Path) -> Queue:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.commands import PATIENCE_S, Bgjobs, Finished, command, environment, make_project, open_queue
+from tests.cli.commands import PATIENCE_S, Bgjobs, Finished, environment, make_project, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bgjobs(project: Path, tmp_path: Path) -> Bgjobs:
-    return command(project, tmp_path)
+    return Bgjobs(project, tmp_path)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A project with ended jobs, for tests that only look."""
     root = make_project(tmp_path_factory.mktemp("finished") / "project")
     queue = open_queue(root)
-    kept = Finished(root, queue, command(root, root.parent))
+    kept = Finished(root, queue, Bgjobs(root, root.parent))
     kept.jobs = {
         "done": queue.submit("Work", "add", ["2"], {"b": "3"}, text=True, tags=["good"], priority="high"),
         "failed": queue.submit("Work", "fail", ["bad\nnews"]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.commands import PATIENCE_S, Bgjobs, command, environment, error, on_terminal
+from tests.cli.commands import PATIENCE_S, Bgjobs, environment, error, on_terminal
 from tests.measuring import unmeasured
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-termina
 def test_a_new_project_works_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
-    bgjobs = command(folder, tmp_path)
+    bgjobs = Bgjobs(folder, tmp_path)
     made = bgjobs("init")
     assert made.returncode == 0
     assert {path.name for path in folder.iterdir()} == {"allowed_jobs.toml", "jobs", "spool"}
@@ -58,7 +58,7 @@ def test_the_demo_really_runs_and_says_what_to_look_at(bgjobs: Bgjobs, tmp_path:
         str(folder / "allowed_jobs.toml"),
     ):
         assert part in result.stdout
-    there = command(folder, tmp_path)
+    there = Bgjobs(folder, tmp_path)
     [found] = [json.loads(line) for line in there("status", "--json").stdout.splitlines()]
     assert (found["counts"]["done"], found["counts"]["failed"], found["workers"]) == (6, 1, [])
 
@@ -97,5 +97,5 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Traceback" not in said
-    bgjobs = command(tmp_path / "tour", tmp_path)
+    bgjobs = Bgjobs(tmp_path / "tour", tmp_path)
     assert not any(worker["alive"] for worker in json.loads(bgjobs("status", "--json").stdout)["workers"])

@@ -86,14 +86,14 @@ def break_queue(project: Path) -> dict[str, str]:
 
 def test_a_bug_is_one_line_and_its_traceback_is_for_those_who_ask(bgjobs: Bgjobs, project: Path) -> None:
     env = break_queue(project)
-    result = bgjobs("list", env=env)
+    result = bgjobs.process("list", env=env)
     said = "bgjobs: internal error: ZeroDivisionError: one\\nbug: set BGJOBS_DEBUG=1 for the traceback\n"
     assert (result.returncode, result.stderr) == (1, said)
-    debugged = bgjobs("list", env=env | {"BGJOBS_DEBUG": "1"})
+    debugged = bgjobs.process("list", env=env | {"BGJOBS_DEBUG": "1"})
     assert debugged.returncode == 1
     assert "Traceback" in debugged.stderr
     assert debugged.stderr.endswith(said)
-    assert error(bgjobs("list", "--json", env=env))["code"] == "internal-error"
+    assert error(bgjobs.process("list", "--json", env=env))["code"] == "internal-error"
 
 
 def completed(bgjobs: Bgjobs, *words: str) -> list[str]:

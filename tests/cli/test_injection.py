@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bgjobs.job import JobError, Progress, Raised, State, Succeeded
 from bgjobs.lifecycle import Ended, failed
-from tests.cli.commands import Bgjobs, Finished, command, environment, make_project, on_terminal, open_queue
+from tests.cli.commands import Bgjobs, Finished, environment, make_project, on_terminal, open_queue
 
 if TYPE_CHECKING:
     from bgjobs import Queue
@@ -59,7 +59,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A project in which everything that can be chosen from outside is hostile."""
     root = make_project(tmp_path_factory.mktemp("hostile") / "project")
     queue = open_queue(root)
-    kept = Finished(root, queue, command(root, root.parent))
+    kept = Finished(root, queue, Bgjobs(root, root.parent))
     done = _stored(queue, "echo", [PLAIN])
     failed = _stored(queue, "fail", [PLAIN])
     worker = kept.bgjobs("worker", "--drain")
