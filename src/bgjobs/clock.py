@@ -1,4 +1,4 @@
-"""What time it is, and which moment a local time stands for. The one place that asks the clock and the zone."""
+"""Read the wall clock, and convert local times to UTC. The only place that asks the clock and the time zone."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def now_ms() -> int:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return the moment in UTC; one without a zone is local.
+    """Return the moment in UTC; a moment without a zone is local.
 
-    A time that the clocks leave out when they are put forward becomes as much later as they leave out, so that it is
-    never before what was asked for. Of a time that comes twice, when they are put back, it is the first, unless `fold`
-    says the second. Raises ValueError, OverflowError or OSError where the system knows no such moment.
+    A local time that daylight saving skips is shifted later by the skipped length, so that it is never earlier than
+    asked for. Of a local time that occurs twice, the first one is meant, or with `fold` the second. Raises ValueError,
+    OverflowError or OSError if the system knows no such moment.
     """
     first, second = _in_utc(moment, 0), _in_utc(moment, 1)
-    return second if moment.fold and second > first else first  # what the clocks leave out comes later as the first
+    return second if moment.fold and second > first else first  # of a skipped time the first is the later one
 
 
 def _in_utc(moment: datetime, fold: int) -> datetime:
     day, time_of_day = (moment.year, moment.month, moment.day), (moment.hour, moment.minute, moment.second)
     plain = datetime(*day, *time_of_day, tzinfo=moment.tzinfo, fold=fold)
-    # Not `astimezone` for a local time: of one that the clocks leave out it takes the offset from after the change.
+    # Not `astimezone` for a local time: for a skipped one it takes the offset from after the change.
     # Whole seconds, as the number of them is a float.
     try:
         seconds = plain.timestamp()

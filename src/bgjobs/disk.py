@@ -1,7 +1,7 @@
-"""Every step on the disk that the queue takes, one name each. Nothing else in bgjobs touches the queue's files.
+"""Every file operation on the queue's files, one name each. Nothing else in bgjobs touches these files.
 
-The crash tests put themselves between these names and the system: they stop the process before and after each step, let
-each fail, and write down what would be lost without power. So they are called by their module, `disk.move(…)`.
+The crash tests replace these names: they stop the process before and after each operation, let each fail, and record
+what a power failure would lose. So they are always called through the module, as `disk.move(…)`.
 """
 
 from os import (

@@ -1,4 +1,4 @@
-"""Read and write lengths of time as people write them: `90s`, `5m`, `1h30m`, `1d`, `1w`, `0.5`."""
+"""Parse and format durations: `90s`, `5m`, `1h30m`, `1d`, `1w`, or seconds such as `0.5`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SECONDS_IN = (604_800, 86_400, 3_600, 60, 1)
 
 
 class UnfitError(ValueError):
-    """Why a value is none of those that are asked for, in our own words, which complete "NAME …"."""
+    """The value is not valid; the message completes "NAME …"."""
 
 
 def parse(text: str | float) -> timedelta:
-    """Return the length that a number of seconds, or numbers with units (w, d, h, m, s, in this order), stand for.
+    """Return the duration of a number of seconds, or of a text of numbers with units (w, d, h, m, s, in this order).
 
     Raises UnfitError for anything else, for negative lengths and for more than
     100 years.
@@ -47,11 +47,11 @@ def parse(text: str | float) -> timedelta:
 
 
 def length(value: object) -> timedelta:
-    """Return the length that a value of Python stands for: a timedelta, or what `parse` takes. Raises UnfitError."""
-    if isinstance(value, timedelta):  # made anew: one of a class of its own may not add up as ours do
+    """Return the duration of a Python value: a timedelta, or what `parse` accepts. Raises UnfitError."""
+    if isinstance(value, timedelta):  # a plain one: a subclass may add differently
         given = timedelta(value.days, value.seconds, value.microseconds)
         if not timedelta(0) <= given <= LONGEST:
-            return _length(given.total_seconds())  # says what is wrong
+            return _length(given.total_seconds())  # raises the error
         return given
     is_nan = isinstance(value, float) and math.isnan(value)
     if is_nan or isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -60,7 +60,7 @@ def length(value: object) -> timedelta:
 
 
 def parse_iso(text: str) -> timedelta:
-    """Return the length that an ISO 8601 duration of weeks, days, hours, minutes and seconds stands for.
+    """Return the duration of an ISO 8601 text of weeks, days, hours, minutes and seconds.
 
     Years and months have no fixed length: they raise UnfitError, as anything else does that `parse` would refuse.
     """
@@ -71,7 +71,7 @@ def parse_iso(text: str) -> timedelta:
 
 
 def show(length: timedelta) -> str:
-    """Return the shortest text with one unit that `parse` reads as exactly this length: `90s`, `5m`, `0.5s`."""
+    """Return the shortest text with one unit that `parse` reads as exactly this duration: `90s`, `5m`, `0.5s`."""
     whole, rest = divmod(length, timedelta(seconds=1))
     if rest:
         sign, size = ("-", -length) if length < timedelta(0) else ("", length)
@@ -82,13 +82,13 @@ def show(length: timedelta) -> str:
 
 
 def _sum(numbers: Sequence[str | None]) -> float:
-    """Return how many seconds so many weeks, days, hours, minutes and seconds are."""
+    """Return the number of seconds in these weeks, days, hours, minutes and seconds."""
     found = (float((number or "0").replace(",", ".")) for number in numbers)
     return sum(number * unit for number, unit in zip(found, _SECONDS_IN, strict=True))
 
 
 def _length(seconds: float) -> timedelta:
-    if not seconds >= 0:  # not a number is neither less nor more
+    if not seconds >= 0:  # also NaN
         raise UnfitError("must not be negative")
     if seconds > LONGEST.total_seconds():
         raise UnfitError("must not be more than 100 years")

@@ -1,4 +1,4 @@
-"""Every error that bgjobs raises on purpose, each with a stable code and an exit status."""
+"""The errors that bgjobs raises on purpose, each with a stable code and an exit status."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bgjobs.job import Job
 
 
 class BgjobsError(Exception):
-    """Something that a person can act on: what went wrong, which one, and what to do.
+    """An error that a person can act on: what went wrong, which one, and what to do.
 
     `code` is stable and appears in JSON output and in the error log; `exit_status` is what the command line
     ends with; `hint` says what to do about it.
@@ -64,14 +66,14 @@ class NotEndedError(BgjobsError):
 
 
 class UsageError(BgjobsError):
-    """A value that cannot be right wherever it is used: a priority, a delay, the shape of an id."""
+    """A value that is invalid in any context: a priority, a delay, the form of an id."""
 
     code = "bad-value"
     exit_status = 2
 
 
 class RefusedError(BgjobsError):
-    """The call may not be made, or cannot be: nothing was queued."""
+    """The call is not allowed, or cannot succeed: nothing was queued."""
 
     code = "refused"
     exit_status = 3
@@ -112,7 +114,7 @@ class NoSuchJobError(BgjobsError):
 
 
 class JobFailed(BgjobsError):  # noqa: N818 - the name is part of the public interface
-    """Waiting found that the job failed. `job` is its last view."""
+    """The job that was waited for has failed. `job` is its final state."""
 
     code = "job-failed"
     exit_status = 5
@@ -122,12 +124,12 @@ class JobFailed(BgjobsError):  # noqa: N818 - the name is part of the public int
         self.job = job
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let it cross to another process: a pool whose results cannot be read waits for ever."""
+        """Make it picklable: a process pool that cannot read a result waits for ever."""
         return type(self), (self.job, self.message)
 
 
 class JobWasCancelled(BgjobsError):  # noqa: N818 - the name is part of the public interface
-    """Waiting found that a person had cancelled the job. `job` is its last view."""
+    """The job that was waited for was cancelled. `job` is its final state."""
 
     code = "job-cancelled"
     exit_status = 6
@@ -137,24 +139,24 @@ class JobWasCancelled(BgjobsError):  # noqa: N818 - the name is part of the publ
         self.job = job
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let it cross to another process: a pool whose results cannot be read waits for ever."""
+        """Make it picklable: a process pool that cannot read a result waits for ever."""
         return type(self), (self.job, self.message)
 
 
 class ClaimLostError(BgjobsError):
-    """The claim is no longer ours: whatever became of the attempt must not be stored."""
+    """The claim belongs to another worker now: the outcome of the attempt must not be stored."""
 
     code = "claim-lost"
 
 
 class NotPrintedError(BgjobsError):
-    """What was asked for is done, and that could not be printed: a full disk, a closed stream, nobody who reads on."""
+    """The command is done, but could not print its answer: a full disk, a closed stream, a reader that is gone."""
 
     code = "not-printed"
 
 
 class SyncFailedError(BgjobsError):
-    """The disk could not keep what was written. It is not tried again: a second success would mean nothing."""
+    """The disk could not sync what was written. It is not tried again: a second success would mean nothing."""
 
     code = "sync-failed"
 
@@ -163,3 +165,11 @@ class SessionLostError(BgjobsError):
     """The worker's place in the queue is gone (its spool vanished, or its lock file was deleted)."""
 
     code = "session-lost"
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return a hint with the known name that is most like an unknown one, or `otherwise` if none is like it."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
+
+    near = get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]}?" if near else otherwise

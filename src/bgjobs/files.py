@@ -1,7 +1,7 @@
-"""The few steps on files that all else is made of.
+"""Basic file operations: create, append, read, move and cut files, with or without sync.
 
 Each raises OSError as the system gives it. None of them repeats a failed sync: after an error the kernel may have
-dropped the data and call it clean, so a second success would mean nothing.
+dropped the data and marked it clean, so a second success would mean nothing.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-# What the system says of one file or directory that cannot be had: it must cost nothing beside it. (A full table of
-# descriptors, or a disk that takes no more, is about all of them.)
+# Errors about one unreadable file or directory, which must not affect others. (A full table of descriptors or a full
+# disk concerns all of them.)
 UNREADABLE = frozenset({errno.EACCES, errno.EIO, errno.EPERM})
-LINKS = frozenset({errno.ELOOP, errno.ENXIO, errno.EMLINK})  # what opening a link, a socket or a device says
+LINKS = frozenset({errno.ELOOP, errno.ENXIO, errno.EMLINK})  # the errors of opening a link, a socket or a device
 
 
 class StrangeFileError(Exception):
-    """What lies there is not a plain file of ours: a link, a pipe, too large, or somebody else's."""
+    """The file is not a plain file of ours: a link, a pipe, too large, or another user's."""
 
 
 def create(path: str, data: bytes, *, sync: bool) -> None:
-    """Make a new file that holds the data, on the disk if `sync`. Leave nothing behind on failure."""
+    """Create a new file with this content, durable if `sync`. Leaves nothing behind on failure."""
     descriptor = disk.open_new(path)
     try:
         try:
@@ -48,7 +48,7 @@ def create(path: str, data: bytes, *, sync: bool) -> None:
 
 
 def create_and_publish(path: str, data: bytes, target: str, *, moved: Callable[[], None]) -> None:
-    """Make a file, move it to where it is visible, say so by `moved`, then sync it once.
+    """Create a file, move it to where it is visible, call `moved`, then sync it once.
 
     Only where syncing a moved file also makes its new name durable (`system.one_fsync_is_safe`).
     """
@@ -71,17 +71,17 @@ def create_and_publish(path: str, data: bytes, target: str, *, moved: Callable[[
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it, however little the system takes at a time."""
+    """Write all of the data, in several writes if need be."""
     view = memoryview(data)
     while view:
         view = view[disk.write(descriptor, view) :]
 
 
 def append(path: str, line: bytes, *, sync: bool = False, whole: bool = False, make: bool = False) -> None:
-    """Append one line, in one write, to a file of ours. A torn line before it is closed off first.
+    """Append one line, in one write, to a file of ours. A torn line before it is ended first.
 
-    `whole` says that there is none; `make` makes the file if it is not there. With `sync` the line is on the disk then,
-    or SyncFailedError is raised.
+    `whole`: the file is known to have no torn line. `make`: create a missing file. With `sync` the line is durable when
+    this returns, or SyncFailedError is raised.
     """
     descriptor = disk.open_create_append(path) if make else disk.open_append(path)
     try:
@@ -94,7 +94,7 @@ def append(path: str, line: bytes, *, sync: bool = False, whole: bool = False, m
         if sync:
             _sync_appended(descriptor, path)
     finally:
-        with suppress(OSError):  # the line is there for all to read, and nothing more was promised
+        with suppress(OSError):  # the line is written, and no more was promised
             disk.close(descriptor)
 
 
@@ -118,16 +118,16 @@ def refuse_others(state: os.stat_result) -> None:
 
 
 def read(path: str, most: int, look: Callable[[os.stat_result], None] = refuse_others) -> bytes:
-    """Return the content of a plain file of ours of at most so many bytes, or raise StrangeFileError.
+    """Return the content of a plain file of at most `most` bytes, or raise StrangeFileError.
 
-    Whose it may be, `look` says: of the open file, and by raising that error.
+    `look` is called with the state of the open file, and raises that error for a file of a wrong owner.
     """
     try:
         descriptor = disk.open_read(path)
     except OSError as error:
         if error.errno in LINKS:
             raise StrangeFileError("a symbolic link, socket or device") from None
-        if error.errno == errno.EISDIR:  # Windows, which opens none
+        if error.errno == errno.EISDIR:  # Windows opens no directory
             raise StrangeFileError("not a plain file") from None
         raise
     try:
@@ -145,9 +145,9 @@ def read(path: str, most: int, look: Callable[[os.stat_result], None] = refuse_o
 
 
 def read_on(path: str, inode: int, size: int) -> tuple[int, int, bytes]:
-    """Return the inode of a growing file of ours, from where on it was read, and what it holds from there on.
+    """Return the inode of a growing file of ours, the offset from which it was read, and its content from there.
 
-    That is from `size` on if it is still the file of this inode, else from its beginning.
+    The offset is `size` if the file still has this inode, else 0.
     """
     descriptor = disk.open_read(path)
     try:
@@ -163,7 +163,7 @@ def read_on(path: str, inode: int, size: int) -> tuple[int, int, bytes]:
 
 
 def read_note(path: str) -> str | None:
-    """Return the text of a small file of ours, or None when there is none, or its writer is not done."""
+    """Return the text of a small file of ours; None if it is missing, strange, or still empty."""
     try:
         return read(path, 65_536).decode("utf-8", "replace") or None
     except (OSError, StrangeFileError):
@@ -181,14 +181,14 @@ def _read_all(descriptor: int, size: int) -> bytes:
 
 
 def move(source: str, target: str) -> None:
-    """Move a file or directory in one step. Raises FileNotFoundError when somebody else was faster."""
+    """Move a file or directory atomically. Raises FileNotFoundError if another process was faster."""
     disk.move(source, target)
 
 
 def move_into(source: str, target: str) -> None:
-    """Move a file into a directory that is made if it is not there; only this one, not those above it."""
+    """Move a file into a directory, which is made if it is missing; its parents are not."""
     while exists(source):
-        make_directory(os.path.dirname(target))  # and again, if somebody removes it while it is still empty
+        make_directory(os.path.dirname(target))  # again, if another process removes it while it is empty
         try:
             disk.move(source, target)
         except FileNotFoundError:
@@ -198,12 +198,12 @@ def move_into(source: str, target: str) -> None:
 
 
 def replace(source: str, target: str) -> None:
-    """Move a small file of ours in place of an older one, in one step."""
+    """Replace an older file by a small file of ours, atomically."""
     disk.replace(source, target)
 
 
 def replace_content(path: str, data: bytes) -> None:
-    """Give a small file of ours new content in one step; not durable, for what may be lost."""
+    """Replace the content of a small file of ours atomically; not durable, for what may be lost."""
     fresh = f"{path}.new"
     remove(fresh)
     create(fresh, data, sync=False)
@@ -219,7 +219,7 @@ def remove(path: str, *, folder: int | None = None) -> None:
 
 
 def discard(path: str) -> None:
-    """Remove a file after a failure, if that can be done: it is the failure that has to be told."""
+    """Remove a file after a failure, if possible: the failure is what has to be reported."""
     with suppress(OSError):
         disk.unlink(path)
 
@@ -234,7 +234,7 @@ def make_directory(path: str) -> None:
 
 
 def make_directories(path: str) -> None:
-    """Make a directory and those above it, where they are not there, and make the names of the new ones durable."""
+    """Make a directory and its missing parents, and make their names durable."""
     new = []
     above = path
     while not exists(above):
@@ -245,7 +245,7 @@ def make_directories(path: str) -> None:
         try:
             sync_directory(os.path.dirname(directory))
         except PermissionError:
-            pass  # one in which we may make names and not read any: it cannot be synced
+            pass  # a directory that we may write to but not read cannot be synced
 
 
 def remove_directory(path: str, *, folder: int | None = None) -> bool:
@@ -265,7 +265,7 @@ def sync_directory(path: str) -> None:
 
 
 def exists(path: str) -> bool:
-    """Tell whether anything has this name, even a dangling link."""
+    """Tell whether anything has this name, a dangling link included."""
     try:
         disk.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -282,7 +282,7 @@ def is_directory(path: str) -> bool:
 
 
 def names(path: str) -> list[str]:
-    """Return the names in a directory in no order; none if it does not exist."""
+    """Return the names in a directory, unsorted; none if it does not exist."""
     try:
         return disk.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -290,7 +290,7 @@ def names(path: str) -> list[str]:
 
 
 def readable_names(path: str) -> list[str]:
-    """Return the names in a directory, none of one that cannot be read: what lies beside it can still be found."""
+    """Return the names in a directory; none if it cannot be read, so that others can still be searched."""
     try:
         return names(path)
     except OSError as error:
@@ -300,7 +300,7 @@ def readable_names(path: str) -> list[str]:
 
 
 def each_name(path: str) -> Iterator[str]:
-    """Go through the names in a directory, which takes a while for a million; none if it does not exist."""
+    """Go through the names in a directory one by one, for large ones; none if it does not exist."""
     try:
         for name, _ in disk.scandir(path):
             yield name
@@ -317,7 +317,7 @@ def changed_ns(path: str) -> int | None:
 
 
 def directory_state(path: str) -> tuple[int, int] | None:
-    """Return by what to see that a directory is the same and has not changed: inode, time in ns; None if it is gone."""
+    """Return inode and mtime in ns, which tell whether a directory has changed or was replaced; None if it is gone."""
     try:
         state = disk.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -334,20 +334,20 @@ def sync(path: str) -> None:
         disk.close(descriptor)
 
 
-Pid = Annotated[int, Meta(ge=1, le=0x7FFF_FFFF)]  # what a system can ask its kernel for
+Pid = Annotated[int, Meta(ge=1, le=0x7FFF_FFFF)]  # what system calls accept
 T = TypeVar("T")
 
 
 def decoded(data: bytes, kind: type[T]) -> T | None:
-    """Return the value of this kind that is written there, or None if it is none."""
+    """Decode JSON as a value of this type; None if it is not one."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None  # a half, zeros, letters that are none, or brackets that would fill the stack
+        return None  # half written, zeros, not UTF-8, or nested too deeply
 
 
 def limit(path: str, most: int) -> None:
-    """Cut a file of ours to so many bytes when it has grown to twice that, but never what a link in its place names."""
+    """Cut a file of ours to `most` bytes if it has grown to more than twice that; never the target of a link."""
     try:
         with _grown(path) as (descriptor, size):
             if size > 2 * most:
@@ -358,15 +358,15 @@ def limit(path: str, most: int) -> None:
 
 
 def cut_mark(most: int) -> bytes:
-    """Return what stands at the end of output that was cut."""
+    """Return the mark at the end of output that was cut."""
     return f"\n[output cut: more than {most} bytes]\n".encode()
 
 
 def cut(path: str, most: int, *, lost: bool = False) -> int:
-    """Cut a file of output to so many bytes, if it is longer, and put the mark behind them; return how long it was.
+    """Cut a file of output to `most` bytes if it is longer, and append the mark; return its length before.
 
-    With `lost` the mark is put there in any case: something of the output has not come to the file. Who has counted and
-    marked already is left in peace. Raises OSError for a link in its place.
+    With `lost` the mark is appended in any case: some output has not reached the file. A file that is marked already
+    is not changed. Raises OSError for a link in its place.
     """
     with _grown(path) as (descriptor, size):
         mark = cut_mark(most)
@@ -379,14 +379,14 @@ def cut(path: str, most: int, *, lost: bool = False) -> int:
 
 
 def add(path: str, text: str) -> None:
-    """Put a text at the end of a file of output. Raises OSError for a link in its place."""
+    """Append a text to a file of output. Raises OSError for a link in its place."""
     with _grown(path) as (descriptor, _):
         write_all(descriptor, text.encode())
 
 
 @contextmanager
 def _grown(path: str) -> Iterator[tuple[int, int]]:
-    """Open a file that may have to be cut; give its descriptor and size. What has a second name counts as empty."""
+    """Open a file to cut it; give its descriptor and size. A file with a second name counts as empty."""
     descriptor = disk.open_append(path)
     try:
         state = disk.fstat(descriptor)

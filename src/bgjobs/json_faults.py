@@ -1,6 +1,6 @@
-"""Say in our own words why a text is no JSON, or not the value that was asked for. Asked only when reading it failed.
+"""Explain why a text is not JSON, or not of the expected type. Called only after reading it has failed.
 
-The words of the libraries change with their releases, so they are neither shown to people nor kept in `.reason` files.
+The messages of libraries change with their releases, so they are neither shown to users nor kept in `.reason` files.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 UNKNOWN = "not what is expected"
 LONGEST_NAME = 80
 MOST_NAMES = 40
-MOST_DIGITS = 4300  # what Python turns into a number without being asked twice
+MOST_DIGITS = 4300  # the default limit of Python for converting text to a number
 _ONE_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BEGINNINGS = frozenset(word[:end] for word in ("true", "false", "null", "-") for end in range(1, len(word) + 1))
 
 
 class FaultError(ValueError):
-    """What is wrong, in our words."""
+    """The text is not valid; the message says why."""
 
 
 class RepeatedError(FaultError):
@@ -32,7 +32,7 @@ class RepeatedError(FaultError):
 
 
 def of(data: bytes | str, wanted: Any) -> str:  # noqa: ANN401 - any type that JSON can become
-    """Return why the text is not JSON for a value of this type. No value is quoted: it may be secret."""
+    """Explain why the text is not JSON of this type. No value is quoted: it may be secret."""
     try:
         value = _read(data, _EXACT)
     except FaultError as error:
@@ -41,18 +41,18 @@ def of(data: bytes | str, wanted: Any) -> str:  # noqa: ANN401 - any type that J
 
 
 def read(data: bytes | str) -> Any:  # noqa: ANN401 - whatever JSON it is
-    """Return the value of a JSON text. Raises FaultError, also for what other readers may take differently."""
+    """Return the value of a JSON text. Raises FaultError, also for texts that other readers may read differently."""
     return _read(data, _LENIENT)
 
 
 def repeated(text: str) -> str | None:
-    """Return which key stands twice in one object of a JSON text: readers take the one or the other value."""
+    """Name a key that one object of a JSON text has twice, or return None: readers differ in which value they take."""
     try:
         _LENIENT.decode(text)
     except RepeatedError as error:
         return str(error)
     except (ValueError, RecursionError):
-        return None  # whatever is wrong with it, its reader says so
+        return None  # other faults are reported by its reader
     return None
 
 
@@ -68,7 +68,7 @@ def _read(data: bytes | str, decoder: json.JSONDecoder) -> Any:  # noqa: ANN401 
     begin = len(text) - len(text.lstrip(" \t\r\n"))
     try:
         value, end = decoder.raw_decode(text, begin)
-        # What a text cannot be written as cannot be a letter: half of a pair, as in "\ud800".
+        # A string that cannot be encoded holds half of a surrogate pair, as in "\ud800".
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise FaultError(_syntax(text, error.pos)) from None
@@ -88,7 +88,7 @@ def _read(data: bytes | str, decoder: json.JSONDecoder) -> Any:  # noqa: ANN401 
 
 
 def misfit(value: object, wanted: Any) -> str | None:  # noqa: ANN401 - any type that JSON can become
-    """Return where a value from JSON is not of the type, and what it must be there; None if no place is found."""
+    """Return where a value from JSON does not fit the type, and what must be there; None if no place is found."""
     try:
         kind = inspect.type_info(wanted)
     except (TypeError, NameError, ValueError):  # of no type that JSON can become, or of names that are not there

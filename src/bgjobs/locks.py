@@ -1,4 +1,4 @@
-"""The spool's locks, all by filelock: one held for life by each worker and runner, one around each batch of claims."""
+"""File locks: a life lock, held by each worker and runner until it ends, and the lock around each batch of claims."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno
 
 
 def life_lock(path: str) -> FileLock:
-    """Return a lock to be held for as long as its process lives. The kernel frees it when the process ends.
+    """Return a lock to be held until the process ends, when the kernel releases it.
 
-    FileLock rather than a bare descriptor: it closes its descriptor in forked children, who would else keep the lock.
+    FileLock rather than a bare descriptor: it closes its descriptor in forked children, which would keep the lock.
     """
     return FileLock(path, preserve_lock_file=True, fallback_to_soft=False, thread_local=False, mode=0o600)
 
 
 def hold_for_life(path: str, *, patience_s: float = 0) -> FileLock:
-    """Take a life lock, at once or within so many seconds, or raise SpoolError."""
+    """Take a life lock, waiting up to `patience_s` seconds, or raise SpoolError."""
     lock = life_lock(path)
     if not files.is_directory(os.path.dirname(path)):
         # The spool has vanished. FileLock would make the directory, and all above it.
@@ -45,13 +45,13 @@ def hold_for_life(path: str, *, patience_s: float = 0) -> FileLock:
 
 
 def taken(lock: FileLock, patience_s: float) -> bool:
-    """Tell whether the life lock could be taken within so many seconds. Raises OSError, as where there are no locks."""
+    """Try to take the life lock for `patience_s` seconds; tell whether it was. Raises OSError, as without locks."""
     try:
         lock.acquire(timeout=patience_s, poll_interval=LONGEST_PAUSE)
     except Timeout:
         return False
     except (OSError, NotImplementedError) as error:
-        raise _in_our_words(error, lock.lock_file) from None
+        raise _lock_error(error, lock.lock_file) from None
     return True
 
 
@@ -59,11 +59,11 @@ def _taken_now(descriptor: int, path: str) -> bool:
     try:
         return lock_descriptor(descriptor, blocking=False)
     except (OSError, NotImplementedError) as error:
-        raise _in_our_words(error, path) from None
+        raise _lock_error(error, path) from None
 
 
-def _in_our_words(error: OSError | NotImplementedError, path: str) -> OSError:
-    """Return the error as the system gives it, but for a file system without locks, of which there are two kinds."""
+def _lock_error(error: OSError | NotImplementedError, path: str) -> OSError:
+    """Return the error of the system, or one error for the several ones of a file system without locks."""
     if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
         return error
     return OSError(errno.ENOSYS, "this file system has no locks", path)
@@ -79,9 +79,9 @@ class ClaimLock:
 
     @contextmanager
     def held(self, patience_s: float) -> Iterator[bool]:
-        """Hold the lock for the block; tell whether we do. After so many seconds the block runs without it.
+        """Hold the lock for the block; tell whether it is held. After `patience_s` seconds the block runs without it.
 
-        Whoever holds it may have been stopped in the middle, and must not stop everybody else.
+        Its holder may have been stopped by a signal, and must not block all other workers.
         """
         descriptor = self._opened()
         is_ours = _acquired(descriptor, self._path, patience_s)
@@ -98,7 +98,7 @@ class ClaimLock:
             disk.close(descriptor)
 
     def _opened(self) -> int:
-        # Somebody may have deleted or replaced the file: a lock on the old one would exclude nobody.
+        # The file may have been deleted or replaced: a lock on the old one would exclude nobody.
         if self._descriptor is not None and not is_at(self._descriptor, self._path):
             self.close()
         if self._descriptor is None:
@@ -127,18 +127,18 @@ def is_at(descriptor: int, path: str) -> bool:
 
 
 class Probe:
-    """Asks whether the holder of a life lock is still there, at the price of one system call."""
+    """Checks with one system call whether a life lock is still held."""
 
     def __init__(self, path: str) -> None:
         """Open the lock file. Raises OSError when there is none."""
         self._path = path
-        self._descriptor = disk.open_read(path)  # no more is needed, and a disk may have turned read-only
+        self._descriptor = disk.open_read(path)  # reading is enough, and the disk may have turned read-only
         self.is_stale = False
 
     def take(self) -> bool:
-        """Take the lock if its holder is gone; then nobody else can take over the same dead worker.
+        """Take the lock if its holder is gone, so that no other process can recover the same dead worker.
 
-        A lock file that somebody deleted is nobody's to take: then the probe `is_stale`, and a new one may know more.
+        If the lock file was deleted or replaced, the lock is not taken, and `is_stale` tells to make a new probe.
         """
         if not _taken_now(self._descriptor, self._path):
             return False
@@ -149,12 +149,12 @@ class Probe:
         return False
 
     def close(self) -> None:
-        """Close the descriptor, and so give the lock back."""
+        """Close the descriptor, which releases the lock."""
         disk.close(self._descriptor)
 
 
 def is_held(path: str) -> bool:
-    """Tell whether some process holds the life lock at this path. Raises OSError when that cannot be found out."""
+    """Tell whether a process holds the life lock at this path. Raises OSError if that cannot be found out."""
     try:
         probe = Probe(path)
     except (FileNotFoundError, NotADirectoryError):

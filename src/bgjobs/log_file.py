@@ -1,4 +1,4 @@
-"""Append lines to a log that any number of processes share and that stays bounded: a few files of a given size."""
+"""Append lines to a log file that several processes share, and rotate it by size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from bgjobs import disk
 
 MOST_BYTES = 10 * 1024 * 1024
 KEPT = 5
-LOOK_EVERY_BYTES = 64 * 1024  # written by ourselves
-AGAIN_BYTES = 1024 * 1024  # when a log cannot be moved aside, that is tried again after so much more
+CHECK_EVERY_BYTES = 64 * 1024  # the size is checked after this process has written so much
+AGAIN_BYTES = 1024 * 1024  # a rotation that failed is tried again after so much more
 
 
 class LogFile:
-    """One log. It is never kept open: another process may have moved it aside, and Windows renames no open file.
+    """One log. It is never kept open: another process may rotate it, and Windows renames no open file.
 
-    `beside` is a file without which nothing is made anew: that of a spool that may have vanished.
+    `beside` is a file of the spool: if it is gone, the spool has vanished, and no new log is made in its place.
     """
 
     def __init__(self, path: str, *, beside: str | None = None) -> None:
@@ -24,10 +24,10 @@ class LogFile:
         self._used = False
         self._torn = False
         self._rotate_at = 0
-        self._unseen = LOOK_EVERY_BYTES  # those who write one line and end look too
+        self._unseen = CHECK_EVERY_BYTES  # so that a process that writes one line and ends checks it too
 
     def append(self, data: bytes) -> None:
-        """Append whole lines, in one write. Raises OSError; a line that was torn then stays a line of its own."""
+        """Append whole lines, in one write. Raises OSError; a torn line is ended before the next one."""
         length = len(data)
         descriptor = self._opened()
         try:
@@ -38,7 +38,7 @@ class LogFile:
                 data = data[disk.write(descriptor, data) :]
             self._torn = False
             self._unseen += length
-            size = disk.fstat(descriptor).st_size if self._unseen >= LOOK_EVERY_BYTES else None
+            size = disk.fstat(descriptor).st_size if self._unseen >= CHECK_EVERY_BYTES else None
         finally:
             disk.close(descriptor)
         self._used = True
@@ -56,8 +56,8 @@ class LogFile:
         try:
             return disk.open_create_append(self.path)
         except FileNotFoundError:
-            # Somebody cleared the logs away, and they are begun anew. But a whole spool that was unmounted under a
-            # worker must not be made again in its place.
+            # The logs were deleted, and are begun anew. But a spool that was unmounted under a worker must not be made
+            # again in its mount point.
             if self._used and self._beside is not None and not os.path.exists(self._beside):
                 raise
             disk.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
@@ -65,9 +65,9 @@ class LogFile:
 
 
 def rotate(path: str) -> bool:
-    """Move a log that has grown large aside, and the older ones with it; return whether it is small now.
+    """Rotate a log that has grown too large; return whether it is small now.
 
-    One process at a time does so; a crash in between leaves a gap in the numbers.
+    One process at a time rotates; a crash in between leaves a gap in the numbers.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - slow to import, and a log is full once in 100,000 lines
 
@@ -77,7 +77,7 @@ def rotate(path: str) -> bool:
             if disk.stat(path).st_size >= MOST_BYTES:
                 _shift(path)
     except (OSError, Timeout):
-        return False  # a log that is too long harms nobody, and somebody tries again
+        return False  # a log that is too long does no harm, and the rotation is tried again
     return True
 
 

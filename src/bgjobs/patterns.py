@@ -1,4 +1,4 @@
-"""Regular expressions that are compiled when they are first used: a command needs few of them, and none is free."""
+"""Regular expressions that are compiled at first use: a command needs few of them, and compiling takes time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Pattern:
     """A regular expression over ASCII. `fullmatch` and `sub` are those of the `re` module."""
 
     def __init__(self, pattern: str) -> None:
-        """Remember how it is written."""
+        """Keep the pattern; compile nothing yet."""
         self.pattern = pattern
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Sign jobs with the keys of one file, and check signatures: HMAC-SHA256 over the very bytes. See docs/signing.md.
+"""Sign jobs with the keys of a file, and check signatures: HMAC-SHA256 over the bytes of the job. See docs/signing.md.
 
 The first key of the file signs, all of them verify: so a key can be replaced while jobs wait. No key is ever shown.
 """
@@ -18,23 +18,23 @@ from bgjobs.patterns import Pattern
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What a signature is for: one made for a file from elsewhere must never be good for a job file.
+# The purposes of a signature: one that was made for an incoming file must not be valid for a job file.
 JOB = b"bgjobs job 1\n"
 INCOMING = b"bgjobs incoming 1\n"
 MOST_KEYS = 16
 MOST_BYTES = 64 * 1024
 LEAST_KEY = 32  # bytes
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors put it in front
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write it
 SUBMIT_ANEW = "submit it again if you trust it"
 LONGEST_SIGNATURE = 128  # bytes: more than `,"sig":"ID:HEX"}` can have
 KEY_ID = r"[a-z0-9][a-z0-9-]{0,31}"
 KEY_LINE = Pattern(rf"({KEY_ID})[ \t]+((?:[0-9A-Fa-f]{{2}}){{{LEAST_KEY},}})")
-# Inside of a text a quote has a backslash before it: in valid JSON this is a member of the object itself, its last one.
+# Inside a JSON string a quote has a backslash before it: so this can only be the last member of the object itself.
 SIGNATURE = rf',"sig":"({KEY_ID}):([0-9a-f]{{64}})"\}}\Z'.encode()
 
 
 class Keys:
-    """The keys of one file, the one that signs first."""
+    """The keys of one file; the first one signs."""
 
     __slots__ = ("_keys", "ids")
 
@@ -47,12 +47,12 @@ class Keys:
         return f"Keys({', '.join(self.ids)})"
 
     def sign(self, purpose: bytes, line: bytes) -> bytes:
-        """Return a JSON object, which has members and no line end, with the signature as its last member."""
+        """Return a JSON object, which is not empty and has no line end, with the signature as its last member."""
         signer = self.ids[0]
         return b'%b,"sig":"%b:%b"}' % (line[:-1], signer.encode(), self._code(signer, purpose, line))
 
     def check(self, purpose: bytes, line: bytes) -> None:
-        """Refuse a line that none of the keys signed for this purpose. Raises RefusedError."""
+        """Raise RefusedError unless one of the keys signed the line for this purpose."""
         found = found_in(line)
         if found is None:
             raise RefusedError("it has no signature", hint="submit it with a key of signing_keys", code="not-signed")
@@ -72,39 +72,39 @@ class Keys:
 
 def found_in(line: bytes) -> re.Match[bytes] | None:
     """Return the signature at the end of a line: the id of the key, and the code in hex."""
-    # Compiled once, by `re`, and not before it is needed. A slice would be a line of its own to `signed_part`.
+    # `re` compiles it once, at first use. No slice of the line: `signed_part` needs the position in the whole.
     return re.compile(SIGNATURE, re.ASCII).search(line, max(0, len(line) - LONGEST_SIGNATURE))
 
 
 def signed_part(line: bytes) -> bytes:
-    """Return what the signature at the end of a line was made for: the object without it."""
+    """Return the line without its signature: the bytes that were signed."""
     found = found_in(line)
     return line if found is None else line[: found.start()] + b"}"
 
 
 class Keyring:
-    """The file with the keys, which is read when they are first needed, and again when it has changed."""
+    """The key file: read at first use, and again when it has changed."""
 
     def __init__(self, path: str, spool: str) -> None:
-        """Read nothing yet. In the spool itself the file would be no secret to those whom it is to keep out."""
+        """Read nothing yet. A key file in `spool` is refused: others may read files there."""
         self._path = path
         self._spool = spool
         self._keys: Keys | None = None
         self._mark: tuple[int, ...] | None = None
 
     def keys(self) -> Keys:
-        """Return the keys, as they were when last looked at. Raises ConfigError."""
+        """Return the keys as of the last `refresh`. Raises ConfigError."""
         if self._keys is None:
             self.refresh()
         assert self._keys is not None  # noqa: S101 - or refresh has raised
         return self._keys
 
     def check(self, purpose: bytes, line: bytes) -> None:
-        """Refuse a line that none of the keys signed, one that was added a moment ago included. Raises RefusedError."""
+        """Raise RefusedError unless one of the keys signed the line; a key that was just added counts."""
         try:
             self.keys().check(purpose, line)
         except RefusedError:
-            # Whoever submits may have met a new key before us.
+            # The submitting process may have read a new key before this one.
             if not self._refreshed():
                 raise
             self.keys().check(purpose, line)
@@ -113,7 +113,7 @@ class Keyring:
         try:
             return self.refresh()
         except ConfigError:
-            return False  # whoever looks after the file says so
+            return False  # the worker's check of the key file reports that
 
     def refresh(self) -> bool:
         """Read the file if it has changed; return whether it had. Raises ConfigError, and keeps what it has."""
@@ -146,7 +146,7 @@ def load(path: str) -> Keys:
 
 
 def _refuse_open(path: str, state: os.stat_result) -> None:
-    """Refuse what is no plain file, or what others could read or change: of the open file, not of its name."""
+    """Refuse a file that is not plain, or that others could read or change. Checks the open file, not its name."""
     if not stat.S_ISREG(state.st_mode):
         raise _bad(f"the signing keys {path} are not a plain file", hint="put them into one")
     _refuse(permissions.weakness(path, state))

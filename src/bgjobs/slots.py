@@ -1,6 +1,6 @@
-"""The files of a worker's runners, all in one directory: lock, output and process of the runner in each slot.
+"""The files of a worker's runners, in one directory: lock, output and process of the runner in each slot.
 
-A store hands out a directory; nothing else of it is known here. A recoverer reads what a dead worker's runners left.
+A store chooses the directory; nothing else of the store is known here. Recovery reads the files of a dead worker.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROCESS = ".pid"
 
 
 class RunnerProcess(Struct, frozen=True):
-    """Which process a runner is: its pid, when it was started as the kernel tells it, and under which boot."""
+    """The identity of a runner process: its pid, its start time as the kernel gives it, and the boot id."""
 
     pid: files.Pid
     birth: str
@@ -46,47 +46,47 @@ class Slots:
         return self._path(f"r{slot}.out")
 
     def started(self, slot: int, pid: int, birth: str) -> None:
-        """Note which process the runner in this slot is, so that a recoverer can end it. Raises OSError."""
+        """Record the process of the runner in this slot, so that recovery can kill it. Raises OSError."""
         process = RunnerProcess(pid, birth, system.boot_id())
         files.replace_content(self._path(f"r{slot}{PROCESS}"), msgspec.json.encode(process))
 
     def keep_output(self, slot: int, path: str) -> None:
-        """Keep at `path` what the dead runner of this slot had collected. The next one begins a file of its own."""
+        """Move the output of the dead runner of this slot to `path`. The next runner begins a new file."""
         if not keep_output(self.output(slot), path):
-            # Whatever keeps the old file open must not get to see, nor to change, what another attempt prints.
+            # A process that keeps the old file open must not see or change the output of another attempt.
             files.discard(self.output(slot))
 
     def cut_output(self, slot: int, most: int) -> None:
-        """Cut what the dead runner of this slot had collected to exactly so many bytes."""
-        with suppress(OSError):  # output is worth less than the job
+        """Cut the output of the dead runner of this slot to `most` bytes."""
+        with suppress(OSError):  # the job matters more than its output
             files.cut(self.output(slot), most)
 
     def add_to_output(self, slot: int, text: str) -> None:
-        """Append a remark of the worker to what the dead runner of this slot had collected."""
+        """Append a remark of the worker to the output of the dead runner of this slot."""
         with suppress(OSError):  # as above
             files.add(self.output(slot), text)
 
     def limit_output(self, slot: int, most: int) -> None:
-        """Cut what the runner of this slot collects, if it has grown far beyond so many bytes. Raises OSError.
+        """Cut the output of the runner of this slot if it has grown far beyond `most` bytes. Raises OSError.
 
-        The runner counts what Python prints. C code and subprocesses write without being counted, and append: cutting
-        the file under them keeps it bounded.
+        The runner counts what Python prints. C code and subprocesses append without being counted: cutting the file
+        keeps it bounded.
         """
-        files.limit(self.output(slot), most + 1)  # one more: so that the runner sees that something was cut
+        files.limit(self.output(slot), most + 1)  # one more, so that the runner sees that output was cut
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
 
 
 def keep_output(source: str, target: str) -> bool:
-    """Move collected output to where it is kept; return whether there was any."""
+    """Move the output of an attempt to where it is kept; return whether there was any."""
     try:
         state = disk.lstat(source)
         if state.st_size == 0 or not stat.S_ISREG(state.st_mode):
             return False
         files.move_into(source, target)
     except OSError:
-        return False  # output is worth less than the job
+        return False  # the job matters more than its output
     return True
 
 
@@ -97,7 +97,7 @@ def locks_in(directory: str) -> list[str]:
 
 
 def processes_in(directory: str) -> Iterator[RunnerProcess]:
-    """Go through the processes that the runners of a worker were, of this boot alone."""
+    """Go through the processes of a worker's runners that were started under the current boot."""
     for name in files.names(directory):
         if name.startswith("r") and name.endswith(PROCESS):
             try:

@@ -90,6 +90,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         ({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}, {frozenset("bc")}),
         ({"a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"c"}}, {frozenset("ab"), frozenset("cd")}),
     ],
+    ids=["a chain", "a pair", "a pair within a chain", "two pairs"],  # sets have no order of their own
 )
 def test_circles_are_found(imported: dict[str, set[str]], found: set[frozenset[str]]) -> None:
     assert circles(imported) == found
@@ -106,6 +107,7 @@ def test_circles_are_found(imported: dict[str, set[str]], found: set[frozenset[s
         ("if TYPE_CHECKING:\n    from p.a import Name", {"p.a"}),
         ("import os\nfrom os import path", set()),
     ],
+    ids=str,
 )
 def test_every_import_counts(source: str, found: set[str]) -> None:
     assert set(imports(ast.parse(source), ["p", "p.a"])) == found

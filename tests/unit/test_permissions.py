@@ -124,11 +124,11 @@ def test_it_is_the_file_that_was_read_whose_mode_counts(folder: Path, monkeypatc
     config.chmod(0o666)
     whole = permissions.weakness
 
-    def swapped(path: str, state: os.stat_result, *, sticky_is_closed: bool = False) -> permissions.Weakness | None:
+    def swapped(path: str, state: os.stat_result, *, sticky_is_safe: bool = False) -> permissions.Weakness | None:
         fresh = folder / "fresh"
         fresh.write_text(ALLOWED, encoding="utf-8")
         fresh.replace(path)  # what lies there now is sound, but was not read
-        return whole(path, state, sticky_is_closed=sticky_is_closed)
+        return whole(path, state, sticky_is_safe=sticky_is_safe)
 
     monkeypatch.setattr(permissions, "weakness", swapped)
     with pytest.raises(ConfigError, match="can be changed by every user"):

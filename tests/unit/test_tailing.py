@@ -352,7 +352,7 @@ def test_each_line_of_a_log_that_rotates_by_itself_comes_once_and_in_order(
     file, log, seen = LogFile(str(tmp_path / "log")), Log(str(tmp_path / "log")), []
     file._unseen = 0
     for number in range(400):
-        file._unseen = log_file.LOOK_EVERY_BYTES
+        file._unseen = log_file.CHECK_EVERY_BYTES
         file.append(f"line {number}\n".encode())
         if dice.random() < 0.1:
             seen += log.more()

@@ -1,4 +1,4 @@
-"""Bind the arguments of a call to the parameters of a method, and fit each text to what its parameter asks for."""
+"""Bind the arguments of a call to the parameters of a method, and convert text to what the annotations say."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bgjobs.calls import kinds, masking
 from bgjobs.calls.decorated import Layer, layer_of
 from bgjobs.calls.masking import MASK
 from bgjobs.calls.signatures import Default, Unreadable
-from bgjobs.errors import BadArgumentsError
+from bgjobs.errors import BadArgumentsError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bgjobs.calls.decorated import Lent
+    from bgjobs.calls.decorated import Reached
     from bgjobs.calls.kinds import Kind
     from bgjobs.calls.signatures import Signature
 
@@ -43,16 +43,16 @@ def check(
 ) -> None:
     """Raise BadArgumentsError, which names the parameter, if a call with these arguments cannot succeed.
 
-    With `text`, texts must also fit the annotations whose meaning is plain from the source; the runner checks the
-    others. Values of the parameters in `secret` appear in no message.
+    With `text`, texts must also fit those annotations that the source explains; the runner checks the others. Values of
+    the parameters in `secret` appear in no message.
     """
-    call = _Call(signature.name, _taken_by_source(signature), secret)
-    call.fitted(args, kwargs, kinds.in_source if text else None)
+    call = _Call(signature.name, _parameters_in_source(signature), secret)
+    call.converted(args, kwargs, kinds.in_source if text else None)
 
 
 @lru_cache(maxsize=256)
 def needs_conversion(signature: Signature | Unreadable) -> bool:
-    """Return False if every parameter is known to take text as it is, so that text needs no second look."""
+    """Return False if every parameter is known to take text unchanged."""
     if isinstance(signature, Unreadable):
         return True
     return any(kinds.in_source(part) != kinds.TEXT for part in signature.inspect_signature.parameters.values())
@@ -72,56 +72,56 @@ def convert(
     """
     name = getattr(function, "__name__", "the method")
     try:
-        takes = _taken_by(function)
+        found = _parameters_of(function)
     except (TypeError, ValueError):
         raise BadArgumentsError(f"{name} does not say what it takes", hint="write it as a plain method") from None
-    call = _Call(name, takes, secret)
-    return call.fitted(args, kwargs, partial(kinds.when_loaded, function) if text else None)
+    call = _Call(name, found, secret)
+    return call.converted(args, kwargs, partial(kinds.when_loaded, function) if text else None)
 
 
 def hidden(function: Callable[..., object], count: int, secret: frozenset[str]) -> frozenset[str]:
-    """Return which arguments of a call are secret, so many of them by position, as `secrets.masked` takes it.
+    """Return which arguments of a call are secret, as `masking.masked` takes it; `count` of them are positional.
 
-    Raises TypeError or ValueError where a bound method or function does not say what it takes.
+    Raises TypeError or ValueError if the function has no signature.
     """
-    takes = _taken_by(function)
-    if takes.layer is None:
-        return masking.hidden(takes.signature.parameters.values(), secret)
-    places = [takes.layer.by_place(place + takes.filled) for place in range(count)]
-    known = [lent.parameter for lent in places if lent is not None and lent.certain]
+    found = _parameters_of(function)
+    if found.layer is None:
+        return masking.hidden(found.signature.parameters.values(), secret)
+    positional = [found.layer.by_position(position + found.filled) for position in range(count)]
+    known = [reached.parameter for reached in positional if reached is not None and reached.certain]
     return masking.hidden(known, secret) if len(known) == count else masking.ALL
 
 
-def _taken_by(function: Callable[..., object]) -> _Takes:
-    # The bound method is new for each job, the function in it is not: reading a signature takes longer than most jobs.
+def _parameters_of(function: Callable[..., object]) -> _Parameters:
+    # Cached by function: the bound method is new for each job, and reading a signature takes longer than most jobs.
     if isinstance(function, MethodType):
-        return _taken_when_bound(function.__func__)
-    return _taken_by_function(function)
+        return _parameters_of_method(function.__func__)
+    return _parameters_of_function(function)
 
 
 @lru_cache(maxsize=256)
-def _taken_by_source(signature: Signature) -> _Takes:
-    return _taken_apart(signature.inspect_signature)
+def _parameters_in_source(signature: Signature) -> _Parameters:
+    return _grouped(signature.inspect_signature)
 
 
 @lru_cache(maxsize=256)
-def _taken_when_bound(function: Callable[..., object]) -> _Takes:
+def _parameters_of_method(function: Callable[..., object]) -> _Parameters:
     layer = layer_of(function) if isinstance(function, FunctionType) else None
     if layer is None:
-        return _taken_apart(_signature(MethodType(function, object())))
-    return replace(_taken_apart(_without_first(layer.signature)), layer=layer, filled=1)
+        return _grouped(_signature(MethodType(function, object())))
+    return replace(_grouped(_without_first(layer.signature)), layer=layer, filled=1)
 
 
 @lru_cache(maxsize=256)
-def _taken_by_function(function: Callable[..., object]) -> _Takes:
+def _parameters_of_function(function: Callable[..., object]) -> _Parameters:
     layer = layer_of(function) if isinstance(function, FunctionType) else None
     if layer is None:
-        return _taken_apart(_signature(function))
-    return replace(_taken_apart(layer.signature), layer=layer)
+        return _grouped(_signature(function))
+    return replace(_grouped(layer.signature), layer=layer)
 
 
 def _without_first(signature: inspect.Signature) -> inspect.Signature:
-    """Return what is left to give when `self` or `cls` is given; it may be among `*args`."""
+    """Return the signature without `self` or `cls`, which may be among `*args`."""
     first, *others = signature.parameters.values()
     return signature if first.kind is Parameter.VAR_POSITIONAL else inspect.Signature(others)
 
@@ -137,115 +137,115 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
 # ------------------------------------------------------------------------------------------------------- one call
 
 
-class _Takes(Struct, frozen=True):
-    """What a signature takes, taken apart once: that is the longer part of binding a call to it."""
+class _Parameters(Struct, frozen=True):
+    """The parameters of a signature, grouped once: grouping takes longer than binding a call."""
 
     signature: inspect.Signature
-    places: tuple[Parameter, ...]  # by position
-    further: tuple[Parameter, ...]  # what takes the arguments after these, if anything does
-    known: dict[str, Parameter]  # by name
-    others: Parameter | None  # what takes all other names
+    positional: tuple[Parameter, ...]
+    further: tuple[Parameter, ...]  # `*args`, if there is one
+    known: dict[str, Parameter]  # those that can be given by name
+    others: Parameter | None  # `**kwargs`
     needed: tuple[str, ...]
-    fewest: float  # so many arguments by position are enough
-    layer: Layer | None = None  # of a decorated function: which parameters lend their annotations
-    filled: int = 0  # arguments by position that the look-up gives: `self` or `cls`
+    enough: float  # so many arguments by position are enough
+    layer: Layer | None = None  # of a decorated function: which parameters its arguments reach
+    filled: int = 0  # positional arguments that binding gives: `self` or `cls`
 
 
-def _taken_apart(signature: inspect.Signature) -> _Takes:
+def _grouped(signature: inspect.Signature) -> _Parameters:
     parameters = signature.parameters.values()
 
     def of(*those: object) -> tuple[Parameter, ...]:
         return tuple(part for part in parameters if part.kind in those)
 
-    places, by_name = of(Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD), of(Parameter.KEYWORD_ONLY)
-    needed = [part for part in places + by_name if part.default is Parameter.empty]
-    return _Takes(
+    positional, by_name = of(Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD), of(Parameter.KEYWORD_ONLY)
+    needed = [part for part in positional + by_name if part.default is Parameter.empty]
+    return _Parameters(
         signature=signature,
-        places=places,
+        positional=positional,
         further=of(Parameter.VAR_POSITIONAL),
         known={part.name: part for part in of(Parameter.POSITIONAL_OR_KEYWORD) + by_name},
         others=next(iter(of(Parameter.VAR_KEYWORD)), None),
         needed=tuple(part.name for part in needed),
-        fewest=math.inf if any(part in by_name for part in needed) else len(needed),
+        enough=math.inf if any(part in by_name for part in needed) else len(needed),
     )
 
 
 class _Call(Struct, frozen=True):
     name: str
-    takes: _Takes
+    parameters: _Parameters
     secret: Container[str]
 
-    def fitted(
+    def converted(
         self,
         args: Sequence[object],
         kwargs: Mapping[str, object],
         kind_of: Callable[[Parameter], Kind] | None,
     ) -> tuple[list[object], dict[str, object]]:
-        """Return the arguments, each text as the kind of its parameter asks; without `kind_of`, only bind them."""
-        places, names = self._bound(args, kwargs)
+        """Bind the arguments, and convert each text to the kind of its parameter; without `kind_of` only bind them."""
+        positional, names = self._bound(args, kwargs)
         if kind_of is None:
             return list(args), dict(kwargs)
-        if self.takes.layer is not None:
-            return self._fitted_below(self.takes.layer, args, kwargs)
+        if self.parameters.layer is not None:
+            return self._converted_below(self.parameters.layer, args, kwargs)
         return (
-            [self._fit(part.name, part, value, kind_of) for part, value in zip(places, args, strict=True)],
-            {name: self._fit(name, names[name], value, kind_of) for name, value in kwargs.items()},
+            [self._convert(part.name, part, value, kind_of) for part, value in zip(positional, args, strict=True)],
+            {name: self._convert(name, names[name], value, kind_of) for name, value in kwargs.items()},
         )
 
-    def _fitted_below(
+    def _converted_below(
         self, layer: Layer, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> tuple[list[object], dict[str, object]]:
-        """Return the arguments, each text as the parameter asks that it reaches, below the decorators."""
-        filled = self.takes.filled
-        is_alike = layer.fits(len(args) + filled, kwargs)
+        """Convert each text to the kind of the parameter that it reaches below the decorators."""
+        filled = self.parameters.filled
+        fits_below = layer.fits(len(args) + filled, kwargs)
 
-        def fit(name: str, lent: Lent | None, value: object) -> object:
-            return self._fit_lent(name, lent, value) if lent is not None and (lent.certain or is_alike) else value
+        def convert_one(name: str, reached: Reached | None, value: object) -> object:
+            return (
+                self._convert_reached(name, reached, value)
+                if reached is not None and (reached.certain or fits_below)
+                else value
+            )
 
         return (
-            [fit("", layer.by_place(place), value) for place, value in enumerate(args, filled)],
-            {name: fit(name, layer.by_name(name), value) for name, value in kwargs.items()},
+            [convert_one("", layer.by_position(position), value) for position, value in enumerate(args, filled)],
+            {name: convert_one(name, layer.by_name(name), value) for name, value in kwargs.items()},
         )
 
-    def _fit_lent(self, name: str, lent: Lent, value: object) -> object:
-        """Return the value as the parameter asks. Where it is not certain to be this one, a text may also stay."""
-        parameter = lent.parameter
+    def _convert_reached(self, name: str, reached: Reached, value: object) -> object:
+        """Convert the value for the parameter. If it is not certain to reach it, a text that does not fit stays."""
+        parameter = reached.parameter
         try:
-            return self._fit(name or parameter.name, parameter, value, partial(kinds.when_loaded, lent.function))
+            return self._convert(name or parameter.name, parameter, value, partial(kinds.when_loaded, reached.function))
         except BadArgumentsError:
-            if lent.certain:
+            if reached.certain:
                 raise
             return value
 
     def _bound(
         self, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> tuple[Sequence[Parameter], dict[str, Parameter]]:
-        """Return the parameter of each argument; refuse what is too much, unknown, repeated or missing."""
-        places, known, others = self.takes.places, self.takes.known, self.takes.others
-        if not kwargs and self.takes.fewest <= len(args) <= len(places):
-            return places[: len(args)], {}
-        filled = places[: len(args)] + self.takes.further * (len(args) - len(places))
+        """Return the parameter of each argument; refuse arguments that are too many, unknown, repeated or missing."""
+        positional, known, others = self.parameters.positional, self.parameters.known, self.parameters.others
+        if not kwargs and self.parameters.enough <= len(args) <= len(positional):
+            return positional[: len(args)], {}
+        filled = positional[: len(args)] + self.parameters.further * (len(args) - len(positional))
         if len(filled) < len(args):
-            raise self._error(f"{self.name} takes {_count(len(places))}, {len(args)} were given")
+            raise self._error(f"{self.name} takes {_count(len(positional))}, {len(args)} were given")
         for name in kwargs:
             if name not in known and others is None:
                 raise self._unknown(name, known)
             if name in known and known[name] in filled:
                 raise self._error(f"{self.name} got {name} twice, by position and by name")
         given = {part.name for part in filled} | (kwargs.keys() & known.keys())
-        missing = [name for name in self.takes.needed if name not in given]
+        missing = [name for name in self.parameters.needed if name not in given]
         if missing:
             raise self._error(f"{self.name} lacks {', '.join(missing)}")
         return filled, {name: part for name in kwargs if (part := known.get(name, others)) is not None}
 
     def _unknown(self, name: str, known: Iterable[str]) -> BadArgumentsError:
-        from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
+        return self._error(f"{self.name} has no argument {_shown(name)}", did_you_mean(name, known))
 
-        near = get_close_matches(name, list(known), 1)
-        hint = f"did you mean {near[0]}?" if near else ""
-        return self._error(f"{self.name} has no argument {_shown(name)}", hint)
-
-    def _fit(self, name: str, parameter: Parameter, value: object, kind_of: Callable[[Parameter], Kind]) -> object:
+    def _convert(self, name: str, parameter: Parameter, value: object, kind_of: Callable[[Parameter], Kind]) -> object:
         if not isinstance(value, str):
             return value
         kind = kind_of(parameter)
@@ -256,7 +256,7 @@ class _Call(Struct, frozen=True):
         try:
             return text_values.value_of(kind, value)
         except ValueError as error:
-            hidden = name in self.secret or parameter.name in self.secret  # they differ within **kwargs
+            hidden = name in self.secret or parameter.name in self.secret  # the two differ within **kwargs
             reason = f" ({error})" if isinstance(error, text_values.MisfitError) and not hidden else ""
             label = name if name == parameter.name else _shown(name)
             shown, asked = MASK if hidden else _shown(value), _annotation_text(parameter)
@@ -265,12 +265,12 @@ class _Call(Struct, frozen=True):
             raise BadArgumentsError(message, hint=f"write {text_values.expected(kind)}") from None
 
     def _error(self, message: str, hint: str = "") -> BadArgumentsError:
-        return BadArgumentsError(message, hint=hint or f"write {self._takes()}")
+        return BadArgumentsError(message, hint=hint or f"write {self._signature_text()}")
 
-    def _takes(self) -> str:
-        """Return the signature as one line; the value of a default may be anything, and is left out."""
+    def _signature_text(self) -> str:
+        """Return the signature as one line, without values of defaults that only a loaded function has."""
         parameters = []
-        for part in self.takes.signature.parameters.values():
+        for part in self.parameters.signature.parameters.values():
             shown = part
             if part.annotation is not Parameter.empty:
                 shown = shown.replace(annotation=Default(_annotation_text(part)))

@@ -1,6 +1,6 @@
-"""What a decorated function takes itself, and which parameter of the function under it an argument will reach.
+"""Find which parameter of a decorated function each argument reaches.
 
-Whether a call fits is decided by the function that is called. The ones under it only lend their annotations.
+The outermost function decides whether a call fits. The functions below it only say what the annotations are.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
 VARIADIC: Final = frozenset({Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD})
-BY_PLACE: Final = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
+BY_POSITION: Final = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
 MOST_LAYERS: Final = 50
-OTHER: Final = -1
+OTHER_CALL: Final = -1
 
 
-class Lent(Struct, frozen=True):
-    """The parameter that an argument reaches, and the function among whose names its annotation is to be read.
+class Reached(Struct, frozen=True):
+    """The parameter that an argument reaches, and the function in whose module its annotation has a meaning.
 
     Not `certain`: the decorator may put arguments of its own before those that it passes on.
     """
@@ -37,29 +37,29 @@ class Lent(Struct, frozen=True):
 
 
 class Layer(Struct, frozen=True, eq=False):
-    """One function of a stack of decorated ones, with `self` among its parameters.
+    """One function of a stack of decorated functions, with `self` among its parameters.
 
-    `shift` is the place in the layer below of the first argument that this one collects by `*args`; None: not known.
+    `offset` is the position in the layer below of the first argument in this one's `*args`; None: not known.
     """
 
     function: Callable[..., object]
     signature: Signature
     below: Layer | None = None
-    shift: int | None = None
+    offset: int | None = None
 
-    def by_place(self, place: int) -> Lent | None:
-        """Return what the argument at this place reaches, if that can be known."""
-        places = [part for part in self.signature.parameters.values() if part.kind in BY_PLACE]
-        if place < len(places):
-            return self._named(places[place])
+    def by_position(self, position: int) -> Reached | None:
+        """Return what the argument at this position reaches, if that can be known."""
+        positional = [part for part in self.signature.parameters.values() if part.kind in BY_POSITION]
+        if position < len(positional):
+            return self._named(positional[position])
         if self.below is None:
             return self._variadic(Parameter.VAR_POSITIONAL)
-        if self.shift is not None:
-            return self.below.by_place(self.shift + place - len(places))
-        found = self.below.by_place(place)
+        if self.offset is not None:
+            return self.below.by_position(self.offset + position - len(positional))
+        found = self.below.by_position(position)
         return None if found is None else replace(found, certain=False)
 
-    def by_name(self, name: str) -> Lent | None:
+    def by_name(self, name: str) -> Reached | None:
         """Return what the argument of this name reaches, if that can be known."""
         own = self.signature.parameters.get(name)
         if own is not None and own.kind not in VARIADIC:
@@ -71,62 +71,64 @@ class Layer(Struct, frozen=True, eq=False):
         if self.below is not None:
             return self.below.fits(count, names)
         parameters = self.signature.parameters.values()
-        places = [part for part in parameters if part.kind in BY_PLACE]
+        positional = [part for part in parameters if part.kind in BY_POSITION]
         collects = any(part.kind is Parameter.VAR_POSITIONAL for part in parameters)
-        given = {part.name for part in places[:count]}
+        given = {part.name for part in positional[:count]}
         needed = [part for part in parameters if part.default is Parameter.empty and part.kind not in VARIADIC]
-        return (count <= len(places) or collects) and all(part.name in given or part.name in names for part in needed)
+        return (count <= len(positional) or collects) and all(
+            part.name in given or part.name in names for part in needed
+        )
 
-    def _named(self, own: Parameter) -> Lent:
-        lent = None if self.below is None else self.below.by_name(own.name)
-        if own.annotation is Parameter.empty and lent is not None:
-            return lent
-        return Lent(own, self.function, certain=self.below is None or lent is not None)
+    def _named(self, own: Parameter) -> Reached:
+        reached = None if self.below is None else self.below.by_name(own.name)
+        if own.annotation is Parameter.empty and reached is not None:
+            return reached
+        return Reached(own, self.function, certain=self.below is None or reached is not None)
 
-    def _variadic(self, kind: object) -> Lent | None:
+    def _variadic(self, kind: object) -> Reached | None:
         found = next((part for part in self.signature.parameters.values() if part.kind is kind), None)
-        return None if found is None else Lent(found, self.function)
+        return None if found is None else Reached(found, self.function)
 
 
 def layer_of(function: FunctionType) -> Layer | None:
-    """Return the top layer of a decorated function, or None for one that nothing stands under.
+    """Return the top layer of a decorated function, or None for a plain one.
 
-    Raises TypeError if it has a `__signature__` that is none.
+    Raises TypeError if its `__signature__` is no signature.
     """
     names = vars(function)
     return _layer(function, MOST_LAYERS) if "__wrapped__" in names or "__signature__" in names else None
 
 
 def _layer(function: FunctionType, left: int) -> Layer:
-    below, shift = _under(function, left)
+    below, offset = _under(function, left)
     own = _own_signature(function)
-    return Layer(function, own, below, shift)
+    return Layer(function, own, below, offset)
 
 
 def _under(function: FunctionType, left: int) -> tuple[Layer | None, int | None]:
-    """Return the layer under this one, and the place there of the first argument that this one collects."""
+    """Return the layer under this one, and the position there of the first argument that this one collects."""
     names = vars(function)
     wrapped, declared = names.get("__wrapped__"), names.get("__signature__")
     # `functools.wraps` copies all attributes: what the wrapped function declares is not meant for its wrapper.
     if declared is not None and declared is not getattr(wrapped, "__signature__", None):
         if not isinstance(declared, Signature):
             raise TypeError("__signature__ is no signature")
-        return Layer(function, declared), _places(function)
+        return Layer(function, declared), _count_of_positional(function)
     under = wrapped.__func__ if isinstance(wrapped, staticmethod | MethodType) else wrapped
     if not isinstance(under, FunctionType) or not left:
         return None, None
-    shift = _shift(function, wrapped)
+    offset = _offset(function, wrapped)
     if isinstance(wrapped, MethodType):
-        shift = None if shift is None else shift + 1
-    return _layer(under, left - 1), shift
+        offset = None if offset is None else offset + 1
+    return _layer(under, left - 1), offset
 
 
-def _places(function: FunctionType) -> int:
+def _count_of_positional(function: FunctionType) -> int:
     return function.__code__.co_argcount
 
 
 def _own_signature(function: FunctionType) -> Signature:
-    """Return what the code of the function takes, whatever its attributes say of that."""
+    """Return the signature of the code of the function, whatever its attributes say."""
     code = function.__code__
     bare = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     bare.__kwdefaults__ = function.__kwdefaults__
@@ -150,8 +152,8 @@ def _annotations(function: FunctionType) -> dict[str, Any]:
 # --------------------------------------------------------------------------------- what a decorator passes on
 
 
-def _shift(function: FunctionType, wrapped: object) -> int | None:
-    """Return the place at which a wrapper passes on its `*args` to what it wraps; None if its source leaves doubt."""
+def _offset(function: FunctionType, wrapped: object) -> int | None:
+    """Return the position at which a wrapper passes on its `*args`; None if its source leaves doubt."""
     definition = _definition(function)
     if definition is None or definition.args.vararg is None:
         return None
@@ -162,8 +164,8 @@ def _shift(function: FunctionType, wrapped: object) -> int | None:
     names = _names_of(function, wrapped)
     calls = [node for node in walked if isinstance(node, ast.Call)]
     # What it is handed to counts only where it is not called: `retry(function, *args)`, not `print(function, *args)`.
-    for place in (_place, _handed):
-        found = {place(call, names, collected) for call in calls} - {OTHER}
+    for position in (_position, _position_when_handed):
+        found = {position(call, names, collected) for call in calls} - {OTHER_CALL}
         if found:
             return found.pop() if len(found) == 1 else None
     return None
@@ -186,7 +188,7 @@ def _definition(function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDe
 
 
 def _names_of(function: FunctionType, wrapped: object) -> frozenset[str]:
-    """Return the names under which the code of a wrapper knows what it wraps."""
+    """Return the names of closure variables of a wrapper that hold the wrapped function."""
     found = set()
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -197,22 +199,22 @@ def _names_of(function: FunctionType, wrapped: object) -> frozenset[str]:
     return frozenset(found)
 
 
-def _place(call: ast.Call, names: frozenset[str], collected: str) -> int | None:
-    """Return the place of `*args` in a call of what is wrapped; None: not known, OTHER: it is another call."""
-    starred = [place for place, part in enumerate(call.args) if isinstance(part, ast.Starred)]
+def _position(call: ast.Call, names: frozenset[str], collected: str) -> int | None:
+    """Return the position of `*args` in a call of what is wrapped; None: not known, OTHER_CALL: it is another call."""
+    starred = [position for position, part in enumerate(call.args) if isinstance(part, ast.Starred)]
     if not starred or not _is_name(call.func, names):
-        return OTHER
+        return OTHER_CALL
     part = call.args[starred[0]]
     is_passed = isinstance(part, ast.Starred) and _is_name(part.value, frozenset({collected}))
     return starred[0] if is_passed else None
 
 
-def _handed(call: ast.Call, names: frozenset[str], collected: str) -> int | None:
-    """Return the place of `*args` among all that stands behind what is wrapped, in a call to which it is handed."""
-    for place, part in enumerate(call.args):
+def _position_when_handed(call: ast.Call, names: frozenset[str], collected: str) -> int | None:
+    """Return the position of `*args` among all that stands behind what is wrapped, in a call to which it is handed."""
+    for position, part in enumerate(call.args):
         if _is_name(part, names):
-            return _place(ast.Call(part, call.args[place + 1 :], []), names, collected)
-    return OTHER
+            return _position(ast.Call(part, call.args[position + 1 :], []), names, collected)
+    return OTHER_CALL
 
 
 def _is_name(expression: ast.expr, names: frozenset[str]) -> bool:

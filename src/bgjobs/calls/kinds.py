@@ -1,4 +1,4 @@
-"""Say what an annotation asks for, from its source or once it is loaded, in the same few kinds."""
+"""Reduce an annotation, in source or loaded, to one of a few kinds of values."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Plain(Struct, frozen=True):
-    """One value that is not built of others: a text, a number, a date, a path. `name` says which."""
+    """A single value: a text, a number, a date, a path. `name` says which."""
 
     name: str
 
 
 class Container(Struct, frozen=True):
-    """A JSON array or object that `make` makes its value of; the loaded `annotation` says what is in it."""
+    """A JSON array or object, from which `make` makes the value; the loaded `annotation` says what is in it."""
 
     make: type
     annotation: Any = None
@@ -46,7 +46,7 @@ class Choices(Struct, frozen=True):
 
 
 class AnyOf(Struct, frozen=True):
-    """What any of these kinds takes."""
+    """Whatever one of these kinds accepts."""
 
     kinds: tuple[Kind, ...]
 
@@ -57,7 +57,7 @@ TEXT: Final = Plain("str")
 ANY: Final = Plain("any")
 NULL: Final = Plain("null")
 
-# By full name. What is not here, or not built of these, is ANY: its text is passed on as it is.
+# By full name. Any other annotation is ANY: its text is passed on unchanged.
 KINDS: Final[Mapping[str, Plain | Container]] = {
     "builtins.str": TEXT,
     "builtins.int": Plain("int"),
@@ -91,7 +91,7 @@ def _any_of(kinds: Iterable[Kind]) -> Kind:
 
 
 def in_source(parameter: Parameter) -> Kind:
-    """Return what a parameter that `signatures.read` found asks for, or ANY if its source does not show it."""
+    """Return the kind of a parameter of `signatures.read`, or ANY if the source does not tell."""
     annotation = parameter.annotation
     if annotation is Parameter.empty:
         return TEXT
@@ -139,7 +139,7 @@ def _literal(inside: Sequence[ast.expr]) -> Kind:
 
 
 def when_loaded(function: Callable[..., object], parameter: Parameter) -> Kind:
-    """Return what a parameter of a loaded function asks for, or ANY if its annotation means nothing that is known."""
+    """Return the kind of a parameter of a loaded function, or ANY if its annotation is of no known kind."""
     annotation = parameter.annotation
     if annotation is Parameter.empty:
         return TEXT
@@ -152,8 +152,8 @@ def when_loaded(function: Callable[..., object], parameter: Parameter) -> Kind:
 
 
 def _from_rest(function: Callable[..., object], annotation: object) -> Kind:
-    """Return what can be known of an annotation that holds an unknown name."""
-    if isinstance(annotation, str):  # the name is most often imported for the type checker alone: ask the source
+    """Return the kind of an annotation that holds an unknown name, as far as it can be known."""
+    if isinstance(annotation, str):  # mostly a name that is imported for the type checker alone: the source tells
         found = annotation_in(function.__module__, annotation, ())
         return _from_source(found.full) if found else ANY
     try:

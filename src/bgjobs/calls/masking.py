@@ -1,4 +1,4 @@
-"""Hide the values of secret arguments, wherever a job is shown and in whatever is said about it."""
+"""Mask the values of secret arguments in jobs that are shown and in texts about them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 MASK: Final = "***"
 ALL: Final = frozenset({"*"})
-SHORTEST: Final = 4  # what is shorter, or has fewer digits, stands in too many texts by chance
-HEAD: Final = 16  # of a long value that somebody cut, so much is enough to know it by
+SHORTEST: Final = 4  # what is shorter, or has fewer digits, occurs in too many texts by chance
+HEAD: Final = 16  # so many characters of a long value that was cut are enough to recognise it
 VARIADIC: Final = frozenset({Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD})
 
 
@@ -24,7 +24,7 @@ def hidden(parameters: Iterable[Parameter], secret: frozenset[str]) -> frozenset
     """Return which arguments of a call are secret, given the names of secret parameters, as `masked` takes it."""
     places = list(parameters)
     if any(part.name in secret and part.kind in VARIADIC for part in places):
-        return ALL  # whatever such a parameter collects has no name or place of its own
+        return ALL  # what such a parameter collects has no name or position of its own
     return secret | {f"#{place}" for place, part in enumerate(places) if part.name in secret}
 
 
@@ -57,14 +57,14 @@ def as_json(job: Job, hide: frozenset[str]) -> dict[str, Any]:
 
 
 class Secrets:
-    """Values that nobody may read in a text about the job.
+    """The secret values of a job, to be masked in texts.
 
-    Found are texts of at least four characters and numbers of at least four digits, also those within lists and
+    Masked are texts of at least four characters and numbers of at least four digits, also those within lists and
     objects: as they are, as Python and JSON write them, line by line, and long ones that were cut at the end.
     """
 
     def __init__(self, hidden_values: Iterable[object]) -> None:
-        """Remember every form of the values. `str` and `repr` of what is no plain value are asked for it."""
+        """Collect every written form of the values; `str` and `repr` of objects are called for it."""
         forms = {form for value in hidden_values for text in _texts(value) for form in _forms(text)}
         self._forms = sorted(forms, key=len, reverse=True)  # one may be a part of another
         self._heads = [form for form in self._forms if len(form) > HEAD]
@@ -145,7 +145,7 @@ def _of_object(value: object) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """Go through the ways in which a text is written within another one: plain, quoted, and quoted once more."""
+    """Go through the forms of a text within another one: plain, quoted, and quoted twice."""
     parts = {text, text.strip(), *(line.strip() for line in text.splitlines())}
     once = {form for part in parts for form in _quoted(part)}
     for form in parts | once | {again for one in once for again in _quoted(one)}:

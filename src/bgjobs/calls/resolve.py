@@ -1,7 +1,7 @@
-"""Turn an approved name into the one callable it stands for, inside a runner, or refuse it.
+"""Load the callable of an approved class and method, inside a runner, or refuse it.
 
-Only plain functions, static methods and class methods are found, and they are found without asking: no metaclass,
-property or `__getattr__` runs on the way. What runs is the import of the module and the making of the instance.
+Only plain functions, static methods and class methods are found, and no metaclass, property or `__getattr__` runs on
+the way. What runs is the import of the module and the constructor of the class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ABSTRACT: Final = 1 << 20  # CPython's flag of a class that still has abstract methods
 GENERATOR: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
-# The look-ups of `type` itself: the same ones on the class could be answered by its metaclass.
+# The attributes of `type` itself: a metaclass could answer anything.
 _mro_of = type.__dict__["__mro__"].__get__
 _names_of = type.__dict__["__dict__"].__get__
 _module_of = type.__dict__["__module__"].__get__
@@ -84,10 +84,10 @@ def _bound(label: str, cls: type, method: str) -> Callable[..., object]:
 
 
 def _look_up(label: str, cls: type, method: str) -> object:
-    """Return what the first class in the true order of the look-up has under this name, unbound.
+    """Return the attribute of the first class in the real MRO that has this name, unbound.
 
-    A base may come from any module but those of Python itself: what `object`, `dict` or `Thread` can do was never
-    approved by somebody who wrote down the name of a class of their own.
+    Classes of Python itself are left out: whoever approved a class of their own did not approve the methods of
+    `object`, `dict` or `Thread`.
     """
     for step in _mro_of(cls):
         names = _names_of(step)
@@ -103,7 +103,7 @@ def _is_standard(module: object) -> bool:
 
 
 def never_run(name: str, kind: str = "generator") -> NoSuchTargetError:
-    """Return the refusal of a callable that gives back an object of a type which runs later, as a generator does."""
+    """Return the refusal of a callable whose result would run later, as a generator does."""
     if "generator" in kind.lower():
         what, hint = "is a generator", "return a value instead of yielding some"
     else:
@@ -132,14 +132,14 @@ def _with_first(name: str, function: FunctionType) -> FunctionType:
 
 
 def _instance(label: str, cls: type) -> object:
-    """Make an instance; refuse a class that cannot be made without arguments, and pass on what it raises."""
+    """Make an instance. Refuses a class that needs arguments; an exception of the constructor is passed on."""
     if _flags_of(cls) & ABSTRACT:
         raise NoSuchTargetError(f"{label} is abstract: it has methods without a body", code="no-instance")
     for maker in ("__new__", "__init__"):
         found = _first(cls, maker)
         function = found.__func__ if type(found) is staticmethod else found
         lacking = _lacking(function) if type(function) is FunctionType else []
-        if lacking and _first(type(cls), "__call__") is type.__call__:  # or else the metaclass may know what to give
+        if lacking and _first(type(cls), "__call__") is type.__call__:  # otherwise the metaclass may add arguments
             raise NoSuchTargetError(
                 f"{label} cannot be made without arguments: {maker} wants {', '.join(lacking)}",
                 hint="give them defaults",

@@ -1,4 +1,4 @@
-"""Say what an approved method takes, from its source text alone: nothing of it is imported or run."""
+"""Read the signature of an approved method from its source, without importing or running anything."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PROPERTIES: Final = frozenset({"builtins.property", "functools.cached_property"}
 
 
 class Unreadable(Struct, frozen=True):
-    """The source cannot say what the method takes, and `reason` says why. The runner will find out."""
+    """The source does not tell the signature; `reason` says why. The runner will find out."""
 
     reason: str
 
 
 class Annotation(Struct, frozen=True):
-    """An annotation: its source text, and the same with every name spelled in full (an empty one: not known)."""
+    """An annotation: its source text, and its expression with full names (an empty name is not known)."""
 
     text: str
     full: ast.expr
@@ -54,7 +54,7 @@ class Default(Struct, frozen=True):
 
 
 class Signature(Struct, frozen=True, eq=False):
-    """What a method takes, without `self` or `cls`. Annotations are `Annotation`s, defaults are `Default`s."""
+    """The signature of a method, without `self` or `cls`. Annotations are `Annotation`s, defaults are `Default`s."""
 
     name: str
     inspect_signature: Parameters
@@ -71,7 +71,7 @@ class Signature(Struct, frozen=True, eq=False):
 
 
 def read(module: str, owner: str | None, method: str, import_paths: Sequence[str]) -> Signature | Unreadable:
-    """Return what `owner.method` of a module takes, or with no owner its function `method`.
+    """Return the signature of `owner.method` of a module or, without owner, of its function `method`.
 
     `import_paths` are searched before `sys.path`. Raises NoSuchTargetError with the code `no-such-module`,
     `no-such-class`, `no-such-method` or `not-a-method` where the source is readable and says so.
@@ -86,7 +86,7 @@ def read(module: str, owner: str | None, method: str, import_paths: Sequence[str
 
 
 def annotation_in(module: str, text: str, import_paths: Sequence[str]) -> Annotation | None:
-    """Return what the text of an annotation means among the names of a module, or None if only running it tells."""
+    """Parse an annotation with the names of a module; None if only running the code tells."""
     try:
         source = sources.find(module, import_paths)
         return Annotation(text, _in_full(_unquoted(text), (source.names,)))
@@ -109,12 +109,12 @@ def _of_class(source: Source, owner: str, method: str) -> Signature:
     if not isinstance(cls, ast.ClassDef):
         raise OpaqueError(f"{source.module}.{owner} is made by an assignment")
     known: list[str] = []
-    for step in sources.steps(source, cls):
+    for step in sources.lookup_order(source, cls):
         if isinstance(step, str):
             raise OpaqueError(step)
         base, home = step
         names = sources.names_in(base.body, home.package)
-        bound = sources.only(names, method)
+        bound = sources.sole_binding(names, method)
         if bound is not None:
             return _signature(f"{label}.{method}", bound, (names, home.names), in_class=True)
         known += names
@@ -122,9 +122,9 @@ def _of_class(source: Source, owner: str, method: str) -> Signature:
 
 
 def _defined(source: Source, what: Literal["class", "function"], name: str) -> ast.AST:
-    """Return the statement of the module that defines this name, or raise what is known of its absence."""
+    """Return the statement of the module that defines this name. Raises NoSuchTargetError or OpaqueError."""
     code, wanted = ("no-such-class", ast.ClassDef) if what == "class" else ("no-such-method", Function)
-    bound = sources.only(source.names, name)
+    bound = sources.sole_binding(source.names, name)
     if isinstance(bound, str):
         message = f"{source.module}.{name} is only imported there, from {bound}"
         raise NoSuchTargetError(message, hint="name the module that defines it", code=code)
@@ -139,7 +139,7 @@ def _defined(source: Source, what: Literal["class", "function"], name: str) -> a
 # --------------------------------------------------------------------------------- from the function to its signature
 
 
-# By the statement that defines the function: `sources` keeps it for as long as its file stays the same.
+# By the statement that defines the function: `sources` caches it until the file changes.
 _made: WeakKeyDictionary[ast.AST, Signature] = WeakKeyDictionary()
 
 
@@ -174,10 +174,10 @@ def _no_function(label: str, bound: Bound) -> Exception:
 
 
 def _binding(label: str, function: Function, scopes: tuple[Names, ...]) -> bool:
-    """Return whether the first parameter is filled in by the look-up, as `self` or `cls` is."""
+    """Tell whether binding gives the first parameter, as `self` or `cls`."""
     filled = True
     for decorator in function.decorator_list:
-        full = sources.origin(decorator, scopes)
+        full = sources.full_name(decorator, scopes)
         is_accessor = isinstance(decorator, ast.Attribute) and decorator.attr in {"setter", "getter", "deleter"}
         if full in PROPERTIES or is_accessor:
             raise sources.refusal("not-a-method", f"{label} is a property")
@@ -227,7 +227,7 @@ def _parameter(arg: ast.arg, kind: _ParameterKind, default: ast.expr | None, sco
 def _in_full(expression: ast.expr, scopes: tuple[Names, ...]) -> ast.expr:
     match expression:
         case ast.Name() | ast.Attribute():
-            return ast.Name(id=sources.origin(expression, scopes))
+            return ast.Name(id=sources.full_name(expression, scopes))
         case ast.Constant(value=str(text)):
             return _in_full(_unquoted(text), scopes)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
@@ -235,7 +235,7 @@ def _in_full(expression: ast.expr, scopes: tuple[Names, ...]) -> ast.expr:
         case ast.Tuple(elts=parts):
             return ast.Tuple([_in_full(part, scopes) for part in parts])
         case ast.Subscript(value=value, slice=inside):
-            head = sources.origin(value, scopes)
+            head = sources.full_name(value, scopes)
             return ast.Subscript(ast.Name(id=head), inside if head in LITERALS else _in_full(inside, scopes))
         case _:
             return expression

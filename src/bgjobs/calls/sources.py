@@ -1,4 +1,4 @@
-"""Find the source text of a class, and walk through it and its bases, without importing anything."""
+"""Find the source of a module, the names that it binds, and the bases of its classes, without importing anything."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import Struct
 
-from bgjobs.errors import NoSuchTargetError
+from bgjobs.errors import NoSuchTargetError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
 
 
-# What a name stands for: the statement that bound it last, or, for an import, what it imports, spelled in full.
+# What a name is bound to: the last statement that binds it, or, for an import, the full name of what it imports.
 Bound: TypeAlias = ast.AST | str
-# By name, in the body of a module or class. Several candidates: it depends on a condition.
+# By name, in the body of a module or class. Several candidates: a condition decides.
 Names: TypeAlias = dict[str, tuple[Bound, ...]]
 
 LARGEST: Final = 4 * 1024 * 1024
@@ -32,7 +32,7 @@ _parsing = threading.Lock()
 
 
 class OpaqueError(Exception):
-    """Only running the code could tell; the message says why."""
+    """Only running the code would tell; the message says why."""
 
 
 class Source(Struct, frozen=True, eq=False):
@@ -47,8 +47,7 @@ class Source(Struct, frozen=True, eq=False):
 def find(module: str, import_paths: Sequence[str]) -> Source:
     """Return the source of a module; `import_paths` are searched before `sys.path`.
 
-    Raises NoSuchTargetError with the code `no-such-module`, or OpaqueError where there may be one without readable
-    source.
+    Raises NoSuchTargetError with the code `no-such-module`, or OpaqueError if the module has no readable source.
     """
     spec = _spec(module, import_paths)
     is_package = spec.submodule_search_locations is not None
@@ -60,8 +59,8 @@ def find(module: str, import_paths: Sequence[str]) -> Source:
     return Source(module, package, _names_of(spec.origin, package), tuple(import_paths))
 
 
-def trail(module: str, import_paths: Sequence[str]) -> Iterator[str]:
-    """Go through the files and directories that an import of the module reads, as far as they are there."""
+def files_read(module: str, import_paths: Sequence[str]) -> Iterator[str]:
+    """Go through the existing files and directories that an import of the module reads."""
     parent, where = None, [*import_paths, *sys.path]
     for part in module.split("."):
         try:
@@ -76,7 +75,7 @@ def trail(module: str, import_paths: Sequence[str]) -> Iterator[str]:
 
 
 def _cached(path: str) -> Iterator[str]:
-    """Go through the directory with the compiled module, and its file: Python runs that in place of the source."""
+    """Go through the bytecode directory of a module and its file: Python runs that in place of the source."""
     if path.endswith(".py") and sys.implementation.cache_tag is not None:
         # Not as this process would name it: a runner knows neither PYTHONPYCACHEPREFIX nor -O.
         folder, name = os.path.split(path)
@@ -85,29 +84,29 @@ def _cached(path: str) -> Iterator[str]:
 
 
 def names_in(body: Iterable[ast.AST], package: str) -> Names:
-    """Return what the names that a body binds stand for; relative imports start at `package`."""
+    """Return what each name of a body is bound to; relative imports start at `package`."""
     names: Names = {}
     for name, bound, certain in _bindings(body, package, certain=True):
         names[name] = (bound,) if certain else (*names.get(name, ()), bound)
     return names
 
 
-def only(names: Names, name: str) -> Bound | None:
-    """Return what a name stands for, or None if nothing binds it. Raises OpaqueError if it depends on a condition."""
+def sole_binding(names: Names, name: str) -> Bound | None:
+    """Return what a name is bound to, or None. Raises OpaqueError if a condition decides."""
     found = names.get(name, ())
     if len(found) > 1:
         raise OpaqueError(f"what {name} is depends on a condition")
     return found[0] if found else None
 
 
-def origin(expression: ast.expr, scopes: tuple[Names, ...]) -> str:
-    """Return a name as the module that it comes from would be asked for it (`datetime.date`), or "" if unknown.
+def full_name(expression: ast.expr, scopes: tuple[Names, ...]) -> str:
+    """Return the full name of an expression, such as `datetime.date`, or "" if it is unknown.
 
     The innermost of the `scopes` comes first.
     """
     match expression:
         case ast.Attribute(value=value, attr=attr):
-            above = origin(value, scopes)
+            above = full_name(value, scopes)
             return above and f"{above}.{attr}"
         case ast.Name(id=name):
             found = next((names[name] for names in scopes if name in names), None)
@@ -126,11 +125,9 @@ def shown(expression: ast.expr) -> str:
 
 
 def refusal(code: str, message: str, name: str = "", known: Iterable[str] = ()) -> NoSuchTargetError:
-    """Return the error for a name that is not there, whose hint is the known name that was perhaps meant."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
-
-    near = get_close_matches(name, sorted({key for key in known if not key.startswith("_")}), 1)
-    hint = f"did you mean {near[0]}?" if near else "correct the allowlist or the source"
+    """Return the error for an unknown name, with the most similar known name as its hint."""
+    public = sorted({key for key in known if not key.startswith("_")})
+    hint = did_you_mean(name, public, "correct the allowlist or the source")
     return NoSuchTargetError(message, hint=hint, code=code)
 
 
@@ -150,7 +147,7 @@ def _step(module: str, part: str, parent: ModuleSpec | None, where: Sequence[str
     folders = list(where)
     found = PathFinder.find_spec(part, folders)
     if found is None:
-        # A directory that changed twice within one tick of its clock looks unchanged to the finder: look again.
+        # A directory that changed twice within one tick of its clock looks unchanged to the finder: search again.
         PathFinder.invalidate_caches()
         found = PathFinder.find_spec(part, folders)
     if found is None:
@@ -199,12 +196,12 @@ def _parsed(path: str, package: str, _changed_ns: int, _size: int) -> Names:
         content = file.read(LARGEST + 1)
     # The lock: two threads inside `catch_warnings` can leave the filters of the whole process changed.
     with _parsing, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a doubtful escape in somebody's code is not a matter of this command
+        warnings.simplefilter("ignore")  # warnings about the code of jobs are not for the user of this command
         return names_in(ast.parse(content, path).body, package)
 
 
 def _bindings(body: Iterable[ast.AST], package: str, *, certain: bool) -> Iterator[tuple[str, Bound, bool]]:
-    """Go through what binds a name of this body, also inside `if`, `try`, `with` and loops, but in no function."""
+    """Go through the bindings of a body, also inside `if`, `try`, `with` and loops, but not inside functions."""
     for node in body:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -239,28 +236,28 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
-# A class and the module that it is in; a text stands for what cannot be known, and says why.
+# A class with its module, or a text that says why a part of the order is not known.
 Step: TypeAlias = "tuple[ast.ClassDef, Source] | str"
 
 DEEPEST: Final = 50  # re-exports in a row that are followed
-NEUTRAL: Final = frozenset({"abc.abstractmethod"}).union(  # decorators that give back the very function they get
+NEUTRAL: Final = frozenset({"abc.abstractmethod"}).union(  # decorators that return the function itself
     f"{module}.{name}" for module in ("typing", "typing_extensions") for name in ("final", "override")
 )
 CLASS_NEUTRAL: Final = NEUTRAL | {"dataclasses.dataclass", "functools.total_ordering"}
 
 
-def steps(source: Source, cls: ast.ClassDef) -> list[Step]:
-    """Return where to look for a method of a class of this module: the nearest definition is the one that counts.
+def lookup_order(source: Source, cls: ast.ClassDef) -> list[Step]:
+    """Return the order in which classes are searched for a method, like the MRO, without classes of Python itself.
 
-    What comes after a text may be hidden by what it stands for. Classes of Python's own library are left out.
+    A text in it stands for a class that cannot be read and may define any method.
     """
-    return _steps(source, cls, {})
+    return _lookup_order(source, cls, {})
 
 
-def _steps(source: Source, cls: ast.ClassDef, seen: dict[ast.ClassDef, list[Step]]) -> list[Step]:
+def _lookup_order(source: Source, cls: ast.ClassDef, seen: dict[ast.ClassDef, list[Step]]) -> list[Step]:
     if cls in seen:
         return seen[cls]
-    seen[cls] = [f"the bases of {cls.name} go round in a circle"]  # until they are known
+    seen[cls] = [f"the bases of {cls.name} form a circle"]  # until they are known
     obstacle = _obstacle(source, cls)
     found: list[Step] = [obstacle, (cls, source)] if obstacle else [(cls, source)]
     for base in cls.bases:
@@ -270,13 +267,13 @@ def _steps(source: Source, cls: ast.ClassDef, seen: dict[ast.ClassDef, list[Step
 
 
 def _obstacle(source: Source, cls: ast.ClassDef) -> str:
-    """Return why the class may not have the methods that its body shows, or nothing."""
+    """Return why the methods of the class may differ from its body, or ""."""
     for decorator in cls.decorator_list:
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        if origin(called, (source.names,)) not in CLASS_NEUTRAL:
+        if full_name(called, (source.names,)) not in CLASS_NEUTRAL:
             return f"class {cls.name} is decorated with {shown(decorator)}"
     for keyword in cls.keywords:
-        if keyword.arg in {None, "metaclass"} and not _is_standard(origin(keyword.value, (source.names,))):
+        if keyword.arg in {None, "metaclass"} and not _is_standard(full_name(keyword.value, (source.names,))):
             return f"class {cls.name} has the metaclass {shown(keyword.value)}"
     return ""
 
@@ -284,16 +281,16 @@ def _obstacle(source: Source, cls: ast.ClassDef) -> str:
 def _base(source: Source, cls: ast.ClassDef, base: ast.expr, seen: dict[ast.ClassDef, list[Step]]) -> list[Step]:
     expression = base.value if isinstance(base, ast.Subscript) else base
     try:
-        local = only(source.names, expression.id) if isinstance(expression, ast.Name) else None
+        local = sole_binding(source.names, expression.id) if isinstance(expression, ast.Name) else None
         if isinstance(local, ast.ClassDef):
-            return _steps(source, local, seen)
-        full = origin(expression, (source.names,))
+            return _lookup_order(source, local, seen)
+        full = full_name(expression, (source.names,))
         if _is_standard(full):
             return []  # methods of Python's own classes are never approved
         home, found = _imported_class(full, source.import_paths)
     except (OpaqueError, NoSuchTargetError) as error:
         return [f"the base {shown(base)} of {cls.name} cannot be read ({error})"]
-    return _steps(home, found, seen)
+    return _lookup_order(home, found, seen)
 
 
 def _imported_class(full: str, import_paths: tuple[str, ...]) -> tuple[Source, ast.ClassDef]:
@@ -302,7 +299,7 @@ def _imported_class(full: str, import_paths: tuple[str, ...]) -> tuple[Source, a
         if not module:
             break
         source = find(module, import_paths)
-        bound = only(source.names, name)
+        bound = sole_binding(source.names, name)
         if isinstance(bound, ast.ClassDef):
             return source, bound
         if not isinstance(bound, str):

@@ -1,4 +1,4 @@
-"""Turn the text of one argument into what a kind asks for, and say what a person should write."""
+"""Convert the text of an argument to a value of a kind; describe what to write where it does not fit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_DIGITS: Final = 4300
 LONGEST_LIST: Final = 300
-LAST: Final = (TEXT, ANY)  # these take any text: where there are others, they are asked first
+LAST: Final = (TEXT, ANY)  # these accept any text, so they are tried last
 WORDS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _INT = Pattern(r"[+-]?[0-9]+")
 _DECIMAL = Pattern(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
@@ -36,15 +36,15 @@ _UUID = Pattern(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 class MisfitError(ValueError):
-    """Why a text does not fit, in words that do not quote it."""
+    """A text does not fit; the message does not quote it, since it may be secret."""
 
 
 class _RepeatedKeyError(MisfitError):
-    """A text that is an object for more than one reader: no other kind may take it."""
+    """The text is an object with a repeated key, which readers take differently: no other kind may accept it."""
 
 
 def value_of(kind: Kind, text: str) -> object:
-    """Return what a text means for a kind, or raise ValueError; only a MisfitError may be repeated to a person."""
+    """Convert a text to a value of this kind. Raises ValueError; only the message of a MisfitError may be shown."""
     match kind:
         case Plain(name=name):
             return PARSERS[name][0](text)
@@ -60,7 +60,7 @@ def value_of(kind: Kind, text: str) -> object:
 
 
 def expected(kind: Kind) -> str:
-    """Return what a person should write."""
+    """Describe what to write for this kind."""
     match kind:
         case Plain(name=name):
             return PARSERS[name][1]
@@ -161,8 +161,8 @@ def _null(text: str) -> None:
         raise ValueError
 
 
-# By name: what makes a value of a text or raises ValueError, and what a person should have written. Both sides use
-# this one table: what is refused at submit would be refused by the runner.
+# By name: the function that converts a text or raises ValueError, and a description of what to write. Submit and runner
+# use this one table, so that both refuse the same texts.
 PARSERS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
     "any": (str, "any text"),
     "str": (str, "any text"),
@@ -195,7 +195,7 @@ def _first_fitting(kinds: Sequence[Kind], text: str) -> object:
 
 
 def _chosen(values: Sequence[object], text: str) -> object:
-    """Return the value that a text means; the members of an enum are written by name or else by value."""
+    """Return the value that a text stands for; members of an enum are given by name or else by value."""
     members = [value for value in values if isinstance(value, enum.Enum)]
     fitting = [
         *(value for value in values if not isinstance(value, enum.Enum) and _means(value, text)),
@@ -232,7 +232,7 @@ def _collection(make: type, annotation: Any, text: str) -> object:  # noqa: ANN4
         try:
             return _decoded(annotation, text)
         except (TypeError, NameError):
-            pass  # what is in the container is of no type that JSON can become: take it as it is
+            pass  # the elements are of no type that JSON can become: they stay as JSON has them
     return _from_plain_json(make, text)
 
 
@@ -242,7 +242,7 @@ def _decoded(annotation: Any, text: str) -> object:  # noqa: ANN401 - an annotat
     except msgspec.MsgspecError:
         from bgjobs import json_faults  # noqa: PLC0415 - only a mistake gets here
 
-        # Never the message of msgspec or of the class itself: it may quote the value, and each release words it anew.
+        # Never the message of msgspec or of the class itself: it may quote the value, and it changes with releases.
         reason = json_faults.of(text, annotation)
         raise MisfitError("not what the annotation says" if reason == json_faults.UNKNOWN else reason) from None
 

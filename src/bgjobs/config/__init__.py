@@ -1,1 +1,1 @@
-"""What the allowlist file says, and whom that makes a project trust."""
+"""The settings and the allowlist of a project, and whether other users could change them."""

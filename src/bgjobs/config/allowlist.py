@@ -1,4 +1,4 @@
-"""The security boundary: a (class, method) pair becomes a callable's address, or is refused."""
+"""The allowlist: which class and method may run, and where their code is. The security boundary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bgjobs import system
 from bgjobs.config.settings import NAME, POLICY, Settings, bad, checked
 from bgjobs.durations import UnfitError
-from bgjobs.errors import NotAllowedError, NotPermittedError
+from bgjobs.errors import NotAllowedError, NotPermittedError, did_you_mean
 from bgjobs.lifecycle import Policy
 from bgjobs.patterns import Pattern
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 MODULE = Pattern(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,9}")
 LONGEST_MODULE = 200
+ADD_IT = "add it there, or see `bgjobs jobs` for what may run"
 FORBIDDEN = frozenset({"bgjobs", "pip", "setuptools", "pkg_resources"}) | sys.stdlib_module_names
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """One approved pair: where its code is (`owner` is None for a function of a module) and how it is treated.
+    """One approved pair: where its code is (`owner` is None for a function of a module), and its policy.
 
-    `users` and `groups` say which other users than the owner of the queue may hand in jobs of it: any, if neither is
-    given.
+    `users` and `groups`: which users besides the owner of the queue may hand in jobs of it; None, both: all.
     """
 
     class_name: str
@@ -45,7 +45,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Allowlist:
-    """All approved pairs of one project. Look-ups are by equality: no wildcards, no repair of names."""
+    """All approved pairs of one project. Look-ups are by equality, without wildcards."""
 
     def __init__(self, settings: Settings) -> None:
         """Check the `[jobs.*]` tables, or raise ConfigError with file, line and key."""
@@ -61,14 +61,14 @@ class Allowlist:
         return iter(self._targets.values())
 
     def target(self, class_name: str, method: str) -> Target:
-        """Return the approved pair, or raise NotAllowedError that names it and what was perhaps meant."""
+        """Return the approved pair. Raises NotAllowedError, with a similar name as its hint."""
         target = self._targets.get((class_name, method))
         if target is None:
             raise self._refusal(class_name, method)
         return target
 
     def target_for(self, job: Job) -> Target:
-        """Return the approved pair of a job that is to run now, or raise NotAllowedError, also if its user may not."""
+        """Return the approved pair of a job. Raises NotAllowedError, also if the job's user may not run it."""
         target = self.target(job.class_name, job.method)
         if job.from_user is not None and not _is_open_to(target, job.from_user):
             raise NotPermittedError(
@@ -81,8 +81,6 @@ class Allowlist:
         return self._targets.get((class_name, method))
 
     def _refusal(self, class_name: str, method: str) -> NotAllowedError:
-        from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
-
         for what, name in (("class", class_name), ("method", method)):
             if not NAME.fullmatch(name):
                 return NotAllowedError(
@@ -92,11 +90,11 @@ class Allowlist:
                 )
         classes = sorted({pair[0] for pair in self._targets})
         if class_name not in classes:
-            near = get_close_matches(class_name, classes, 1)
-            return NotAllowedError(f"class {class_name} is not in {self.path}", hint=_meant(near))
+            hint = did_you_mean(class_name, classes, ADD_IT)
+            return NotAllowedError(f"class {class_name} is not in {self.path}", hint=hint)
         methods = [pair[1] for pair in self._targets if pair[0] == class_name]
-        near = get_close_matches(method, methods, 1)
-        return NotAllowedError(f"{class_name}.{method} is not in {self.path}", hint=_meant(near))
+        hint = did_you_mean(method, methods, ADD_IT)
+        return NotAllowedError(f"{class_name}.{method} is not in {self.path}", hint=hint)
 
     def _entry(self, name: str, table: Any) -> Iterator[Target]:  # noqa: ANN401 - whatever TOML held
         where = ("jobs", name)
@@ -158,10 +156,6 @@ def _is_open_to(target: Target, user: str) -> bool:
     if target.users is None and target.groups is None:
         return True
     return user in (target.users or ()) or system.is_member(user, target.groups or ())
-
-
-def _meant(near: list[str]) -> str:
-    return f"did you mean {near[0]}?" if near else "add it there, or see `bgjobs jobs` for what may run"
 
 
 def _methods(value: object) -> tuple[str, ...]:

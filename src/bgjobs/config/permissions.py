@@ -1,4 +1,4 @@
-"""Whether somebody other than root and us could change what lies at a path, or put something else in its place."""
+"""Find out whether another user could change the file or directory at a path, or replace it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LINKS = 40
 
 
 class Weakness(Struct, frozen=True):
-    """A file or directory that others could change, how, and what to do about it. `code` is stable."""
+    """A file or directory that other users could change: how, and what to do about it. `code` is stable."""
 
     path: str
     what: str
@@ -30,36 +30,36 @@ class Weakness(Struct, frozen=True):
 
 
 def weaknesses(path: str, *, names_matter: bool = False) -> Iterator[Weakness]:
-    """Go through what others could change on the way to a path: links, each directory above it, and itself.
+    """Go through what other users could change on the way to a path: links, each directory above it, and itself.
 
-    In a sticky directory such as /tmp others can make new names, but change none of ours: it counts as closed. With
-    `names_matter` not so for the path itself: of a directory that is searched each new name counts. What does not
-    exist ends the way.
+    In a sticky directory such as /tmp others can make new files, but change none of ours: it counts as safe, unless it
+    is the path itself and `names_matter`, as in a directory that imports are searched in. The search ends at what does
+    not exist.
     """
     if not system.CHECKS_WRITERS:
         return
-    # Not `abspath`: behind a link, `..` is not the directory before it. And our own may be gone.
+    # Not `abspath`: after a link, `..` is not the directory before it; and the current directory may be deleted.
     place = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     for step, state in _way(place):
-        found = weakness(step, state, sticky_is_closed=True)
+        found = weakness(step, state, sticky_is_safe=True)
         if found is not None:
             yield found
     if names_matter:
         yield from _open_to_new_names(place)
 
 
-def weakness(path: str, state: os.stat_result, *, sticky_is_closed: bool = False) -> Weakness | None:
-    """Return how others could change this one file or directory, or None."""
+def weakness(path: str, state: os.stat_result, *, sticky_is_safe: bool = False) -> Weakness | None:
+    """Return how other users could change this one file or directory, or None."""
     if stat.S_ISLNK(state.st_mode) and system.is_trusted(state.st_uid):
         return None  # the mode of a link says nothing
-    if sticky_is_closed and system.is_trusted(state.st_uid) and stat.S_ISDIR(state.st_mode) and _is_sticky(state):
+    if sticky_is_safe and system.is_trusted(state.st_uid) and stat.S_ISDIR(state.st_mode) and _is_sticky(state):
         return None
     found = system.weakness(path, state)
     return None if found is None else Weakness(path, *found)
 
 
 def _open_to_new_names(path: str) -> Iterator[Weakness]:
-    """Find a sticky directory at the end of the way, which counted as closed on it."""
+    """Check a sticky directory at the end of the path, which counted as safe on the way."""
     try:
         state = os.stat(path)
     except OSError:
@@ -74,9 +74,9 @@ def _is_sticky(state: os.stat_result) -> bool:
 
 
 def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Go through every directory and link that the system meets when it looks up an absolute path.
+    """Go through every directory and link that resolving an absolute path passes.
 
-    `realpath` would name the last of them only, and whoever owns a link on the way chooses where it leads.
+    `realpath` would give the last of them only, but the owner of a link on the way decides where it leads.
     """
     at, links = os.sep, 0
     left = path.split(os.sep)[::-1]

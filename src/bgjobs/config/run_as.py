@@ -1,4 +1,4 @@
-"""As which user what is allowed runs, and whether that can be done here."""
+"""Decide which user a job runs as, and refuse a user that this process cannot become."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 
 def other(policy: Policy) -> str:
-    """Return the user that an attempt has to become, or nothing when it runs as the user that we are."""
+    """Return the user that an attempt has to become, or "" if it runs as the current user."""
     return "" if not policy.user or policy.user == system.user() else policy.user
 
 
 def those_of(targets: Iterable[Target], classes: Collection[str]) -> list[Target]:
-    """Return what may run in a worker that takes only these classes, or all if none is named."""
+    """Return the targets of these classes; all targets if no class is named."""
     return [target for target in targets if not classes or target.class_name in classes]
 
 
 def refuse(targets: Iterable[Target]) -> None:
-    """Raise ConfigError if something of this has a user that no attempt here can run as."""
+    """Raise ConfigError if one of the targets has a user that this process cannot become."""
     for target, what, cure in problems(targets):
         raise ConfigError(f"{target.class_name}.{target.method} cannot run: {what}", hint=cure, code="bad-user")
 
 
 def problems(targets: Iterable[Target]) -> Iterator[tuple[Target, str, str]]:
-    """Go through what cannot run here because of its user: why, and what to do about it."""
+    """Go through the targets that cannot run because of their user: why, and what to do about it."""
     asked: dict[str, tuple[str, str] | None] = {}
     for target in targets:
         name = target.policy.user

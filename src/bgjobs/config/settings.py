@@ -1,4 +1,4 @@
-"""Find and check `allowed_jobs.toml`, once, into one frozen value."""
+"""Find, read and check `allowed_jobs.toml`: the settings of a project as one frozen value."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NAME = Pattern(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 SIZE = Pattern(r"([0-9]{1,12}) *(B|KiB|MiB|GiB)?")
 UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 USER = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
-FEWEST_FILES = 100  # as `min_free`, for files: with less room than that no new job is taken
+FEWEST_FILES = 100  # with fewer free inodes no new job is accepted, as with less free space than `min_free`
 MOST_RETRIES = 1_000_000
 MOST_QUEUED = 999_999_999
-LEAST_MEMORY = 128 * 1024 * 1024  # most of that is what a fresh runner takes, merely reserved memory included
-LEAST_DESCRIPTORS = 32  # … and so many descriptors, its own and one for each module that it reads
+LEAST_MEMORY = 128 * 1024 * 1024  # bytes of address space: a fresh runner takes most of them
+LEAST_DESCRIPTORS = 32  # a fresh runner needs so many, its own and one for each module that it reads
 
 
 def parse_priority(value: str | int) -> int:
@@ -94,7 +94,7 @@ def positive_duration(value: object) -> timedelta:
 
 
 def count(value: object) -> int:
-    """Return a whole number that is not negative, and not so large that it must be a mistake."""
+    """Return a whole number from 0 to `MOST_RETRIES`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
         raise UnfitError(f"must be a whole number from 0 to {MOST_RETRIES}")
     return value
@@ -108,7 +108,7 @@ def queue_length(value: object) -> int:
 
 
 def group(value: object) -> str:
-    """Return the name of a group, or nothing; only where a spool can be shared with one."""
+    """Return the name of a group, or ""; a group only on systems where a spool can be shared."""
     name = text(value)
     if name and not system.CHECKS_WRITERS:
         raise UnfitError("a spool cannot be shared on this system: remove this line")
@@ -149,7 +149,7 @@ def descriptors(value: object) -> int:
 
 
 def user(value: object) -> str:
-    """Return the name of a user, or nothing. Whether there is such a user is asked where jobs of theirs may run."""
+    """Return the name of a user, or "". Whether there is such a user is checked where jobs of theirs run."""
     if not isinstance(value, str) or (value and not USER.fullmatch(value)):
         raise UnfitError("must be the name of a user")
     return value
@@ -163,7 +163,7 @@ def flag(value: object) -> bool:
 
 
 def one_of(*words: str) -> Callable[[object], str]:
-    """Return what checks that a value is one of these words."""
+    """Return a check that a value is one of these words."""
 
     def check(value: object) -> str:
         if value not in words:
@@ -217,12 +217,12 @@ GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
 FILE_NAME = "allowed_jobs.toml"
 LONGEST_LINE = 80
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors put it in front
-JUST_NOW_S = 0.3
-LOOKS, PAUSE_S = 40, 0.05
+JUST_NOW_S = 0.3  # a file that changed less than this ago may be half written
+TRIES, PAUSE_S = 40, 0.05
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that one project says about its queue. Paths are absolute."""
+    """All settings of one project. Paths are absolute."""
 
     config: str
     root: str
@@ -251,7 +251,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """What tells one content of the file from another."""
+        """A hash of the content of the file."""
         from hashlib import sha256  # noqa: PLC0415 - slow to import, and only workers ask
 
         return sha256(self.text.encode()).hexdigest()
@@ -267,7 +267,7 @@ def load(
     """Return the settings of the project that the current directory belongs to.
 
     An option wins over a `BGJOBS_*` variable, which wins over the file. Raises ConfigError with file, line and key.
-    A file that other users could have written is refused; not without `strict`, for those who only look for mistakes.
+    A file that other users could have written is refused, unless not `strict`: for commands that only check.
     """
     environ = os.environ if environ is None else environ
     path, is_users = _find(config or environ.get("BGJOBS_CONFIG") or None)
@@ -306,8 +306,8 @@ def load(
 
 
 def load_whole(*, config: str | None = None, spool: str | None = None, strict: bool = True) -> Settings:
-    """Return the settings as `load` does, but give a file that somebody is just writing a moment to be whole."""
-    for _ in range(LOOKS):
+    """Return the settings as `load` does, but wait up to two seconds for a file that is just being written."""
+    for _ in range(TRIES):
         try:
             found = load(config=config, spool=spool, strict=strict)
         except ConfigError:
@@ -329,7 +329,7 @@ def _is_being_written(config: str | None) -> bool:
 
 
 def bad(path: str | Path, text: str, table: tuple[str, ...], key: str | None, reason: str) -> ConfigError:
-    """Return the error for something in the file, with its line where that can be told."""
+    """Return the error for a key or table of the file, with its line if it can be found."""
     place = ".".join([*table, *([key] if key else [])])
     return ConfigError(f"{path}:{_line(text, table, key)}: {place + ': ' if place else ''}{reason}")
 
@@ -389,7 +389,7 @@ def _find(named: str | None) -> tuple[Path, bool]:
 
 
 def _shown(value: object) -> str:
-    """Return a value as an error shows it: on one line, and not for ever."""
+    """Return a value as an error shows it: on one line, cut."""
     return ascii(value)[:LONGEST_LINE]
 
 
@@ -414,11 +414,11 @@ def _read(path: Path, *, strict: bool) -> str:
         with path.open("rb") as file:
             content = file.read()
             if strict:
-                # Of the open file, not of its name: what was read is what is checked, whoever swaps the name.
+                # Of the open file, not of its name: the file that was read is checked, even if the name is swapped.
                 _refuse(permissions.weakness(str(path), os.fstat(file.fileno())))
         if strict:
             _refuse(next(permissions.weaknesses(str(path)), None))
-        # Not as "utf-8-sig", which is loaded when it is first used: who has given up rights may not be able to.
+        # Not "utf-8-sig": Python loads that codec at first use, and a process that has dropped rights may fail to.
         return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}", hint="save it as UTF-8") from None
@@ -435,7 +435,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
-        # Where it is stands in the text alone, before Python 3.14; why is shown by the line itself, not in its words.
+        # Before Python 3.14 only the message has the line number. The line itself is shown, not the words of Python.
         found = re.search(r"line (\d+)", str(error))
         lines = text.splitlines() or [""]
         number = min(int(found[1]), len(lines)) if found else len(lines)

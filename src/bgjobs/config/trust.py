@@ -1,4 +1,4 @@
-"""Whether anybody but root and us could change what a project runs: its allowlist, its import paths, its modules."""
+"""Refuse a project that other users could change: its allowlist, its import paths, its modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def refuse(configured: Settings, allowlist: Allowlist) -> None:
-    """Raise ConfigError if somebody else could choose what runs here: nothing of it may run then."""
+    """Raise ConfigError if another user could change what runs: then no job of the project may run."""
     found = weaknesses(configured, allowlist)
     if found:
         first, *others = found
@@ -27,7 +27,7 @@ def refuse(configured: Settings, allowlist: Allowlist) -> None:
 
 
 def weaknesses(configured: Settings, allowlist: Allowlist) -> list[Weakness]:
-    """Return what others could change of all that decides what runs here, each place once."""
+    """Return the files and directories that decide what runs and that others could change, each once."""
     found: dict[str, Weakness] = {}
     for path, names_matter in dict.fromkeys(_deciding(configured, allowlist)):
         for weakness in permissions.weaknesses(path, names_matter=names_matter):
@@ -36,10 +36,10 @@ def weaknesses(configured: Settings, allowlist: Allowlist) -> list[Weakness]:
 
 
 def _deciding(configured: Settings, allowlist: Allowlist) -> Iterator[tuple[str, bool]]:
-    """Go through the paths, and whether new names in them would count: a module there could be imported."""
+    """Go through the paths that decide what runs, and whether new files in them would count, as modules to import."""
     yield configured.config, False
     for path in configured.import_paths:
         yield path, True
     for module in dict.fromkeys(target.module for target in allowlist):
-        for path in sources.trail(module, configured.import_paths):
+        for path in sources.files_read(module, configured.import_paths):
             yield path, os.path.isdir(path)

@@ -32,7 +32,7 @@ class Child:
         assert process.stdout  # noqa: S101 - it was started with pipes
         self._process = process
         self._death_fd = death_fd
-        # Nobody has asked for its exit status yet, so that even if it is dead the pid is still its own.
+        # Its exit status is not collected yet, so even if it is dead the pid is still its own.
         facts = look(process.pid)
         self._birth = facts.birth if facts else ""
         self._runner = began.get(RUNNER, "")
@@ -59,17 +59,17 @@ class Child:
         self._process.kill()
 
     def kill_tree(self) -> None:
-        """Kill the process and all that descends from it; if it ended before, what it left, in whatever session."""
+        """Kill the process and its descendants; if it has ended, what it left, in whatever session."""
         try:
             kill_leftover(self.pid, self._birth)
             if not end_adopted() and self._runner:
                 kill_marked(self._spool, runner=self._runner)
         except OSError:
-            # Without a free descriptor nobody can look around. Then at least it does not go on itself.
+            # No descriptor is free, so descendants cannot be found. Then at least the process itself ends.
             self._process.kill()
 
     def rest(self) -> Iterator[bytes]:
-        """Go through what the child said and nobody has read yet, if its output does not block."""
+        """Go through the output of the child that is not read yet, if it does not block."""
         while not os.get_blocking(self.output_fd):
             try:
                 data = os.read(self.output_fd, 65_536)
@@ -85,21 +85,21 @@ class Child:
             if pipe:
                 pipe.close()
         if self._death_fd >= 0:
-            # First of all: whatever fails below, the number may be another's by the time that somebody closes us again.
+            # First of all: if something below fails, the number may belong to another file at the next call of `close`.
             death_fd, self._death_fd = self._death_fd, -1
             os.close(death_fd)
             let_go(self.pid)
-            with suppress(OSError):  # without a free descriptor nobody can look around; the next end of a runner does
-                end_adopted()  # it may have started something after it said that nothing is left
+            with suppress(OSError):  # no descriptor is free; the end of the next runner does it
+                end_adopted()  # the child may have started something after it reported that nothing is left
 
 
 def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> Child:
     """Start `command` in a session of its own, with pipes for its input and output; errors go where ours go.
 
-    Call it from a thread that lives as long as the child shall: on Linux the end of that thread kills the child.
+    Call it from a thread that outlives the child: on Linux the end of that thread kills the child.
     The child has to call `die_with_parent` first thing. Raises OSError if the command cannot be started.
     """
-    # One pipe for each child: whom the kernel signals is noted on the open pipe, and shared by all who inherit it.
+    # One pipe for each child: the target of the kernel's signal belongs to the open pipe, which heirs share.
     reader, writer = os.pipe()
     try:
         process = subprocess.Popen(
@@ -120,7 +120,7 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
     try:
         return Child(process, writer, env)
     except BaseException:
-        # It ends by itself when its pipes do; it has become nothing yet that could have started others.
+        # It cannot have started other processes yet.
         os.close(writer)
         with process:  # closes its pipes, and waits for its end
             process.kill()
@@ -130,7 +130,7 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
 def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> tuple[subprocess.Popen[bytes], str]:
     """Start `command` in a session of its own, so that no terminal can end it. Return it, and what ties it to us: "".
 
-    It reads nothing; what it says on both streams comes out of one pipe, until it sends them elsewhere. Raises OSError.
+    Its input is empty; its output and errors come out of one pipe, until it redirects them. Raises OSError.
     """
     process = subprocess.Popen(
         command,
@@ -145,7 +145,7 @@ def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> tupl
 
 
 def send_errors_to(path: str) -> None:
-    """Let what this process and its children say on standard error go to the end of a file. Raises OSError."""
+    """Append standard error of this process and its children to a file. Raises OSError."""
     descriptor = open_create_append(path)
     try:
         os.dup2(descriptor, 2)
@@ -154,7 +154,7 @@ def send_errors_to(path: str) -> None:
 
 
 def silence_output() -> None:
-    """Send standard output nowhere: whoever reads it now sees its end."""
+    """Discard standard output: its reader sees the end of file."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(descriptor, 1)

@@ -1,4 +1,4 @@
-"""Wait for many pipes, a doorbell, signals and other threads at once."""
+"""Wait for many pipes, a doorbell, signals and other threads in one call."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
-# As much as a pipe holds on Linux.
+# The capacity of a pipe on Linux.
 _CHUNK = 65536
-# How often to look at a doorbell that the kernel does not watch.
+# How often to poll a doorbell that the kernel does not watch.
 _LOOK_EVERY_S = 0.05
 _CLOSED = -1
 
 
 class _Wakeup:
-    """The mark of a descriptor that only ends the wait."""
+    """The key of a descriptor that only ends the wait."""
 
 
 class Poller:
@@ -51,9 +51,9 @@ class Poller:
             self._waker_before = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def watch(self, key: object, fd: int) -> None:
-        """Wait for what comes out of `fd`, the end of a pipe, from now on; `key` will name it.
+        """Wait for data from `fd`, the end of a pipe, from now on, under this `key`.
 
-        What had that key before is forgotten.
+        An earlier descriptor with this key is forgotten.
         """
         self.forget(key)
         os.set_blocking(fd, False)
@@ -61,11 +61,11 @@ class Poller:
         self._fds[key] = fd
 
     def watch_bell(self, bell: Bell) -> None:
-        """Let each ring of `bell` end the wait, from now on."""
+        """End the wait at each ring of `bell`, from now on."""
         self._bells[bell] = peek_of(bell)
 
     def forget(self, key: object) -> None:
-        """Wait for it no longer. To be called before its descriptor is closed; needless after its end of file."""
+        """Stop waiting for this key. Call it before the descriptor is closed; not needed after its end of file."""
         fd = self._fds.pop(key, None)
         if fd is not None:
             self._selector.unregister(fd)
@@ -77,22 +77,22 @@ class Poller:
             os.write(self._waker, b"\0")
 
     def wait(self, timeout: float, *, bells: bool = True) -> list[tuple[object, bytes]]:
-        """Wait up to `timeout` seconds until something comes; return what came, by key. No bytes: its end of file.
+        """Wait up to `timeout` seconds for data; return it by key. No bytes mean end of file.
 
         A ring, a signal and `wake` only end the wait; after it, ask `bell.rang()`. Without `bells` no ring ends it.
         """
         deadline = time.monotonic() + timeout
         while True:
             left = max(deadline - time.monotonic(), 0)
-            mute = self._mute_bells() if bells else self._close_ears()
-            events = self._selector.select(min(left, _LOOK_EVERY_S) if mute else left)
+            polled = self._watch_bells() if bells else self._ignore_bells()
+            events = self._selector.select(min(left, _LOOK_EVERY_S) if polled else left)
             if events:
                 return self._read([event for event, _ in events])
-            if left == 0 or any(ringing() for ringing in mute):
+            if left == 0 or any(ringing() for ringing in polled):
                 return []
 
     def close(self) -> None:
-        """Stop waiting for anything. The watched descriptors stay open."""
+        """Release the poller. The watched descriptors stay open."""
         if self._waker == _CLOSED:
             return
         if self._owns_signals:
@@ -102,18 +102,18 @@ class Poller:
         os.close(waker)
         os.close(self._woken)
 
-    def _mute_bells(self) -> list[Callable[[], bool]]:
-        # Asked each time, since a bell whose file vanished falls silent, and is heard again once there is a new one.
-        mute = []
+    def _watch_bells(self) -> list[Callable[[], bool]]:
+        # Each time, since a bell whose file vanished has no descriptor until there is a new file.
+        polled = []
         for bell, ringing in self._bells.items():
             fd = bell.fileno()
             if fd is None:
-                mute.append(ringing)
+                polled.append(ringing)
             elif fd not in self._selector.get_map():
                 self._selector.register(fd, selectors.EVENT_READ, _Wakeup())
-        return mute
+        return polled
 
-    def _close_ears(self) -> list[Callable[[], bool]]:
+    def _ignore_bells(self) -> list[Callable[[], bool]]:
         for bell in self._bells:
             fd = bell.fileno()
             if fd is not None and fd in self._selector.get_map():
@@ -124,7 +124,7 @@ class Poller:
         arrived: list[tuple[object, bytes]] = []
         for event in events:
             if isinstance(event.data, _Wakeup):
-                self._quieten(event.fd)
+                self._drain_wakeups(event.fd)
                 continue
             try:
                 data = os.read(event.fd, _CHUNK)
@@ -135,8 +135,8 @@ class Poller:
             arrived.append((event.data, data))
         return arrived
 
-    def _quieten(self, fd: int) -> None:
-        # The doorbell goes on ringing until somebody asks it.
+    def _drain_wakeups(self, fd: int) -> None:
+        # Only our own pipe: the doorbell rings until `rang()` resets it.
         if fd == self._woken:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._woken, _CHUNK)

@@ -1,4 +1,4 @@
-"""Talk to the supervisor that started us, as systemd defines it: datagrams to a socket named in the environment."""
+"""Notify the supervisor that started us by the protocol of systemd: datagrams to a socket named in the environment."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PATIENCE_S = 1.0  # a supervisor that reads nothing must not hold up jobs
 
 
 class Supervisor:
-    """Whoever started us and wants to know how we are. Nothing here fails or waits for long."""
+    """The supervisor of this process, if there is one. Nothing here fails or waits for long."""
 
     def __init__(self, address: bytes | None, watchdog_s: float | None) -> None:
-        """Nobody, if there is no address."""
+        """Without an address there is no supervisor."""
         self._address = address
         self.is_there = address is not None
         self.watchdog_s = watchdog_s if address else None
 
     def tell(self, **facts: str) -> None:
-        """Say facts such as `READY="1"`, all in one message."""
+        """Send variables such as `READY="1"` in one message."""
         if sys.platform != "win32" and self._address is not None:
             message = "\n".join(f"{name}={value}" for name, value in facts.items())
             try:
@@ -31,11 +31,11 @@ class Supervisor:
                     channel.settimeout(PATIENCE_S)
                     channel.sendto(message.encode(), self._address)
             except OSError:
-                pass  # it is gone, or hears nothing now: our jobs matter more
+                pass  # it is gone or does not read: jobs must not wait for it
 
 
 def take_supervisor(environ: MutableMapping[str, str]) -> Supervisor:
-    """Return the supervisor that these variables name, and remove them: our children shall not speak for us."""
+    """Return the supervisor that these variables name, and remove them, so that children cannot use them."""
     address = environ.pop("NOTIFY_SOCKET", "")
     length, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
     is_ours = pid in {"", str(os.getpid())}

@@ -48,7 +48,7 @@ class Child:
         self._job.terminate()
 
     def rest(self) -> list[bytes]:
-        """Return nothing: the poller's thread reads what the child said, to the end."""
+        """Return nothing: the poller's thread reads the output of the child to its end."""
         return []
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ TIED = "whatever started this command holds all in a job object: when that ends,
 def start_detached(command: list[str], *, env: dict[str, str], cwd: str) -> tuple[subprocess.Popen[bytes], str]:
     """Start `command` without a console, outside of our job object. Return it, and what ties it to us: "" or why.
 
-    It reads nothing; what it says on both streams comes out of one pipe, until it sends them elsewhere. Raises OSError.
+    Its input is empty; its output and errors come out of one pipe, until it redirects them. Raises OSError.
     """
     try:
         return _start(command, env, cwd, _FLAGS | subprocess.CREATE_BREAKAWAY_FROM_JOB), ""
@@ -135,16 +135,16 @@ def _start(command: list[str], env: dict[str, str], cwd: str, flags: int) -> sub
 
 
 def send_errors_to(path: str) -> None:  # noqa: ARG001 - one interface for all systems
-    """Send nowhere what children say on standard error: a log that a process keeps open could not be moved aside."""
-    _send_nowhere(2)
+    """Discard standard error of this process and its children: a log that is open could not be rotated."""
+    _discard(2)
 
 
 def silence_output() -> None:
-    """Send standard output nowhere: whoever reads it now sees its end."""
-    _send_nowhere(1)
+    """Discard standard output: its reader sees the end of file."""
+    _discard(1)
 
 
-def _send_nowhere(target: int) -> None:
+def _discard(target: int) -> None:
     descriptor = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(descriptor, target)

@@ -1,4 +1,4 @@
-"""Wait for many pipes, a doorbell and other threads at once, with a thread that reads each pipe."""
+"""Wait for many pipes, a doorbell and other threads in one call; a thread reads each pipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ assert sys.platform == "win32"  # noqa: S101 - tells the type checker which name
 _CHUNK = 65536
 # How many chunks of one pipe may wait to be fetched, so that a child that prints without end fills no memory.
 _AHEAD = 8
-# How often to look at a doorbell, and how often to let Python see Ctrl-C, which does not end a wait here.
+# How often to poll a doorbell, and how often to let Python handle Ctrl-C, which does not end a wait here.
 _LOOK_EVERY_S = 0.05
 _CTRL_C_EVERY_S = 0.5
 
@@ -72,20 +72,20 @@ class Poller:
         self._bells: list[Callable[[], bool]] = []
 
     def watch(self, key: object, fd: int) -> None:
-        """Wait for what comes out of `fd`, the end of a pipe, from now on; `key` will name it.
+        """Wait for data from `fd`, the end of a pipe, from now on, under this `key`.
 
-        What had that key before is forgotten. The descriptor can be closed only when the pipe's other end is: until
-        then, a thread waits in it.
+        An earlier descriptor with this key is forgotten. The descriptor can be closed only when the pipe's other end
+        is: until then a thread waits in it.
         """
         self.forget(key)
         self._readers[key] = _Reader(key, fd, self._arrivals)
 
     def watch_bell(self, bell: Bell) -> None:
-        """Let each ring of `bell` end the wait, from now on."""
+        """End the wait at each ring of `bell`, from now on."""
         self._bells.append(peek_of(bell))
 
     def forget(self, key: object) -> None:
-        """Wait for it no longer. Needless after its end of file."""
+        """Stop waiting for this key. Not needed after its end of file."""
         reader = self._readers.pop(key, None)
         if reader:
             reader.forget()
@@ -95,25 +95,25 @@ class Poller:
         self._arrivals.put(None)
 
     def wait(self, timeout: float, *, bells: bool = True) -> list[tuple[object, bytes]]:
-        """Wait up to `timeout` seconds until something comes; return what came, by key. No bytes: its end of file.
+        """Wait up to `timeout` seconds for data; return it by key. No bytes mean end of file.
 
         A ring and `wake` only end the wait; after it, ask `bell.rang()`. Without `bells` no ring ends it.
         """
         deadline = time.monotonic() + timeout
-        listened = self._bells if bells else []
-        turn = _LOOK_EVERY_S if listened else _CTRL_C_EVERY_S
+        watched = self._bells if bells else []
+        turn = _LOOK_EVERY_S if watched else _CTRL_C_EVERY_S
         while True:
             left = max(deadline - time.monotonic(), 0)
             try:
                 first = self._arrivals.get(timeout=min(left, turn))
             except queue.Empty:
-                if left == 0 or any(ringing() for ringing in listened):
+                if left == 0 or any(ringing() for ringing in watched):
                     return []
             else:
                 return self._collect(first)
 
     def close(self) -> None:
-        """Stop waiting for anything. The watched descriptors stay open."""
+        """Release the poller. The watched descriptors stay open."""
         for key in list(self._readers):
             self.forget(key)
 
