@@ -23,10 +23,12 @@ PYTHON ?=
 ARGS ?=
 SECONDS ?= 60
 SAMPLES ?= benchmarks.json
-# Most tests wait for processes most of the time: four at a time on two cores take a third as long.
+# Many tests wait for processes: four at a time on two cores take a third as long.
 JOBS ?= 4
-# The crash tests have a target of their own.
-TESTS = RUN -m pytest tests --ignore tests/crash -q -n $(JOBS) $(ARGS)
+# Those of the directories that pyproject.toml names. Those in tests/crash, tests/system and tests/benchmarks have targets
+# of their own.
+PYTEST := -m pytest -q -n $(JOBS) --dist worksteal
+TESTS = RUN $(PYTEST) $(ARGS)
 LOOK := { echo "bgjobs: tests failed: the lines FAILED above name them; what to do: docs/troubleshooting.md, 'When a test fails'" >&2; exit 1; }
 
 # The stamps: the environment, bgjobs installed as a user has it, and installed in place with one of the extras.
@@ -37,12 +39,12 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types imports cover package pythons crash soak powercut fuzz windows fix
-.PHONY: bench bench-full bench-plots lock latest oldest clean
+.PHONY: help demo test check format lint types types-elsewhere imports cover system-tests package pythons crash soak
+.PHONY: powercut fuzz windows fix bench bench-full bench-plots bench-tests lock latest oldest clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
-		while IFS='|' read -r name text; do printf '%-19s%s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '%-23s%s\n' "$$name" "$$text"; done
 
 demo: $(INSTALLED) ## install bgjobs into .venv and take the one-minute tour
 	@$(BIN)/bgjobs demo </dev/null
@@ -51,7 +53,7 @@ test: $(WITH)test ## run the tests
 	@echo '$(TESTS:RUN=$(BIN)/python)'
 	@$(TESTS:RUN=$(BIN)/python) </dev/null || $(LOOK)
 
-check: format lint types imports cover ## all that a change must pass: format, lint, types, imports, tests with coverage
+check: format lint types imports test ## all that a change must pass: format, lint, types, imports, tests
 
 format: $(WITH)dev ## is everything formatted?
 	$(BIN)/ruff format --check .
@@ -62,8 +64,10 @@ lint: $(WITH)dev ## ruff, every rule
 	$(BIN)/ruff check --preview --select unspecified-encoding .
 
 # One cache for each system: mypy starts afresh when it finds another system's.
-types: $(WITH)dev ## mypy, as on Linux, macOS and Windows
+types: $(WITH)dev ## mypy, as on Linux
 	$(BIN)/mypy --platform linux --cache-dir .mypy_cache/linux
+
+types-elsewhere: $(WITH)dev ## mypy, as on macOS and Windows
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin src jobs
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 src jobs
 
@@ -76,6 +80,9 @@ cover: $(WITH)dev ## the tests, with coverage
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+system-tests: $(WITH)test ## the tests that need root, other users, mounts or systemd (as root)
+	@$(BIN)/python $(PYTEST) tests/system tests/cli/test_service.py tests/unit/test_services.py $(ARGS) </dev/null || $(LOOK)
+
 package: $(WITH)dev ## build sdist and wheel, look what is in them, and use both in fresh environments
 	sh scripts/try-package.sh $(BIN)/python </dev/null
 
@@ -83,7 +90,7 @@ pythons: $(READY) ## install the wheel with each Python from 3.11 on that is her
 	@sh scripts/try-pythons.sh $(ARGS) </dev/null
 
 crash: $(WITH)test ## kill whoever writes to the spool at each step, let each step fail, and go on to the end
-	$(BIN)/python -m pytest tests/crash -q -n $(JOBS) --dist worksteal $(ARGS) </dev/null
+	$(BIN)/python $(PYTEST) tests/crash $(ARGS) </dev/null
 
 soak: $(WITH)test ## kill, stop and mislead bgjobs for SECONDS (60), then prove that no job was lost and none overlapped
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS) </dev/null
@@ -105,6 +112,9 @@ bench-full: $(WITH)bench ## measure all there is, in about 30 minutes: ten of ch
 
 bench-plots: $(WITH)plots ## draw what bench-full has written to SAMPLES (benchmarks.json), into docs/plots
 	$(BIN)/python -m benchmarks.plots $(SAMPLES) docs/plots $(ARGS) </dev/null
+
+bench-tests: $(WITH)test ## the tests of the benchmarks
+	@$(BIN)/python $(PYTEST) tests/benchmarks $(ARGS) </dev/null || $(LOOK)
 
 powercut: $(WITH)test ## cut the power under a busy queue, 200 times, on ext4 and xfs (as root)
 	@$(BIN)/python -m tests.powercut $(ARGS) </dev/null

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.commands import Bgjobs, environment, make_project, on_terminal
 from tests.measuring import unmeasured
-from tests.process.people import NOBODY, needs_root, public_folder
+from tests.system.people import NOBODY, needs_root, public_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="installs as one does with systemd")
 

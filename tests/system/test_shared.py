@@ -17,7 +17,7 @@ import pytest
 from bgjobs.job import State
 from tests.measuring import unmeasured
 from tests.process.conftest import Project, lines, wait_until
-from tests.process.people import DAEMON, GROUP, NAMELESS, NOBODY, ROOT, STRANGER, Person, needs_root, public_folder
+from tests.system.people import DAEMON, GROUP, NAMELESS, NOBODY, ROOT, STRANGER, Person, needs_root, public_folder
 
 if not TYPE_CHECKING and sys.platform == "win32":
     pytest.skip("no spool is shared there", allow_module_level=True)

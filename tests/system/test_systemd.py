@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.process.conftest import PROJECT, wait_for_lines, wait_until
-from tests.process.managers import Manager, needs_systemd
-from tests.process.people import NOBODY, ROOT
+from tests.system.managers import Manager, needs_systemd
+from tests.system.people import NOBODY, ROOT
 
 if TYPE_CHECKING:
     import subprocess

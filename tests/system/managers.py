@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.process.people import public_folder
+from tests.system.people import public_folder
 
 if TYPE_CHECKING:
-    from tests.process.people import Person
+    from tests.system.people import Person
 
 PROGRAM = "/lib/systemd/systemd"
 CANNOT = 77  # what the script ends with where it may not do what it has to
