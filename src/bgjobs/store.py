@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
@@ -11,7 +12,7 @@ from bgjobs.job import Job, JobError, Progress, State
 from bgjobs.lifecycle import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import timedelta
     from pathlib import Path
@@ -117,11 +118,20 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     stale: bool = False
 
 
+def _no_pairs() -> frozenset[tuple[str, str]]:
+    return frozenset()
+
+
 class Selection(Struct, frozen=True, kw_only=True):
-    """Which jobs a worker takes at all."""
+    """Which jobs a worker takes at all.
+
+    `pairs` returns the pairs of class and method that are allowed now, the same object until they change. They help to
+    tell jobs of other classes without opening them.
+    """
 
     classes: frozenset[str] | None = None
     min_priority: int = 0
+    pairs: Callable[[], frozenset[tuple[str, str]]] = _no_pairs
 
 
 class Claim(Struct, frozen=True):

@@ -23,6 +23,7 @@ def _no_look_takes_long() -> Iterator[None]:
     """Let the spool look again at its directories however long a look took: on a busy machine even a small one may."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upcoming, "CHEAP_S", SOON)
+        patch.setattr(upcoming, "SLICE_S", SOON)
         yield
 
 

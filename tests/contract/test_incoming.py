@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs import disk, signing, system
+from bgjobs.ids import LANE as LANE_IN_ID
+from bgjobs.ids import lane_of
 from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import layout, quota
-from bgjobs.spool.inbox import importer
-from bgjobs.store import Unfinished
+from bgjobs.spool.inbox import importer, request_file
+from bgjobs.store import Selection, Unfinished
 from tests.contract.stores import (
     FAR,
     Sessions,
@@ -201,6 +203,60 @@ def test_a_file_becomes_a_job_that_can_be_claimed(spool: SpoolQueue, workers: Se
     (claim,) = claim_all(session, 1)
     assert claim.job.id == job.id
     assert names(spool.paths.incoming) == []
+
+
+def test_the_id_of_a_job_tells_its_class_and_method(any_store: SpoolStore) -> None:
+    spool = any_store.open()
+    workers = Sessions(any_store)
+    session = workers.join()
+    for method in ("send", "read"):
+        hand_in(spool, f"{method}.json", CALL | {"method": method})
+    assert import_all(spool, session) == 2
+    assert {job.id[LANE_IN_ID] for job in stored(spool)} == {lane_of("Mail", "send"), lane_of("Mail", "read")}
+    workers.close()
+
+
+def test_a_file_that_is_replaced_while_it_is_taken_becomes_the_job_that_it_asks_for_then(
+    spool: SpoolQueue, workers: Sessions
+) -> None:
+    session = workers.join()
+    path = hand_in(spool, "x.json", CALL)
+
+    def replace_it(step: str, about: str) -> None:
+        if step == "move" and about.startswith(f"{path} -> "):
+            path.write_bytes(json.dumps(CALL | {"class": "Post"}).encode())
+
+    with pytest.MonkeyPatch.context() as patch:
+        watch(patch, replace_it)
+        import_all(spool, session)
+    (job,) = stored(spool)
+    assert (job.class_name, job.id[LANE_IN_ID]) == ("Post", lane_of("Mail", "send"))
+    only_post = workers.join(Selection(classes=frozenset({"Post"})))
+    assert [claim.job.id for claim in claim_all(only_post, 1)] == [job.id]
+
+
+def test_a_signed_file_that_an_older_bgjobs_had_taken_becomes_its_job_and_no_copy_of_it_another(
+    signing_store: SpoolStore,
+) -> None:
+    spool, workers = signing_store.open(), Sessions(signing_store)
+    session = workers.join()
+    path = hand_in(spool)
+    content = path.read_bytes()
+    path.unlink()
+    assert spool.keyring is not None
+    kept_ms = 3_600_000
+    ids = request_file.signed_ids(content, spool.keyring, now_ms=milliseconds(now()), kept_ms=kept_ms)
+    lost = workers.join()
+    Path(spool.paths.imported(lost.id, ids.without_lane)).write_bytes(content)
+    workers.abandon(lost)
+    recover_all(spool, session)
+    wait_until(lambda: import_jobs(session) == 1)
+    finish(session, claim_all(session, 1)[0], SUCCEEDED)
+    hand_in(spool, "copy.json", content)
+    wait_until(lambda: not (import_jobs(session) or names(spool.paths.incoming)))
+    assert [job.id for job in stored(spool)] == [ids.without_lane]
+    assert "replayed" in reason(spool)
+    workers.close()
 
 
 def test_a_byte_order_mark_before_the_object_is_skipped(spool: SpoolQueue, workers: Sessions) -> None:

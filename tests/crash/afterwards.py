@@ -25,6 +25,7 @@ LATER = timedelta(days=2)
 FLAT = 2  # slashes in `/pending/PRIORITY`: what lies deeper is a bucket
 KEPT = (
     "VERSION",
+    "lanes",
     "doorbell",
     "locks/claim.lock",
     "locks/retried.lock",

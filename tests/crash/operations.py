@@ -17,6 +17,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     "submit a group file by file": producing.SubmitGroupFileByFile,
     "retry": producing.Retry,
     "join": working.Join,
+    "join the spool of an older bgjobs": working.JoinOlder,
     "claim": working.Claiming,
     "claim by selection": working.ClaimingBySelection,
     "begin": working.Begin,

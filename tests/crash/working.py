@@ -34,6 +34,13 @@ class Join(Operation):
         self.world.join().leave()
 
 
+class JoinOlder(Join):
+    """A worker takes its place in a spool that was set up before ids told lanes."""
+
+    def prepare(self) -> None:
+        Path(self.world.open().paths.lanes).unlink()
+
+
 class Working(Operation):
     """What a worker does that has joined, and holds claims."""
 

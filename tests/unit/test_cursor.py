@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgjobs import disk
-from bgjobs.ids import new_id
+from bgjobs.ids import first_id, lane_of, new_id
 from bgjobs.spool import layout, upcoming
 from bgjobs.spool.layout import MINUTE_MS, Layout
 from bgjobs.spool.upcoming import Cursor
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NOW = 1_795_400_040_000  # 02:14:00
 HOUR_MS = 60 * MINUTE_MS
 NEVER = timedelta(0)
+MAIL, POST = lane_of("Mail", "send"), lane_of("Post", "send")
+MAIL_ALONE, BOTH = frozenset({MAIL}), frozenset({MAIL, POST})
 
 
 class Pending:
@@ -39,10 +41,12 @@ class Pending:
         for priority in range(10):
             Path(self.paths.priority(priority)).mkdir(parents=True)
 
-    def put(self, ms: int, *, priority: int = 5, at_once: bool = True, suffix: str = "", job_id: str = "") -> str:
+    def put(
+        self, ms: int, *, priority: int = 5, at_once: bool = True, suffix: str = "", job_id: str = "", lane: str = ""
+    ) -> str:
         """Put a file there and return its name."""
         bucket = Path(self.paths.bucket(priority, layout.bucket(ms, at_once=at_once) + suffix))
-        name = layout.pending_name(ms, job_id or new_id(ms))
+        name = layout.pending_name(ms, job_id or new_id(ms, lane=lane))
         bucket.mkdir(exist_ok=True)
         (bucket / name).touch()
         self._changed(bucket)
@@ -65,13 +69,14 @@ class Pending:
             os.utime(directory, ns=(moment, moment))
 
     def cursor(self, *, min_priority: int = 0, age_boost: timedelta = NEVER) -> Cursor:
-        return Cursor(self.paths, min_priority=min_priority, age_boost=age_boost)
+        return Cursor(self.paths, min_priority=min_priority, age_boost=age_boost, since=first_id(0))
 
 
 @pytest.fixture(autouse=True)
 def _no_look_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it look again however long the last look took: on a busy machine even a look at a few names may."""
     monkeypatch.setattr(upcoming, "CHEAP_S", 60.0)
+    monkeypatch.setattr(upcoming, "SLICE_S", 60.0)
 
 
 @pytest.fixture
@@ -169,21 +174,32 @@ class Life:
         self.there: dict[str, tuple[int, int]] = {}
         self.now = NOW
         self.returns = itertools.count()
+        self.closed: frozenset[str] = frozenset()
 
-    def submit(self, priority: int, _: int) -> None:
-        self.there[self.pending.put(self.now, priority=priority)] = priority, self.now
+    def submit(self, priority: int, ms: int) -> None:
+        lane = (MAIL, POST)[ms % 2]
+        self.there[self.pending.put(self.now, priority=priority, lane=lane)] = priority, self.now
 
     def delay(self, priority: int, ms: int) -> None:
-        due = self.now + MINUTE_MS + ms
-        self.there[self.pending.put(due, priority=priority, at_once=False)] = priority, due
+        due, lane = self.now + MINUTE_MS + ms, (MAIL, POST)[ms % 2]
+        self.there[self.pending.put(due, priority=priority, at_once=False, lane=lane)] = priority, due
 
     def give_back(self, priority: int, ms: int) -> None:
         """A job that was claimed goes back to its old moment, in a bucket of the worker's own."""
         name = self.pending.put(self.now - ms, priority=priority, suffix=f".w{next(self.returns)}")
         self.there[name] = priority, self.now
 
+    def close(self, _: int, ms: int) -> None:
+        """Lanes close and open, several at a time."""
+        self.closed = (frozenset[str](), MAIL_ALONE, frozenset({POST}), BOTH)[ms % 4]
+        self.ours.close_lanes(self.closed)
+
     def claim(self, most: int, _: int) -> None:
-        expected = sorted((-priority, name) for name, (priority, due) in self.there.items() if due <= self.now)
+        expected = sorted(
+            (-priority, name)
+            for name, (priority, due) in self.there.items()
+            if due <= self.now and name[27:32] not in self.closed
+        )
         most += 1
         found = (candidate for candidate in self.ours.candidates(self.now) if self.pending.take(candidate))
         taken = [(-candidate.priority, candidate.name) for candidate in itertools.islice(found, most)]
@@ -202,7 +218,7 @@ class Life:
 
 
 STEPS = st.tuples(
-    st.sampled_from([Life.submit, Life.delay, Life.give_back, Life.claim, Life.lose, Life.wait]),
+    st.sampled_from([Life.submit, Life.delay, Life.give_back, Life.close, Life.claim, Life.lose, Life.wait]),
     st.integers(0, 9),
     st.integers(0, 3 * MINUTE_MS),
 )
@@ -226,6 +242,7 @@ def test_the_order_holds_however_few_names_are_kept(
     with fresh() as pending, pytest.MonkeyPatch.context() as patch:
         patch.setattr(upcoming, "MOST_NAMES", 4)
         patch.setattr(upcoming, "LEAST_NAMES", 1)
+        patch.setattr(upcoming, "MOST_ASIDE", 3)
         life = Life(pending)
         for step, number, ms in steps:
             life.now += 1
@@ -267,7 +284,7 @@ def test_of_many_jobs_only_so_many_names_are_kept(
         candidate = next(ours.candidates(NOW))
         assert pending.take(candidate)
         taken.append(candidate.name)
-        assert sum(len(bucket.names) for shelf in ours._shelves for bucket in shelf.buckets.values()) <= 16
+        assert sum(len(bucket.names) for backlog in ours._backlogs for bucket in backlog.buckets.values()) <= 16
     assert taken == expected
 
 
@@ -439,6 +456,194 @@ def test_a_directory_that_takes_long_to_list_is_not_listed_again_while_names_of_
     for _ in range(20):
         assert pending.take(next(ours.candidates(NOW + 20)))
         assert len([name for name in listed if name.startswith("now-")]) == 1
+
+
+# Closed lanes
+
+
+def test_of_a_closed_lane_no_job_is_a_candidate(pending: Pending) -> None:
+    put = [pending.put(NOW + n, lane=(MAIL, POST, "")[n % 3], priority=4 + n % 2) for n in range(12)]
+    ours = pending.cursor()
+    ours.close_lanes(MAIL_ALONE)
+    others = [name for n, name in enumerate(put) if n % 3]
+    assert sorted(names(ours.candidates(NOW + 12))) == sorted(others)
+    assert names(ours.candidates(NOW + 12)) == []
+
+
+def test_jobs_of_a_lane_that_opens_come_by_their_age_among_the_others(pending: Pending) -> None:
+    put = [pending.put(NOW + n, lane=(MAIL, POST)[n % 2]) for n in range(12)]
+    ours = pending.cursor()
+    ours.close_lanes(MAIL_ALONE)
+    assert next(ours.candidates(NOW + 12)).name == put[1]
+    ours.close_lanes(frozenset())
+    assert names(ours.candidates(NOW + 12)) == [put[0], *put[2:]]
+
+
+def test_names_that_are_known_when_their_lane_closes_are_laid_aside_and_come_back(pending: Pending) -> None:
+    put = [pending.put(NOW + n, lane=MAIL, suffix=f".{n % 3}") for n in range(12)]
+    ours = pending.cursor()
+    assert next(ours.candidates(NOW + 12)).name == put[0]
+    ours.close_lanes(MAIL_ALONE)
+    assert names(ours.candidates(NOW + 12)) == []
+    ours.close_lanes(BOTH)
+    assert names(ours.candidates(NOW + 12)) == []
+    ours.close_lanes(frozenset({POST}))
+    assert names(ours.candidates(NOW + 12)) == put[1:]
+
+
+@pytest.mark.parametrize("most", [0, 1, 5, 11])
+def test_more_names_than_can_be_laid_aside_come_back_all_the_same(
+    pending: Pending, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upcoming, "MOST_ASIDE", most)
+    put = [pending.put(NOW + n, lane=MAIL, suffix=f".{n % 2}") for n in range(12)]
+    other = pending.put(NOW + 12, lane=POST)
+    ours = pending.cursor()
+    ours.close_lanes(MAIL_ALONE)
+    assert names(ours.candidates(NOW + 12)) == [other]
+    assert sum(bucket.aside_count for each in ours._backlogs for bucket in each.buckets.values()) == most
+    ours.close_lanes(frozenset())
+    assert [name for name in names(ours.candidates(NOW + 12)) if name != other] == put
+
+
+def test_an_id_from_before_there_were_lanes_tells_none(pending: Pending) -> None:
+    ours = Cursor(pending.paths, min_priority=0, age_boost=NEVER, since=first_id(NOW))
+    old = pending.put(NOW - 1, lane=MAIL)
+    pending.put(NOW, lane=MAIL)
+    ours.close_lanes(MAIL_ALONE)
+    assert names(ours.candidates(NOW)) == [old]
+    unsure = Cursor(pending.paths, min_priority=0, age_boost=NEVER)
+    unsure.close_lanes(MAIL_ALONE)
+    assert len(names(unsure.candidates(NOW))) == 2
+
+
+def test_what_is_laid_aside_is_not_listed_again(pending: Pending, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(20):
+        pending.put(NOW - n * MINUTE_MS, lane=MAIL)
+    ours = pending.cursor()
+    ours.close_lanes(MAIL_ALONE)
+    listed = watch_listings(monkeypatch)
+    assert names(ours.candidates(NOW)) == []
+    assert len([name for name in listed if name.startswith("now-")]) == 20
+    listed.clear()
+    for _ in range(5):
+        assert names(ours.candidates(NOW)) == []
+    assert listed == []
+
+
+def test_a_bucket_in_which_something_was_laid_aside_is_not_removed(pending: Pending) -> None:
+    put = pending.put(NOW, lane=MAIL)
+    ours = pending.cursor()
+    ours.close_lanes(MAIL_ALONE)
+    assert names(ours.candidates(NOW)) == []
+    assert names(ours.candidates(NOW + HOUR_MS)) == []
+    ours.close_lanes(frozenset())
+    assert names(ours.candidates(NOW + HOUR_MS)) == [put]
+
+
+def test_a_job_that_comes_into_an_old_bucket_of_a_closed_lane_is_seen(
+    pending: Pending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upcoming, "LONGEST_PAUSE_S", 0.0)
+    pending.put(NOW, lane=MAIL)
+    ours = pending.cursor()
+    ours.close_lanes(MAIL_ALONE)
+    for _ in range(2):
+        assert names(ours.candidates(NOW + HOUR_MS)) == []
+    late = pending.put(NOW + 1, lane=POST)
+    assert names(ours.candidates(NOW + HOUR_MS)) == [late]
+
+
+def test_to_lay_many_names_aside_is_done_in_slices_and_nothing_overtakes_them(
+    pending: Pending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = [pending.put(NOW + n, lane=MAIL, priority=5) for n in range(30)]
+    wanted = [pending.put(NOW + 30, lane=POST, priority=priority) for priority in (5, 4)]
+    ours = pending.cursor()
+    assert next(ours.candidates(NOW + 30)).name == put[0]  # from now on the names are known
+    monkeypatch.setattr(upcoming, "FEW_STEPS", 9)
+    monkeypatch.setattr(upcoming, "BUCKET_STEPS", 0)
+    monkeypatch.setattr(upcoming, "SLICE_S", -1.0)
+    ours.close_lanes(MAIL_ALONE)
+    for _ in range(2):
+        assert names(ours.candidates(NOW + 30)) == []
+        assert ours.next_ms(NOW + 30) == NOW + 30  # there is more to do at once
+    assert names(ours.candidates(NOW + 30)) == wanted
+    assert ours.next_ms(NOW + 30) is None
+
+
+def test_with_ageing_nothing_overtakes_what_was_not_looked_at_yet(
+    pending: Pending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = [pending.put(NOW + n, lane=MAIL, priority=5) for n in range(15)]
+    wanted = pending.put(NOW - HOUR_MS, lane=POST, priority=3)
+    ours = pending.cursor(age_boost=timedelta(hours=10))
+    assert next(ours.candidates(NOW + 30)).name == put[0]
+    monkeypatch.setattr(upcoming, "FEW_STEPS", 9)
+    monkeypatch.setattr(upcoming, "BUCKET_STEPS", 0)
+    monkeypatch.setattr(upcoming, "SLICE_S", -1.0)
+    ours.close_lanes(MAIL_ALONE)
+    assert names(ours.candidates(NOW + 30)) == []
+    assert ours.next_ms(NOW + 30) == NOW + 30
+    assert names(ours.candidates(NOW + 30)) == [wanted]
+
+
+def test_the_next_moment_is_that_at_which_a_lane_opens_and_never_a_job_of_a_closed_one(pending: Pending) -> None:
+    ours = pending.cursor()
+    pending.put(NOW, lane=MAIL)
+    pending.put(NOW + 30_000, lane=MAIL, at_once=False)
+    ours.close_lanes(MAIL_ALONE)
+    assert names(ours.candidates(NOW + 1)) == []
+    assert ours.next_ms(NOW + 1) is None
+    ours.close_lanes(MAIL_ALONE, opens_ms=NOW + 70_000)
+    assert ours.next_ms(NOW + 31_000) == NOW + 70_000
+    later = pending.put(NOW + 40_000, lane=POST, at_once=False)
+    assert names(ours.candidates(NOW + 32_000)) == []
+    assert ours.next_ms(NOW + 32_000) == NOW + 40_000
+    assert names(ours.candidates(NOW + 40_000)) == [later]
+
+
+def test_a_delayed_job_of_a_lane_that_opens_still_waits_for_its_moment(pending: Pending) -> None:
+    ours = pending.cursor()
+    name = pending.put(NOW + 30_000, lane=MAIL, at_once=False)
+    ours.close_lanes(MAIL_ALONE)
+    assert names(ours.candidates(NOW + 1)) == []
+    ours.close_lanes(frozenset())
+    assert names(ours.candidates(NOW + 2)) == []
+    assert ours.next_ms(NOW + 2) == NOW + 30_000
+    assert names(ours.candidates(NOW + 30_000)) == [name]
+
+
+def test_jobs_that_nobody_claims_hide_none_however_few_names_are_kept(
+    pending: Pending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upcoming, "MOST_NAMES", 4)
+    monkeypatch.setattr(upcoming, "LEAST_NAMES", 1)
+    put = [pending.put(NOW + n) for n in range(15)]
+    found = itertools.islice(pending.cursor().candidates(NOW + 15), 100)
+    assert names(found) == put  # and then there is an end
+
+
+@pytest.mark.parametrize(("took_s", "again_after_s"), [(0.0, 30.0), (0.01, 30.0), (0.05, 50.0), (1.0, 1000.0)])
+def test_a_directory_that_did_not_change_is_looked_at_again_the_later_the_longer_it_took(
+    pending: Pending, monkeypatch: pytest.MonkeyPatch, took_s: float, again_after_s: float
+) -> None:
+    clock = [0.0]
+    listdir = disk.listdir
+
+    def slow(path: str) -> list[str]:
+        clock[0] += took_s
+        return listdir(path)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(disk, "listdir", slow)
+    pending.put(NOW)
+    listing = upcoming.Listing(pending.paths.priority(5))
+    assert len(listing.look()) == 1
+    clock[0] += again_after_s - 0.001
+    assert not listing.stale()
+    clock[0] += 0.002
+    assert listing.stale()
 
 
 # Ageing

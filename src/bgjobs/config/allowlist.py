@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -59,6 +60,11 @@ class Allowlist:
     def __iter__(self) -> Iterator[Target]:
         """Go through all approved pairs, in the file's order."""
         return iter(self._targets.values())
+
+    @cached_property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """All approved pairs of class and method: the same object each time."""
+        return frozenset(self._targets)
 
     def target(self, class_name: str, method: str) -> Target:
         """Return the approved pair. Raises NotAllowedError, with a similar name as its hint."""

@@ -11,7 +11,7 @@ from bgjobs import clock, files, locks, signing
 from bgjobs.errors import ClaimLostError, RefusedError
 from bgjobs.job import JobError, State, moment
 from bgjobs.lifecycle import Ended
-from bgjobs.spool import find, layout, record
+from bgjobs.spool import find, lanes, layout, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.transitions import quarantine
 from bgjobs.spool.upcoming import Cursor
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from bgjobs.store import Selection
 
 SOON_S = 0.1
-MOST_PASSED_OVER = 100_000
 DUPLICATE = "duplicate: a job of this id is being run"
 REPLAYED = "replayed: a job of this id is being run, or has ended"
 
@@ -43,19 +42,28 @@ class Taker:
         self._paths = spool.paths
         self._log = spool.log
         self._claims = spool.paths.claims_of(wid)
-        self._selection = selection
         self._transitions = transitions
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
-        self._new_cursor = partial(Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost)
+        since = lanes.made_sure(self._paths, clock.now_ms())
+        self._classes = None
+        if selection.classes is not None:
+            self._classes = lanes.ClassFilter(selection.classes, selection.pairs, since)
+        self._new_cursor = partial(
+            Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost, since=since
+        )
         self._cursor = self._new_cursor()
+        self._has_stopped_early = False
         self._taken: list[str] = []  # claimed, but not looked into yet
         self._held: set[str] = set()  # the paths of all that we have claimed
-        self._passed_over: dict[str, None] = {}
         self._noted: set[str] = set()
 
     def claim(self, most: int, *, above: int) -> list[Claim]:
         """Take at most so many due jobs of a priority higher than `above`: by priority, then by age."""
         claims, trouble = self._open_taken()
+        self._has_stopped_early = False
+        if self._classes is not None:
+            self._classes.refresh()
+            self._close_lanes()
         more = True
         while more and len(claims) < most:
             try:
@@ -75,7 +83,8 @@ class Taker:
 
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
-        ms = self._cursor.next_ms(clock.now_ms())
+        now_ms = clock.now_ms()
+        ms = now_ms if self._has_stopped_early else self._cursor.next_ms(now_ms)
         return None if ms is None else moment(ms)
 
     def close(self) -> None:
@@ -88,16 +97,28 @@ class Taker:
         """Move so many jobs into our hands; return whether there were as many."""
         count = 0
         with self._claim_lock.held(SOON_S):
+            if self._classes is not None:
+                self._classes.begin_slice()
             for candidate in self._cursor.candidates(clock.now_ms(), above=above):
-                count += self._move(candidate)
-                if count == most:
-                    return True
+                if self._move(candidate):
+                    count += 1
+                    if count == most:
+                        return True
+                elif self._classes is not None and self._classes.is_late():
+                    self._has_stopped_early = True
+                    break
         return False
+
+    def _close_lanes(self) -> None:
+        """Tell the cursor whose jobs we take none of. What else closes lanes belongs here."""
+        if self._classes is not None:
+            self._cursor.close_lanes(self._classes.closed)
 
     def _move(self, candidate: Candidate) -> bool:
         """Move one job into our hands; return whether we have one more now."""
         source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
-        if self._selection.classes is not None and not self._selected(source, candidate.name):
+        if self._classes is not None and not self._classes.takes(source, candidate.name):
+            self._close_lanes()  # by the file we may know of one more
             return False
         target = f"{self._claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
         # Nobody else puts anything there, so what is there we know without asking the disk.
@@ -120,24 +141,6 @@ class Taker:
         self._held.add(target)
         self._taken.append(target)
         return True
-
-    def _selected(self, path: str, name: str) -> bool:
-        """Look into a pending file to see whether its class is one that this worker takes."""
-        if name in self._passed_over:
-            return False
-        try:
-            parsed = layout.parse_pending(name)
-            data = files.read(path, record.MOST_BYTES)
-            job_id = parsed.job_id if parsed else ""
-            job = record.decode(data, job_id=job_id, state=State.QUEUED, priority=0, not_before_ms=None)
-        except (OSError, files.StrangeFileError, CorruptError, NewerFormatError):
-            return False  # a worker without a selection sorts it out
-        if self._selection.classes is not None and job.class_name in self._selection.classes:
-            return True
-        if len(self._passed_over) > MOST_PASSED_OVER:
-            self._passed_over.clear()
-        self._passed_over[name] = None
-        return False
 
     # Open
 
@@ -184,6 +187,11 @@ class Taker:
             return None
         except NewerFormatError:
             self._put_back(path, priority, not_before_ms, job_id)
+            return None
+        if self._classes is not None and not self._classes.wants(job.class_name, job_id):
+            # Its name promised another class. Now we know it, and need not keep others from it for a while.
+            with suppress(ClaimLostError):
+                self._transitions.to_pending(path, priority, not_before_ms, job_id, at_once=True)
             return None
         keyring = self._spool.keyring
         if keyring is not None and find.other(self._paths, job_id, clock.now_ms(), path):

@@ -149,6 +149,7 @@ class Layout:
         """Remember the spool's directory, as an absolute path."""
         self.root = root
         self.version = os.path.join(root, "VERSION")
+        self.lanes = os.path.join(root, "lanes")
         self.doorbell = os.path.join(root, "doorbell")
         self.queued = os.path.join(root, "queued")
         self.counted = os.path.join(root, "counted")

@@ -15,6 +15,7 @@ from bgjobs.spool.layout import Layout
 from bgjobs.spool.line1 import FORMAT
 
 SET_UP_S = 10.0
+EVER = 0  # the moment from which on ids tell the lanes of their jobs: no older bgjobs has made one here
 
 
 def open_or_set_up(paths: Layout) -> None:
@@ -103,9 +104,11 @@ def _fill(paths: Layout) -> None:
     _refuse_remains(paths)
     for directory in paths.directories():
         files.make_directory(directory)
-    from bgjobs.spool.doctor import fitness  # noqa: PLC0415 - a spool is set up once
+    from bgjobs.spool import lanes  # noqa: PLC0415 - a spool is set up once
+    from bgjobs.spool.doctor import fitness  # noqa: PLC0415 - as above
 
     fitness.refuse_unfit(paths)
+    lanes.publish(paths, EVER)
     _publish_version(paths)
 
 
@@ -122,7 +125,13 @@ def _is_in_use(paths: Layout) -> bool:
 def _refuse_other_use(paths: Layout) -> None:
     """Refuse a directory in which somebody keeps something else: a mistyped name must not fill it with ours."""
     # Half a spool is what a crash leaves, a log what a refusal writes; `init` leaves a README, a disk has lost+found.
-    ours = {name.partition("/")[0] for name in layout.DIRECTORIES} | {"doorbell", "logs", "lost+found", "README.md"}
+    ours = {name.partition("/")[0] for name in layout.DIRECTORIES} | {
+        "doorbell",
+        "lanes",
+        "logs",
+        "lost+found",
+        "README.md",
+    }
     others = sorted(name for name in files.names(paths.root) if name not in ours and not name.startswith("."))
     if others:
         raise SpoolError(

@@ -128,7 +128,9 @@ class Worker:
             started_at=clock.now(),
             version=version(),
         )
-        selection = Selection(classes=options.only or None, min_priority=options.min_priority)
+        selection = Selection(
+            classes=options.only or None, min_priority=options.min_priority, pairs=lambda: queue.allowlist.pairs
+        )
         self._session = queue.backend.join(self._info, selection)
         if arrived is not None:
             self._arrive(arrived)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bgjobs import disk, files
 from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
-from bgjobs.spool import layout, record
+from bgjobs.spool import lanes, layout, record
 from bgjobs.spool.doctor import job_check, process_check, worker_check
 from bgjobs.spool.find import Place
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
@@ -97,6 +97,7 @@ class Survey:
         self._seen: dict[str, str] = {}
         self._more: dict[str, set[str]] = {}
         self._odd: dict[str, Subject] = {}
+        self._first_telling = lanes.first_telling(paths)
 
     def subjects(self) -> Iterator[Subject]:
         """Go through the spool, once."""
@@ -124,8 +125,8 @@ class Survey:
             yield partial(worker_check.inspect, self._paths, wid)
 
     def _pending(self) -> Iterator[Subject]:
-        for shelf, priority in self._inside(self._paths.pending, layout.PRIORITY_OF.get):
-            for bucket, _ in self._inside(shelf, layout.bucket_start_ms):
+        for folder, priority in self._inside(self._paths.pending, layout.PRIORITY_OF.get):
+            for bucket, _ in self._inside(folder, layout.bucket_start_ms):
                 for path, (ms, job_id) in self._inside(bucket, layout.parse_pending):
                     yield self._job(Place(job_id, State.QUEUED, path, priority, ms))
 
@@ -160,7 +161,7 @@ class Survey:
         first = self._seen.setdefault(place.job_id, place.path)
         if first != place.path:
             self._more.setdefault(place.job_id, set()).add(place.path)
-        return partial(job_check.inspect, self._paths, place)
+        return partial(job_check.inspect, self._paths, place, self._first_telling)
 
     def _inside(self, directory: str, parse: Callable[[str], Known | None]) -> Iterator[tuple[str, Known]]:
         """Go through what lies in a directory and has a name that belongs there; note what has not."""

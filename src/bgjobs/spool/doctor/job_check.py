@@ -6,6 +6,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from bgjobs import disk, files, locks, system
+from bgjobs.ids import LANE, lane_of
 from bgjobs.job import State
 from bgjobs.slots import Slots
 from bgjobs.spool import record
@@ -15,6 +16,7 @@ from bgjobs.store import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bgjobs.job import Job
     from bgjobs.spool.find import Place
     from bgjobs.spool.layout import Layout
 
@@ -77,11 +79,14 @@ class _Told:
         self.contradictions.append(f"line {number}: {what}")
 
 
-def inspect(paths: Layout, place: Place) -> Iterator[Finding]:
-    """Say what is wrong with the job file that lies at this place; nothing if it has moved on. Raises OSError."""
+def inspect(paths: Layout, place: Place, first_telling: str) -> Iterator[Finding]:
+    """Say what is wrong with the job file that lies at this place; nothing if it has moved on. Raises OSError.
+
+    Ids from `first_telling` on should have the lane of the job's class and method.
+    """
     try:
         data = files.read(place.path, record.MOST_BYTES)
-        record.decode(
+        job = record.decode(
             data,
             job_id=place.job_id,
             state=place.state,
@@ -100,7 +105,14 @@ def inspect(paths: Layout, place: Place) -> Iterator[Finding]:
     except NewerFormatError:
         yield Finding(code="newer-format", message="was written by a newer bgjobs: run a newer worker", path=place.path)
     else:
+        if place.job_id >= first_telling and place.job_id[LANE] != lane_of(job.class_name, job.method):
+            yield _wrong_lane(place, job)
         yield from _look_into(paths, place, data)
+
+
+def _wrong_lane(place: Place, job: Job) -> Finding:
+    message = f"has an id that does not tell that it is of {job.name}: was it made by an older bgjobs, or by hand?"
+    return Finding(code="wrong-lane", message=message, path=place.path)
 
 
 def _strange(place: Place, reason: str) -> Iterator[Finding]:
