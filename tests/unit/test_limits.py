@@ -17,6 +17,7 @@ from bgjobs.config.settings import POLICY, load
 from bgjobs.job import JobError, Outcome, Raised, Succeeded
 from bgjobs.lifecycle import Policy
 from bgjobs.worker import limits
+from bgjobs.worker.child import outcome
 from bgjobs.worker.protocol import LOST_CONTACT, Limits
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class TrappedError(OSError):
         raise AssertionError("user code ran")
 
 
-def message(outcome: Outcome) -> str:
-    assert isinstance(outcome, Raised)
-    return outcome.error.message
+def message(ended: Outcome) -> str:
+    assert isinstance(ended, Raised)
+    return ended.error.message
 
 
 @pytest.mark.parametrize(
@@ -57,15 +58,15 @@ def message(outcome: Outcome) -> str:
 )
 def test_an_error_names_the_limit_that_it_comes_from(error: BaseException, text: str, shown: str) -> None:
     raised = Raised(JobError(type="E", message=text), ("E",), asked=True)
-    assert message(limits.named(raised, error, ALL)) == shown
-    assert message(limits.named(raised, error, Limits())) == text  # where there is no limit, none was hit
+    assert message(outcome.with_limit(raised, error, ALL)) == shown
+    assert message(outcome.with_limit(raised, error, Limits())) == text  # where there is no limit, none was hit
 
 
 def test_only_the_message_changes() -> None:
     raised = Raised(JobError(type="MemoryError", traceback="here"), ("MemoryError",), final=True)
-    named = limits.named(raised, MemoryError(), ALL)
+    named = outcome.with_limit(raised, MemoryError(), ALL)
     assert named == Raised(JobError("MemoryError", "max_memory is 1000 bytes", "here"), ("MemoryError",), final=True)
-    assert limits.named(Succeeded(), MemoryError(), ALL) == Succeeded()
+    assert outcome.with_limit(Succeeded(), MemoryError(), ALL) == Succeeded()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")

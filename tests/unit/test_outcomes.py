@@ -114,10 +114,8 @@ def test_a_group_with_very_many_members_is_still_one_message() -> None:
 
 
 def test_the_limit_of_memory_is_found_in_a_group() -> None:
-    from bgjobs.worker import limits  # noqa: PLC0415 - beside what it is about
-
     error = group(KeyError(), MemoryError())
-    named = limits.named(ending(error), error, Limits(memory=1000))
+    named = outcome.with_limit(ending(error), error, Limits(memory=1000))
     assert isinstance(named, Raised)
     assert "max_memory is 1000 bytes" in named.error.message
     assert "MemoryError" in named.lineage

@@ -1,22 +1,18 @@
-"""The limits of one attempt: what the settings say, and which of them it has hit, as far as that can be known."""
+"""The resource limits of an attempt: what the settings say, and whether one of them has ended its process."""
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from bgjobs import system
-from bgjobs.job import JobError, Raised
-from bgjobs.worker.child.outcome import members
-from bgjobs.worker.protocol import LOST_CONTACT, Limits, Told
+from bgjobs.job import JobError
+from bgjobs.worker.protocol import LOST_CONTACT, Limits
 
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy
 
 NONE = Limits()
-_OUT_OF_MEMORY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGTRAP")  # how C code ends that did not get what it asked for
+_OUT_OF_MEMORY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGTRAP")  # how C code ends that could not get memory
 
 
 def of(policy: Policy) -> Limits:
@@ -31,19 +27,8 @@ def of(policy: Policy) -> Limits:
     )
 
 
-def named(outcome: Told, error: BaseException, limits: Limits) -> Told:
-    """Return the outcome, with the limit in its message that made the method raise this."""
-    if limits == NONE:
-        return outcome
-    hit = next((found for part in members(error) if (found := _hit(part, limits))), "")
-    if not hit or not isinstance(outcome, Raised):
-        return outcome
-    message = f"{outcome.error.message} ({hit})" if outcome.error.message else hit
-    return replace(outcome, error=replace(outcome.error, message=message))
-
-
 def ended_by(status: int | None, policy: Policy) -> JobError | None:
-    """Return the error of an attempt whose process ended like that because of a limit, or None."""
+    """Return the error of an attempt whose process a limit has ended with this exit status, or None."""
     if policy.max_cpu and system.CPU_SIGNAL and status == -system.CPU_SIGNAL:
         seconds = policy.max_cpu.total_seconds()
         return JobError(type="CpuLimit", message=f"used more than {seconds:g} s of processor time (max_cpu)")
@@ -51,21 +36,8 @@ def ended_by(status: int | None, policy: Policy) -> JobError | None:
 
 
 def suspicion(status: int | None, policy: Policy) -> str:
-    """Return what may have been behind the end of a process, to be added to how it ended, or nothing."""
+    """Return a remark for the error of an attempt whose process may have lacked memory, or ""."""
     if not policy.max_memory or status is None:
         return ""
     likely = status == LOST_CONTACT or (status < 0 and system.signal_name(-status).split()[0] in _OUT_OF_MEMORY)
     return f"; max_memory is {policy.max_memory} bytes: perhaps it needed more" if likely else ""
-
-
-def _hit(error: BaseException, limits: Limits) -> str:
-    # By the type alone: attributes of an error that a job has made itself are user code.
-    if limits.memory and issubclass(type(error), MemoryError):
-        return f"max_memory is {limits.memory} bytes"
-    if type(error) is not OSError:
-        return ""
-    if limits.files and error.errno == errno.EMFILE:
-        return f"max_files is {limits.files}"
-    if limits.file_size and error.errno == errno.EFBIG:
-        return f"max_file_size is {limits.file_size} bytes"
-    return ""

@@ -20,12 +20,12 @@ from bgjobs.errors import BadArgumentsError, NoSuchTargetError, SpoolError, why
 from bgjobs.job import JobError, Progress, Raised, Refused, Succeeded
 from bgjobs.job_context import CurrentJob, JobCancelled, JobTimeout, set_current
 from bgjobs.version import version
-from bgjobs.worker import limits, protocol
+from bgjobs.worker import protocol
 from bgjobs.worker.child.attempt_secrets import AttemptSecrets
 from bgjobs.worker.child.capture import Capture
 from bgjobs.worker.child.descriptors import OwnDescriptors, StandardDescriptors, above_standard, identity, leads_to
 from bgjobs.worker.child.loaded_code import LoadedCode, import_from_source_alone
-from bgjobs.worker.child.outcome import NotRunError, of_changed_code, raised, succeeded, utf8, was_importing
+from bgjobs.worker.child.outcome import NotRunError, of_changed_code, raised, succeeded, utf8, was_importing, with_limit
 from bgjobs.worker.child.process_state import ExitCheck, Leftover, MemoryGrowth, ProcessState, end_descendants
 from bgjobs.worker.protocol import LOST_CONTACT, Ended, Leave, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
 
@@ -342,7 +342,7 @@ class Runner:
             self._importing = self._importing or was_importing(error)
             # A Stop that arrives in the inner `finally` ends up here too: it raises only once, and only in there.
             self._limits.lift()
-            return limits.named(raised(error, secrets), error, job.limits)
+            return with_limit(raised(error, secrets), error, job.limits)
         finally:
             if os.getpid() != self._pid:
                 os._exit(1)  # the method forked, and this is the child: it must not go on as if it were the runner

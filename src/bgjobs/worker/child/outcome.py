@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import math
 import operator
 import os
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 
 from bgjobs.job import MOST_RESULT_DEPTH, JobError, Raised, Succeeded, is_deeper
 from bgjobs.job_context import Fail, Retry
-from bgjobs.worker.protocol import LONGEST_WAIT, MOST_RESULT
+from bgjobs.worker.protocol import LONGEST_WAIT, MOST_RESULT, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from bgjobs.worker.child.attempt_secrets import AttemptSecrets
+    from bgjobs.worker.protocol import Told
 
 
 # The frames of these modules are left out of tracebacks; a runner is started as __main__.
@@ -100,6 +102,30 @@ def of_changed_code(outcome: Raised, path: str) -> Raised:
     message = f"{error.message} ({remark})" if error.message else remark
     trace = f"{error.traceback.rstrip()}\n\n{remark}\n" if error.traceback else ""
     return replace(outcome, error=replace(error, message=message, traceback=trace))
+
+
+def with_limit(outcome: Told, error: BaseException, limits: Limits) -> Told:
+    """Add to the message of the outcome which limit of the attempt the error comes from, if it does."""
+    if limits == Limits():
+        return outcome
+    hit = next((found for part in members(error) if (found := _limit_of(part, limits))), "")
+    if not hit or not isinstance(outcome, Raised):
+        return outcome
+    message = f"{outcome.error.message} ({hit})" if outcome.error.message else hit
+    return replace(outcome, error=replace(outcome.error, message=message))
+
+
+def _limit_of(error: BaseException, limits: Limits) -> str:
+    # By the type alone: attributes of an error that a job has made itself are user code.
+    if limits.memory and issubclass(type(error), MemoryError):
+        return f"max_memory is {limits.memory} bytes"
+    if type(error) is not OSError:
+        return ""
+    if limits.files and error.errno == errno.EMFILE:
+        return f"max_files is {limits.files}"
+    if limits.file_size and error.errno == errno.EFBIG:
+        return f"max_file_size is {limits.file_size} bytes"
+    return ""
 
 
 def _longest_delay(retries: Sequence[BaseException]) -> timedelta | None:
