@@ -25,7 +25,7 @@ _REFUSED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.E
 
 
 def sync_file(fd: int) -> None:
-    """Bring the file's content to the disk. After an OSError the content may be lost: never try again."""
+    """Make the content of the file durable. After an OSError the content may be lost: never retry."""
     # fsync(2) here stops at the drive's own cache, which a power cut empties.
     try:
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
@@ -36,7 +36,7 @@ def sync_file(fd: int) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Bring the names in a directory to the disk. Raises OSError."""
+    """Make the names in a directory durable. Raises OSError."""
     fd = open_directory(path)
     try:
         sync_file(fd)
@@ -50,7 +50,7 @@ def sync_filesystem(path: str) -> bool:  # noqa: ARG001 - one interface for all 
 
 
 def one_fsync_is_safe(path: str) -> bool:  # noqa: ARG001 - one interface for all systems
-    """Return False: nobody tried it on this system by cutting the power."""
+    """Return False: it was not tested on this system by cutting the power."""
     return False
 
 
@@ -71,7 +71,7 @@ def boot_id() -> str:
 
 
 def links_are_guarded() -> bool:
-    """Return False: whoever can reach a file may make a link to it."""
+    """Return False: a user may make hard links to files of others."""
     return False
 
 

@@ -1,4 +1,4 @@
-"""Look at other processes through psutil, since macOS has no /proc; no process adopts orphans there."""
+"""Inspect other processes through psutil, since macOS has no /proc; and no process adopts orphans there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ assert sys.platform == "darwin"  # noqa: S101 - tells the type checker which nam
 def birth(pid: int) -> str | None:
     """Return a text that no other process with this pid shares since the machine started; None if it is gone.
 
-    A zombie counts as gone: it runs nothing any more.
+    A zombie counts as gone: it runs no code any more.
     """
     process = look(pid)
     return process.birth if process and process.alive else None
@@ -29,7 +29,7 @@ def is_stopped(pid: int, birth: str) -> bool:
 
 
 def look(pid: int) -> ProcessFacts | None:
-    """Return what is known of a process, a zombie included; None if there is none, or none that we may see."""
+    """Return the facts about a process, zombies included; None if there is none, or none that this user may see."""
     if pid <= 0:  # for some of these calls 0 is the process that asks
         return None
     try:
@@ -51,7 +51,7 @@ def look(pid: int) -> ProcessFacts | None:
 def descendants(root: int) -> list[ProcessFacts]:
     """Return the live processes that descend from `root` at this moment.
 
-    What forks or ends meanwhile may be missed: stop the root, and look until twice nothing is found.
+    A process that forks or exits meanwhile may be missed: stop the root, and search until twice nothing is found.
     """
     try:
         found = [look(child.pid) for child in psutil.Process(root).children(recursive=True)]
@@ -66,7 +66,7 @@ def pids() -> list[int]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """Return the variables with which a process began; none if it is gone, or not ours to look into."""
+    """Return the initial environment of a process; empty if it is gone, or may not be read."""
     try:
         return psutil.Process(pid).environ()
     except (psutil.Error, OSError):
@@ -92,4 +92,4 @@ def end_adopted() -> bool:
 
 
 def reap_adopted() -> None:
-    """Do nothing: only the parent of a process can ask for its exit status, and the system's first process does."""
+    """Do nothing: launchd adopts orphans and collects their exit status."""

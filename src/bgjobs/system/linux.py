@@ -13,8 +13,8 @@ assert sys.platform == "linux"  # noqa: S101 - tells the type checker which name
 
 from bgjobs.system.posix import open_directory  # noqa: E402 - on this system only
 
-# Where the disk is in another machine, or shared with one: its locks and renames are not those of this kernel.
-# 9p is how Linux under Windows sees the Windows disks, where a Windows worker may hold its own locks.
+# Network and cluster file systems: locks and renames of other machines are not those of this kernel. 9p is how Linux
+# under Windows mounts Windows disks, where a Windows worker may hold locks of its own.
 NETWORK = frozenset(
     {"9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
     | {"nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs"}
@@ -25,7 +25,7 @@ _VOLATILE = frozenset({"tmpfs", "ramfs", "rootfs"})
 _JOURNALING = frozenset({"xfs", "jfs", "reiserfs"})
 _NEVER_JOURNALING = frozenset({"ext2", "vfat", "exfat", "msdos"})
 
-# Since this kernel syncfs(2) reports that a page could not be written; before, it succeeded all the same.
+# Since this kernel syncfs(2) reports write errors; before, it succeeded all the same.
 _SYNCFS_REPORTS = (5, 8)
 
 _one_fsync_is_safe: dict[int, bool] = {}
@@ -40,12 +40,12 @@ class Mount(NamedTuple):
 
 
 def sync_file(fd: int) -> None:
-    """Bring the file's content to the disk. After an OSError the content may be lost: never try again."""
+    """Make the content of the file durable. After an OSError the content may be lost: never retry."""
     os.fsync(fd)
 
 
 def sync_directory(path: str) -> None:
-    """Bring the names in a directory to the disk. Raises OSError."""
+    """Make the names in a directory durable. Raises OSError."""
     fd = open_directory(path)
     try:
         os.fsync(fd)
@@ -54,10 +54,10 @@ def sync_directory(path: str) -> None:
 
 
 def sync_filesystem(path: str) -> bool:
-    """Bring everything on the file system of the directory `path` to the disk, in one call.
+    """Make everything on the file system of the directory `path` durable, in one call.
 
-    Return False where the kernel has no such call, or one that keeps quiet about failures: then each file needs
-    its own sync. Raises OSError when something could not be written.
+    Returns False if the kernel has no such call, or one that does not report errors: then each file needs its own
+    sync. Raises OSError if something could not be written.
     """
     import ctypes  # noqa: PLC0415 - only the submitting of many jobs at once needs it
 
@@ -82,7 +82,7 @@ def _kernel() -> tuple[int, int]:
 def one_fsync_is_safe(path: str) -> bool:
     """Tell whether syncing a file that was renamed first makes its content and its new name durable together.
 
-    True on xfs, and on ext4 with a journal; False wherever that was not tried by cutting the power.
+    True on xfs, and on ext4 with a journal; False on others, which were not tested by cutting the power.
     """
     device = os.stat(path).st_dev
     if device not in _one_fsync_is_safe:
@@ -97,7 +97,7 @@ def _commits_names_with_files(device: int) -> bool:
 
 
 def has_journal(device: str) -> bool:
-    """Tell whether the ext4 file system on this device, as in 8:1, is seen to have a journal."""
+    """Tell whether the ext4 file system on this device, such as 8:1, is known to have a journal."""
     # The mount table may call the device /dev/root or /dev/mapper/…; ext4 goes by the kernel's own name for it.
     try:
         name = os.path.basename(os.readlink(f"/sys/dev/block/{device}"))
@@ -155,7 +155,7 @@ def _read(path: str) -> str:
 
 
 def links_are_guarded() -> bool:
-    """Tell whether users may make links to their own files only, so that nobody hands in another one's."""
+    """Tell whether users may make hard links to their own files only, so that they cannot hand in others' files."""
     try:
         with open("/proc/sys/fs/protected_hardlinks", "rb") as file:
             return file.read().strip() == b"1"

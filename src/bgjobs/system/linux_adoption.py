@@ -1,4 +1,4 @@
-"""Adopt what a dead runner leaves: end it, whatever its session, and ask for the exit status of what is dead."""
+"""Adopt the orphans of dead runners: kill them, whatever their session, and collect their exit status."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MOST_AT_ONCE = 4096
 
 
 class _Adoption:
-    """Whether this process adopts, and which of its children it has started itself."""
+    """Whether this process adopts orphans, and which of its children it has started itself."""
 
     def __init__(self) -> None:
         self.on = False
-        self.alone = False  # whether all that is adopted must have been left by a runner
+        self.alone = False  # whether every adopted process must have been left by a runner
         self.started: set[int] = set()
 
 
@@ -36,14 +36,14 @@ _adoption = _Adoption()
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Be the process that adopts whatever a dead runner leaves, as long as this lasts.
+    """Adopt the orphans of dead runners while the block runs.
 
-    A live runner adopts what its own job leaves. So what comes to us was left by a runner that is dead, unless we had
-    other children before, or are PID 1, which adopts everything in its container: then only what carries the
-    variables of a job is taken for a job's.
+    A live runner adopts the orphans of its own job. So what this process adopts was left by a dead runner, unless this
+    process had other children before, or is PID 1, which adopts everything in its container: then only processes with
+    the variables of a job count.
     """
     if not set_subreaper(on=True):
-        yield  # a kernel or sandbox that refuses it: what runners leave is looked for by its environment
+        yield  # the kernel or a sandbox refuses it: orphans are found by their environment
         return
     _adoption.alone = os.getpid() != _INIT and not any(map(_is_alive, children_of(os.getpid())))
     _adoption.on = True
@@ -55,17 +55,17 @@ def adopting() -> Iterator[None]:
 
 
 def started(pid: int) -> None:
-    """Note a child whose exit status somebody here will ask for."""
+    """Note a child whose exit status its owner will collect."""
     _adoption.started.add(pid)
 
 
 def let_go(pid: int) -> None:
-    """Forget a child that nobody here looks after any more: it counts as adopted from now on."""
+    """Forget a child that has no owner any more: it counts as adopted from now on."""
     _adoption.started.discard(pid)
 
 
 def end_adopted() -> bool:
-    """Kill all that dead runners have left; return False where this process does not adopt, and nothing was done."""
+    """Kill all orphans of dead runners; return False if this process does not adopt them, and nothing was done."""
     if not _adoption.on:
         return False
     if _orphans():
@@ -75,9 +75,9 @@ def end_adopted() -> bool:
 
 
 def reap_adopted() -> None:
-    """Ask for the exit status of the dead children that we have not started: each keeps its pid until somebody does.
+    """Collect the exit status of dead children that this process has not started: until then each keeps its pid.
 
-    Those that we have started are left to whoever waits for them.
+    Those that it has started are left to their owners.
     """
     try:
         for _ in range(_MOST_AT_ONCE):
@@ -85,7 +85,7 @@ def reap_adopted() -> None:
             if dead is None:
                 return
             if dead.si_pid in _adoption.started:
-                break  # it stays the first that this call finds, so look at the others one by one
+                break  # this call would return it again, so check the others one by one
             os.waitid(os.P_PID, dead.si_pid, os.WEXITED | os.WNOHANG)
         for pid in children_of(os.getpid()):
             if pid not in _adoption.started:
@@ -110,8 +110,8 @@ def _orphans() -> list[ProcessFacts]:
 
 
 def _may_kill_group(group: int) -> bool:
-    # Sessions are inherited, and each runner begins one. So in a session that is neither ours nor a living runner's
-    # there is nothing but what dead runners have left.
+    # Sessions are inherited, and each runner begins one. So a session that is neither ours nor a live runner's holds
+    # nothing but orphans of dead runners.
     leader = look(group)
     session = leader.session if leader else group
     return _adoption.alone and group != os.getpgrp() and session not in {os.getsid(0), *_adoption.started}

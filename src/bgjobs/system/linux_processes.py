@@ -1,4 +1,7 @@
-"""Look at other processes through /proc."""
+"""Inspect other processes through /proc.
+
+Not through psutil: a worker must be able to kill when it is out of descriptors, and loading psutil takes some 10 ms.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ PROC = "/proc"
 def birth(pid: int) -> str | None:
     """Return a text that no other process with this pid shares since the machine started; None if it is gone.
 
-    A zombie counts as gone: it runs nothing any more.
+    A zombie counts as gone: it runs no code any more.
     """
     process = look(pid)
     return process.birth if process and process.alive else None
@@ -32,7 +35,7 @@ def is_stopped(pid: int, birth: str) -> bool:
 
 
 def look(pid: int) -> ProcessFacts | None:
-    """Return what is known of a process, a zombie included; None if there is none, or none that we may see."""
+    """Return the facts about a process, zombies included; None if there is none, or none that this user may see."""
     try:
         with open(f"{PROC}/{pid}/stat", "rb") as file:
             return parse_stat(file.read())
@@ -60,7 +63,7 @@ def parse_stat(line: bytes) -> ProcessFacts:
 def descendants(root: int) -> list[ProcessFacts]:
     """Return the live processes that descend from `root` at this moment.
 
-    What forks or ends meanwhile may be missed: stop the root, and look until twice nothing is found.
+    A process that forks or exits meanwhile may be missed: stop the root, and search until twice nothing is found.
     """
     children = _children()
     found: dict[int, ProcessFacts] = {}
@@ -121,7 +124,7 @@ def _everyone() -> Iterable[ProcessFacts]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """Return the variables with which a process began; none if it is gone, or not ours to look into."""
+    """Return the initial environment of a process; empty if it is gone, or may not be read."""
     try:
         with open(f"{PROC}/{pid}/environ", "rb") as file:
             written = file.read()

@@ -18,24 +18,24 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent() -> bool:
-    """Have this process and its group killed at the moment when the one that started it with `start_child` dies.
+    """Have this process and its group killed when the process that started it with `start_child` dies.
 
-    To be called first thing. Does nothing in a process that was started in another way. Returns whether this process
-    adopts all whose parents die: then `children` sees whatever was started and still lives.
+    Call it first of all. Does nothing in a process that was started in another way. Returns whether this process adopts
+    its orphaned descendants: then `children` sees every live process that was started.
     """
     fd = take_death_fd()
     if fd is None:
         return False
     group = os.getpgrp()
     _kill_group_when_pipe_breaks(fd, group)
-    # It keeps processes that fork twice visible as children of this one.
+    # Processes that fork twice stay visible as children of this one.
     adopts = set_subreaper(on=True)
     if adopts:
-        # What a job starts is found as our child, and after us as our worker's, so no job needs to see this. It stays
-        # in what the kernel shows of this process and its forks.
+        # What a job starts is found as a child of this process, or later of the worker, so no job needs this variable.
+        # It stays in what the kernel shows of this process and its forks.
         os.environ.pop(RUNNER, None)
     ask_for_death_with_parent()
-    # The parent may have died before the kernel was asked to tell.
+    # The parent may have died before the kernel was asked.
     watch = select.poll()
     watch.register(fd, 0)
     if watch.poll(0):
@@ -44,27 +44,27 @@ def die_with_parent() -> bool:
 
 
 def _kill_group_when_pipe_breaks(fd: int, group: int) -> None:
-    # Nothing is ever written to this pipe: the one thing that can happen to it is that its only writer is gone.
-    # The kernel then sends the signal itself, also while C code keeps every Python thread from running.
+    # Nothing is ever written to this pipe: its only possible event is that its only writer is gone. The kernel then
+    # sends the signal itself, also while C code keeps every Python thread from running.
     fcntl.fcntl(fd, fcntl.F_SETOWN, -group)
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-# These two are a second line, so a kernel or sandbox that refuses them is no reason to run nothing.
+# These two are a second safeguard, so a kernel or sandbox that refuses them does not keep jobs from running.
 
 
 def ask_for_death_with_parent() -> None:
-    """Ask for a signal at the death of the parent, once more whenever this process has become another user.
+    """Ask for a signal at the death of the parent; needed again after this process has become another user.
 
-    It ends this process alone, but even if a job closed the pipe; a dying parent closes its files before it lets go of
-    its children, so the group goes first.
+    It kills this process alone, but even if a job has closed the pipe. A dying parent closes its files before its
+    children are signalled, so the group is killed first.
     """
     _ask_kernel(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def set_subreaper(*, on: bool) -> bool:
-    """Have those become children of this process that descend from it and whose parents die; return whether it does."""
+    """Let this process adopt its orphaned descendants, or stop that; return whether the kernel agreed."""
     return _ask_kernel(_PR_SET_CHILD_SUBREAPER, int(on))
 
 

@@ -1,4 +1,4 @@
-"""What the system keeps for this process and what code in it can change: scheduling, rights, time zone, linking."""
+"""Read and restore what the system keeps for this process: scheduling, user rights, time zone, linking, memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Scheduling = tuple[Any, ...]
 if sys.platform == "win32":
 
     def scheduling() -> Scheduling:
-        """Return how this process is scheduled: nothing, for no function of Python changes it here."""
+        """Return nothing: no function of Python changes the scheduling here."""
         return ()
 
     def put_back_scheduling(before: Scheduling) -> None:
         """Do nothing."""
 
     def rights() -> Rights:
-        """Return whose rights this process has: those of its user, for good."""
+        """Return nothing: the user of a process cannot change here."""
         return ()
 
     def memory() -> int:
@@ -34,14 +34,14 @@ if sys.platform == "win32":
         return int(psutil.Process().memory_info().rss)
 
     def own_state() -> Readers:
-        """Return the functions that read all of this, one by one: none."""
+        """Return the functions that read this state: none."""
         return ()
 
     def read_time_zone() -> None:
         """Do nothing: only the start of a process reads it here."""
 
     def linking() -> int:
-        """Return how extension modules are linked: in one way only."""
+        """Return 0: extension modules are linked in one way only."""
         return 0
 
     def put_back_linking(before: int) -> None:
@@ -58,13 +58,13 @@ else:
         return found
 
     def put_back_scheduling(before: Scheduling) -> None:
-        """Bring back priority and processors. Raises OSError for a priority that only root may have."""
+        """Put back priority and processors. Raises OSError for a priority that only root may set."""
         if sys.platform == "linux":
             os.sched_setaffinity(0, before[1])
         os.setpriority(os.PRIO_PROCESS, 0, before[0])
 
     def rights() -> Rights:
-        """Return whose rights this process has: users and groups, if it is root. No other can change its own."""
+        """Return users and groups of this process if it is root; only root can change them."""
         return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()) if _IS_ROOT else ()
 
     if sys.platform == "linux":
@@ -82,7 +82,7 @@ else:
             return int(psutil.Process().memory_info().rss)
 
     def own_state() -> Readers:
-        """Return the functions that read all of this, one by one."""
+        """Return the functions that read this state, part by part."""
         found: Readers = (partial(os.getpriority, os.PRIO_PROCESS, 0), sys.getdlopenflags)
         if sys.platform == "linux":
             found += (partial(os.sched_getaffinity, 0), partial(os.sched_getscheduler, 0))
@@ -91,13 +91,13 @@ else:
         return found
 
     def read_time_zone() -> None:
-        """Take the time zone from the environment, as a fresh process does."""
+        """Read the time zone from the environment, as a fresh process does."""
         time.tzset()
 
     def linking() -> int:
-        """Return how extension modules are linked when they are loaded."""
+        """Return the flags with which extension modules are linked."""
         return sys.getdlopenflags()
 
     def put_back_linking(before: int) -> None:
-        """Bring that back."""
+        """Put back the flags with which extension modules are linked."""
         sys.setdlopenflags(before)

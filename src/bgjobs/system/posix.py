@@ -1,4 +1,4 @@
-"""Files and identity as Linux and macOS have them in common."""
+"""Files, users and permissions, as Linux and macOS have them in common."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 _GUARDED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OWNER_ONLY = 0o600
 
-PLAIN_OUTPUT = False  # whether what is written into a pipe or file has to be told to be UTF-8 with plain line ends
-CHECKS_WRITERS = True  # whether `weakness` can tell anything
-LONGEST_ROOT = sys.maxsize  # how long the path of a spool may be: what is too long the system itself refuses
-SERVICES = "launchd" if sys.platform == "darwin" else "systemd"  # what keeps services running here
+PLAIN_OUTPUT = False  # whether output has to be switched to UTF-8 with plain line ends
+CHECKS_WRITERS = True  # whether `weakness` checks anything
+LONGEST_ROOT = sys.maxsize  # how long the path of a spool may be: no limit but the system's
+SERVICES = "launchd" if sys.platform == "darwin" else "systemd"  # the service manager
 
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"})
 
@@ -29,7 +29,7 @@ _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER
 def open_new(path: str) -> int:
     """Create the file `path` for writing, readable by its owner only; return the descriptor.
 
-    Raises FileExistsError when there is anything under that name, a dangling link included.
+    Raises FileExistsError if anything has that name, a dangling link included.
     """
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, _OWNER_ONLY)
 
@@ -53,26 +53,26 @@ def open_read(path: str) -> int:
 
 
 def move(source: str, target: str) -> None:
-    """Rename `source` to `target`, in one step that others see whole or not at all.
+    """Rename `source` to `target` atomically.
 
-    Raises FileNotFoundError when another process was faster. An existing target is overwritten here and refused
-    on Windows, so both must be names that nobody else uses.
+    Raises FileNotFoundError if another process was faster. An existing target is overwritten here and refused on
+    Windows, so no other process may use these names.
     """
     os.rename(source, target)
 
 
 def replace(source: str, target: str) -> None:
-    """Rename `source` to `target`, taking the place of what is there."""
+    """Rename `source` to `target`, replacing an existing file."""
     os.replace(source, target)
 
 
 def unlink(path: str, *, folder: int | None = None) -> None:
-    """Remove a file; with `folder` from that open directory, wherever the rest of the path leads by now."""
+    """Remove a file; with `folder` from that open directory, even if the path leads elsewhere by now."""
     os.unlink(path if folder is None else os.path.basename(path), dir_fd=folder)
 
 
 def rmdir(path: str, *, folder: int | None = None) -> None:
-    """Remove an empty directory; with `folder` from that open one, wherever the rest of the path leads by now."""
+    """Remove an empty directory; with `folder` from that open directory, even if the path leads elsewhere by now."""
     os.rmdir(path if folder is None else os.path.basename(path), dir_fd=folder)
 
 
@@ -82,9 +82,9 @@ def open_directory(path: str) -> int:
 
 
 def open_folder(path: str, *, folder: int | None = None) -> int | None:
-    """Open a directory in order to work in it, whatever is put in its place meanwhile; None where that cannot be done.
+    """Open a directory to work in it even if it is replaced meanwhile; None on systems that cannot.
 
-    With `folder` it is looked for in that open one. Raises OSError for a link.
+    With `folder` it is opened in that open directory. Raises OSError for a link.
     """
     name = path if folder is None else os.path.basename(path)
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -100,7 +100,7 @@ def listdir(path: str) -> list[str]:
 
 
 def scandir(path: str, *, folder: int | None = None) -> Iterator[tuple[str, bool]]:
-    """Go through the names in a directory, or in an open one; tell of each whether it is a directory itself.
+    """Go through the names in a directory, or in an open one, and whether each is a directory.
 
     Raises NotADirectoryError for anything else, a link to a directory included.
     """
@@ -118,13 +118,13 @@ def _opened(path: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ELOOP:  # what macOS says of a link, and Linux of a circle of them
+        if error.errno == errno.ELOOP:  # macOS: a link; Linux: a circle of links
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
         raise
 
 
 def free_space(path: str) -> tuple[int, int | None]:
-    """Return how many bytes and how many new files the disk of `path` has room for; None where that has no limit."""
+    """Return the free bytes and inodes of the disk of `path`; None for inodes without a limit."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
 
@@ -136,7 +136,7 @@ def host() -> str:
 
 @lru_cache(maxsize=1)
 def user() -> str:
-    """Return the name of the user whose rights this process has, or the number if the user has no name."""
+    """Return the name of the effective user, or the uid if it has no name."""
     import pwd  # noqa: PLC0415 - the name is needed once, if at all
 
     number = os.geteuid()
@@ -152,30 +152,30 @@ def is_elevated() -> bool:
 
 
 def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return those variables of `environ` that any job may see: they say where and in which language it runs.
+    """Return the variables of `environ` that any job may see: locations, user and language.
 
-    Nothing that changes what a program loads (`PYTHON*`, `LD_*`, `DYLD_*`) is among them.
+    No variable that changes what a program loads (`PYTHON*`, `LD_*`, `DYLD_*`) is among them.
     """
     return {name: value for name, value in environ.items() if name in _HARMLESS or name.startswith("LC_")}
 
 
 def is_mine(state: os.stat_result) -> bool:
-    """Tell whether the file belongs to the user that we are."""
+    """Tell whether the file belongs to the effective user."""
     return state.st_uid == os.geteuid()
 
 
 def is_private(state: os.stat_result) -> bool:
-    """Tell whether nobody but its owner may enter the directory, or read or write the file."""
+    """Tell whether only its owner may enter the directory, or read or write the file."""
     return not state.st_mode & 0o077
 
 
 def is_trusted(uid: int) -> bool:
-    """Tell whether a user may decide what runs: root, or the one that we are."""
+    """Tell whether a user may decide what runs: root, or the effective user."""
     return uid in {0, os.geteuid()}
 
 
 def may_read(state: os.stat_result) -> bool:
-    """Tell whether the mode of a file lets us read it. An access list may say otherwise."""
+    """Tell whether the mode of a file lets this process read it; access lists are not considered."""
     user = os.geteuid()
     if user in {0, state.st_uid}:
         return user == 0 or bool(state.st_mode & stat.S_IRUSR)
@@ -191,7 +191,7 @@ def writable_by_others(state: os.stat_result) -> bool:
 
 
 def set_access(path: str, mode: int, group: int | None) -> None:
-    """Give a directory of ours this mode, and this group if one is named. Never follows a link in its place."""
+    """Set mode and, unless None, group of a directory of ours. Never follows a link in its place."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
@@ -206,8 +206,8 @@ def set_access(path: str, mode: int, group: int | None) -> None:
 def weakness(path: str, state: os.stat_result) -> tuple[str, str, str] | None:
     """Return how others could write to this file or directory, what to do about it and a code, or None.
 
-    Write permission for a group is none for others if it is our own group, or root's, and nobody else is in it: with
-    umask 002 all of a person's files are so.
+    Write permission of a group is harmless if it is our own group, or root's, and has no other members: with umask 002
+    all files of a user have it.
     """
     if not is_trusted(state.st_uid):
         cure = f"chown it to {user()}, or use one of your own"
@@ -218,14 +218,14 @@ def weakness(path: str, state: os.stat_result) -> tuple[str, str, str] | None:
         if not _is_private_group(state.st_gid):
             return "can be changed by a group of users", f"chmod g-w {path}", "open-to-others"
         if has_access_list(path):
-            # Then the group's bits are no longer the group's: they bound what the list grants to anyone.
+            # The group bits are then the mask of the list: the upper bound of what it grants to anyone.
             return "can be changed by those on its access list", f"setfacl -b {path}", "open-to-others"
     return None
 
 
 @lru_cache(maxsize=16)
 def _is_private_group(gid: int) -> bool:
-    """Tell whether a group is ours or root's, and holds nobody else, as far as the system's tables tell."""
+    """Tell whether a group is ours or root's, and has no other members, as far as the system's tables tell."""
     import grp  # noqa: PLC0415 - asked only for what a group may write
     import pwd  # noqa: PLC0415 - the same
 
@@ -249,9 +249,9 @@ def _primary_group() -> int | None:
 
 
 def has_access_list(path: str) -> bool:
-    """Tell whether a list grants access to a file or directory beside its mode (Linux)."""
+    """Tell whether a file or directory has an access list beside its mode (Linux)."""
     if sys.platform == "darwin":
-        return False  # there an access list is apart from the mode, and is not looked at
+        return False  # there an access list does not change the mode, and is not checked
     else:  # noqa: RET505 - without it the type checker finds the rest unreachable on macOS
         try:
             return bool(os.getxattr(path, "system.posix_acl_access"))

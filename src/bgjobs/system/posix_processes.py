@@ -27,25 +27,25 @@ else:
     from bgjobs.system.linux_processes import birth, descendants, environment, look, pids
 
 
-# How long to kill what does not die: a process in the middle of a disk or network operation ends only after it.
+# How long to go on killing: a process in the middle of a disk or network operation dies only after it.
 _PATIENCE_S = 2.0
 _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.05
 
-# To the system calls 0 and negative numbers mean whole groups; 1 started the machine, and never was a runner.
+# For the system calls 0 and negative numbers mean whole groups; 1 is the first process of the machine.
 _LOWEST_PID = 2
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and all that descends from it; return when they are dead, or after some seconds of trying.
+    """Kill a process and its descendants; return when they are dead, or after some seconds of trying.
 
-    Descendants in sessions of their own are found as long as the process lives. Does nothing if it does not.
+    Descendants in sessions of their own are found while the process lives. Does nothing if it is dead.
     """
     root = look(pid) if pid >= _LOWEST_PID else None
     if root is None or not root.alive:
         return
-    # Stopped, the root starts nothing more, and yet it takes in those whose parents die: they stay in view.
-    # Only of a session leader is it known that its groups hold nothing but its own descendants.
+    # A stopped root starts nothing more, but still adopts those whose parents die, so they can be found.
+    # Only the group of a session leader is known to hold nothing but its own descendants.
     leads = root.session == pid
     if _send_group(pid, signal.SIGSTOP) if leads else _send(pid, signal.SIGSTOP):
         kill_until_none(lambda: descendants(pid), lambda group: leads and group != pid)
@@ -53,10 +53,10 @@ def kill_tree(pid: int) -> None:
 
 
 def kill_leftover(pid: int, birth: str) -> bool:
-    """Kill what is left of a runner that was `pid`, born at `birth`; return True when nothing of it is alive.
+    """Kill what is left of the runner with this pid and birth; return True when nothing of it is alive.
 
-    If the runner is gone, that is what stayed in its session. If another process has got its number, the session
-    must have ended before, and nothing is touched.
+    If the runner is gone, the remaining processes of its session are killed. If another process has got its pid, the
+    session must have ended before, and nothing is killed.
     """
     if pid < _LOWEST_PID or pid in {os.getpid(), os.getsid(0)}:
         return True
@@ -66,10 +66,10 @@ def kill_leftover(pid: int, birth: str) -> bool:
 
 
 def kill_orphan(pid: int, birth: str, spool: str) -> None:
-    """Kill what is left of a runner of another worker, if the note that names it is true.
+    """Kill what is left of another worker's runner, which a file of the spool names, if the file is right.
 
-    Whoever can write to the spool can write such a note, and name any process. So nothing is touched that was not
-    started for this spool: as a runner, or within the session of one that is gone, by a job.
+    Anyone who can write to the spool can write such a file, and name any process. So nothing is killed that was not
+    started for this spool: as a runner, or by a job in the session of a runner that is gone.
     """
     runner = _still_alive(pid, birth)
     marks = (DEATH_FD,) if runner else (DEATH_FD, "BGJOBS_ID")
@@ -78,13 +78,13 @@ def kill_orphan(pid: int, birth: str, spool: str) -> None:
 
 
 def _began_for(pid: int, spool: str, marks: tuple[str, ...]) -> bool:
-    """Tell by the environment with which a process began whether it did so for this spool, with one of these names."""
+    """Tell by the initial environment of a process whether it was started for this spool, with one of these marks."""
     found = environment(pid)
     return any(name in found for name in marks) and is_same(found.get("BGJOBS_SPOOL", ""), spool)
 
 
 def began_as_ours(pid: int) -> bool:
-    """Tell by the environment with which a process began whether that was as a runner, or by a job."""
+    """Tell by the initial environment of a process whether it was started as a runner or by a job."""
     return any(name in environment(pid) for name in (RUNNER, DEATH_FD, "BGJOBS_ID"))
 
 
@@ -107,21 +107,21 @@ def _remains(pid: int, birth: str) -> list[ProcessFacts]:
 
 
 def _in_session(session: int) -> list[ProcessFacts]:
-    """Return the live processes of a session that began as one of bgjobs: its variables are in their environment."""
+    """Return the live processes of a session that were started by bgjobs: their environment has its variables."""
     everyone = filter(None, map(look, pids()))
     return [process for process in everyone if process.session == session and process.alive and _is_ours(process)]
 
 
 def _is_ours(process: ProcessFacts) -> bool:
-    # A session number is used again once the whole session is gone, and a daemon lives in a session without a leader
-    # just as a leftover does. What a runner or its job started got BGJOBS_ variables; another's daemon did not.
+    # A session id is reused once the whole session is gone, and a daemon lives in a session without a leader just as
+    # a leftover does. What a runner or its job started has BGJOBS_ variables; a daemon of others has not.
     return any(name.startswith("BGJOBS_") for name in environment(process.pid))
 
 
 def kill_until_none(find: Callable[[], list[ProcessFacts]], as_a_group: Callable[[int], bool]) -> bool:
-    """Kill what `find` finds, until it finds nothing twice in a row: one look can miss what forks and ends at once.
+    """Kill what `find` returns, until that is nothing twice in a row: one search can miss a fork.
 
-    `as_a_group` tells which process groups may be killed whole. Return False if some would not die.
+    `as_a_group` tells which process groups may be killed whole. Returns False if some processes did not die.
     """
     give_up = time.monotonic() + _PATIENCE_S
     pause = _FIRST_PAUSE_S
@@ -141,7 +141,7 @@ def kill_until_none(find: Callable[[], list[ProcessFacts]], as_a_group: Callable
 
 def _kill(process: ProcessFacts, *, as_a_group: bool) -> None:
     if as_a_group:
-        # Reaches also the child of a process that forked and ended after it was found: no fork escapes this call.
+        # This also reaches the child of a process that forked and exited after it was found: no fork escapes it.
         _send_group(process.group, signal.SIGKILL)
     elif birth(process.pid) == process.birth:
         _send(process.pid, signal.SIGKILL)
@@ -164,23 +164,23 @@ def _send_group(group: int, number: signal.Signals) -> bool:
 
 
 def kill_descendants() -> None:
-    """Kill all that descends from this process, in whatever session."""
+    """Kill all descendants of this process, in whatever session."""
     kill_until_none(lambda: descendants(os.getpid()), lambda _: False)
 
 
-_MOST_LOOKS = 50
+_MOST_SCANS = 50
 
 
 def marked(spool: str) -> list[Marked]:
-    """Return the live processes that began for this spool, as a runner or as what a job started.
+    """Return the live processes that were started for this spool: runners, their forks, and what jobs started.
 
-    Without this process and those that it descends from: whoever looks may have been started by a job itself.
+    Without this process and its ancestors: a job itself may have started this command.
     """
     found: list[Marked] = []
     seen = set(_own_line())
-    for _ in range(_MOST_LOOKS):
-        # The newest first: a process that forks and ends all the time has another number a moment later. One that ended
-        # before it was looked at may have forked, but then that one is not among those that were seen.
+    for _ in range(_MOST_SCANS):
+        # The newest first: a process that forks and exits all the time soon has another pid. If one has ended before it
+        # was checked, it may have forked, and the fork was not listed: then scan again.
         fresh = sorted({*pids()} - seen, reverse=True)
         found += [one for pid in fresh if (one := _mark_of(pid, spool)) is not None]
         seen.update(fresh)
@@ -190,15 +190,15 @@ def marked(spool: str) -> list[Marked]:
 
 
 def kill_marked(spool: str, *, runner: str) -> list[int]:
-    """Kill what the runners whose mark begins with `runner` have started; return what would not die.
+    """Kill what the runners whose mark begins with `runner` have started; return the pids that did not die.
 
-    All that descends from it goes with it, in whatever session. Nothing is touched that did not begin for this spool.
+    Descendants are killed too, in whatever session. Nothing is killed that was not started for this spool.
     """
     return kill_marked_where(spool, lambda one: _is_of(one.runner, runner))
 
 
 def kill_marked_where(spool: str, is_wanted: Callable[[Marked], bool]) -> list[int]:
-    """Kill those that began for this spool and are wanted, with all that descends from them, as `kill_marked` does."""
+    """Kill the marked processes of this spool that are wanted, with their descendants, as `kill_marked` does."""
     own = _own_line()
     sessions: dict[int, int] = {}
 
@@ -209,8 +209,8 @@ def kill_marked_where(spool: str, is_wanted: Callable[[Marked], bool]) -> list[i
         return found
 
     def may_kill_group(group: int) -> bool:
-        # A group is killed whole because that reaches what forks and ends between two looks: one whose leader is
-        # wanted itself, or has ended after it began a session, as daemons do. Either holds nothing but descendants.
+        # Killing a group whole reaches what forks and exits between two searches. It may be killed if its leader is
+        # wanted, or has ended after it began a session, as daemons do: then it holds nothing but descendants.
         if group == os.getpgrp() or group in own:
             return False
         if look(group) is None:
@@ -224,7 +224,7 @@ def kill_marked_where(spool: str, is_wanted: Callable[[Marked], bool]) -> list[i
 
 
 def runners_above(pid: int) -> list[str]:
-    """Return the marks of the runners, and of what they forked, from which a process descends."""
+    """Return the marks of the runners and their forks among the ancestors of a process."""
     return [mark for above in _upwards(pid) if above != pid and (mark := environment(above).get(RUNNER, ""))]
 
 
@@ -247,7 +247,7 @@ def _mark_of(pid: int, spool: str) -> Marked | None:
 
 
 def _own_line() -> frozenset[int]:
-    """Return this process and those that it descends from."""
+    """Return the pids of this process and its ancestors."""
     return frozenset(_upwards(os.getpid()))
 
 

@@ -16,12 +16,12 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker which name
 DEATH_FD = "BGJOBS_DEATH_FD"
 _UNBUFFERED = 2  # _IONBF, of glibc, musl and macOS alike
 
-# The one with the mark of a runner: its worker, and what tells it from the other runners of that one.
+# The environment variable with the mark of a runner: its worker's name, and what tells it from other runners of that.
 RUNNER = "BGJOBS_RUNNER"
 
 
 def take_death_fd() -> int | None:
-    """Take the death pipe's descriptor out of the environment, and keep what this process starts from having it."""
+    """Take the death pipe's descriptor out of the environment, and keep children from inheriting it."""
     number = os.environ.pop(DEATH_FD, None)
     if number is None:
         return None
@@ -30,13 +30,13 @@ def take_death_fd() -> int | None:
 
 
 def root_directory() -> tuple[int, ...]:
-    """Return which directory is the root of all others for this process."""
+    """Return the identity of the root directory of this process: device and inode."""
     found = os.stat("/")
     return found.st_dev, found.st_ino
 
 
 def children() -> bool:
-    """Tell whether this process has live children, and ask for the exit status of those that are dead."""
+    """Tell whether this process has live children; collect the exit status of dead ones."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -47,22 +47,22 @@ def children() -> bool:
 
 
 class ChildProcesses:
-    """Tells whether this process has more descendants than it had."""
+    """Tells whether this process has got new descendants."""
 
     def __init__(self) -> None:
         self.remember()
 
     @property
     def any(self) -> bool:
-        """Whether there were some when they were remembered."""
+        """Whether there were any at the last `remember`."""
         return bool(self._known)
 
     def remember(self) -> None:
-        """Those that live now belong to this process."""
+        """Take the descendants that live now for known ones."""
         self._known = _descendants() if children() else frozenset()
 
     def have_grown(self) -> bool:
-        """Tell whether there are others than those that were remembered."""
+        """Tell whether there are descendants that are not known."""
         return children() and not (self._known and _descendants() <= self._known)
 
 
@@ -77,7 +77,7 @@ def _descendants() -> frozenset[tuple[int, str]]:
 
 
 def open_descriptors() -> list[int]:
-    """Return the descriptors that are open in this process; none where it cannot see that any more."""
+    """Return the open descriptors of this process; none if it cannot list them any more."""
     found = []
     try:
         numbers = [int(name) for name in os.listdir("/dev/fd")]
@@ -87,13 +87,13 @@ def open_descriptors() -> list[int]:
         try:
             os.fstat(number)
         except OSError:
-            continue  # the one that listed them
+            continue  # the descriptor of the listing itself
         found.append(number)
     return found
 
 
 def unbuffer_c_output() -> None:
-    """Have C code write at once what it prints: held back, it would come to light in the middle of another job."""
+    """Make C's standard output unbuffered: buffered text would appear in the output of a later job."""
     import ctypes  # noqa: PLC0415 - for runners alone
 
     libc = ctypes.CDLL(None)
@@ -102,16 +102,16 @@ def unbuffer_c_output() -> None:
         libc.setvbuf(stream, None, _UNBUFFERED, ctypes.c_size_t(0))
 
 
-# macOS takes the limit of the address space, and then lets a process grow as it likes.
+# macOS accepts the limit of the address space, and does not enforce it.
 UNENFORCED = frozenset({"max_memory"}) if sys.platform == "darwin" else frozenset[str]()
 CPU_SIGNAL = signal.SIGXCPU
 
-# The limit is held against what Linux sampled at its ticks. On a busy machine that runs ahead of the exact time by a
-# fifth and more: with that one, a runner that has served for long would be killed as soon as an attempt began. The
-# number is that of this process's own clock of that kind (MAKE_PROCESS_CPUCLOCK(0, CPUCLOCK_PROF) of the kernel).
+# Linux compares the limit with processor time sampled at its ticks. On a busy machine that is ahead of the exact time
+# by a fifth and more: computed from the exact time, the limit would kill an old runner at the start of an attempt. This
+# is the number of this process's sampled clock (MAKE_PROCESS_CPUCLOCK(0, CPUCLOCK_PROF) of the kernel).
 _SAMPLED_CPU_TIME = -8
 
-# Those that a job may have a reason to change. To ask for all of them takes as long as some jobs.
+# The limits that a job may have a reason to change. Reading all of them takes as long as some jobs.
 _WATCHED = (
     *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE),
     *(resource.RLIMIT_CORE, resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_NPROC),
@@ -119,10 +119,10 @@ _WATCHED = (
 
 
 class ResourceLimits:
-    """The limits of this process. A soft limit can be put back; what a child process inherits, it keeps."""
+    """The resource limits of this process. Soft limits are put back; a child process keeps those that it inherited."""
 
     def __init__(self) -> None:
-        """Remember the limits of a fresh runner, which never writes a core file: it would hold what jobs hold."""
+        """Remember the limits of a fresh runner. It never writes a core file, which would hold secrets of jobs."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self._usual = {kind: resource.getrlimit(kind) for kind in _WATCHED}
         self._usual_values = list(self._usual.values())
@@ -131,9 +131,9 @@ class ResourceLimits:
         self.intact = True
 
     def is_crowded(self, memory: int) -> bool:
-        """Tell whether earlier attempts took more than half of the room that a fresh process has within this limit.
+        """Tell whether earlier attempts use more than half of the address space that a fresh process has left.
 
-        To be asked before each attempt: when it is asked first, the process is fresh.
+        Call it before each attempt: at the first call the process is fresh.
         """
         if self._fresh is None:
             self._fresh = _address_space()
@@ -142,7 +142,7 @@ class ResourceLimits:
     def impose(self, *, memory: int, cpu: float, files: int, file_size: int) -> None:
         """Set soft limits for the attempt that begins now; 0 stands for none. No limit ever becomes wider."""
         if cpu:
-            # Ignored by whoever started the worker, or caught by an earlier job, the signal would end nothing.
+            # If the worker inherited it ignored, or an earlier job caught it, the signal would end nothing.
             signal.signal(CPU_SIGNAL, signal.SIG_DFL)
         wanted = {
             resource.RLIMIT_AS: 0 if "max_memory" in UNENFORCED else memory,
@@ -160,7 +160,7 @@ class ResourceLimits:
     def lift(self) -> None:
         """Put the usual limits back. May be called twice.
 
-        `intact` is False from then on when they were not as `impose` had left them: a job has changed its own.
+        `intact` is False from then on if they were not as `impose` had set them: a job has changed them.
         """
         imposed, self._imposed = self._imposed, {}
         if not imposed and [*map(resource.getrlimit, _WATCHED)] == self._usual_values:

@@ -1,4 +1,4 @@
-"""Try a step again while another program holds the file: the one race that Windows has and POSIX has not."""
+"""Retry a file operation while another program holds the file: a race that Windows has and POSIX has not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Access denied, sharing violation, lock violation: what a virus scanner or a reader that has the file open causes.
+# Access denied, sharing violation, lock violation: caused by a virus scanner or a reader that has the file open.
 HELD_BY_ANOTHER = frozenset({5, 32, 33})
-# The same for opening one: there, access denied is what a directory or a file of somebody else answers.
+# The same for opening a file, where access denied also means a directory, or a file of another user.
 OPEN_ELSEWHERE = frozenset({32, 33})
 
 # Seconds between the tries: doubling from 5 to 200 ms, 1.9 s in all (before the jitter of a quarter up or down).
@@ -32,10 +32,10 @@ def retry(
     sleep: Callable[[float], None] = time.sleep,
     luck: Callable[[], float] = luck,
 ) -> T:
-    """Run `step` and return what it returns; while another program holds the file, wait a little and run it again.
+    """Run `step` and return its result; while another program holds the file, wait a little and run it again.
 
-    Gives up after about two seconds and raises the last error. Every other error is raised at once: what is none of
-    these `codes` of Windows.
+    Gives up after about two seconds and raises the last error. An error with none of these Windows `codes` is raised at
+    once.
     """
     for pause in PAUSES:
         try:
@@ -43,6 +43,6 @@ def retry(
         except OSError as error:
             if getattr(error, "winerror", None) not in codes:
                 raise
-        # Two processes that met once would meet again and again if they slept for the same time.
+        # Two processes that collided would collide again if they slept for the same time.
         sleep(pause * (0.75 + luck() / 2))
     return step()

@@ -1,4 +1,4 @@
-"""Signals: which ask a worker to stop, how a thread interrupts the main one, and what jobs did to their handlers."""
+"""Handle signals: requests to stop a worker, interrupts of the main thread, and handlers that jobs have changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-# What `signal` is made of, without its enumerations: to make one of each answer takes longer than to ask.
+# The C module below `signal`: making an enumeration of each answer takes longer than asking.
 _bare: Any = sys.modules.get("_signal", signal)
 
 if sys.platform == "win32":
@@ -34,7 +34,7 @@ if sys.platform == "win32":
         return nullcontext()  # no signal can be blocked here
 
 else:
-    # Far from the real-time signals at both ends, which C libraries like to take for themselves.
+    # Not at either end of the real-time signals, where C libraries use some themselves.
     if sys.platform == "darwin":
         _INTERRUPT: int = signal.SIGUSR2
     else:
@@ -42,7 +42,7 @@ else:
 
     def stop_signals() -> tuple[int, ...]:
         """Return the signals that ask a worker to stop."""
-        # Whoever started us with nohup does not want the end of the terminal to be the end of us.
+        # Under nohup the end of the terminal must not end the worker.
         hung_up = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
         return (signal.SIGINT, signal.SIGTERM, *hung_up)
 
@@ -78,30 +78,30 @@ else:
 def stop_requests(handler: Callable[[], None], *, then_exit: bool = False) -> Iterator[None]:
     """Call `handler`, in the main thread, for each request to stop that comes while the block runs.
 
-    With `then_exit` those that come later are ignored: the process is about to exit, and its status is settled.
+    With `then_exit` later requests are ignored: the process is about to exit, and its status is decided.
     """
     before = {number: signal.signal(number, lambda _number, _frame: handler()) for number in stop_signals()}
     try:
         yield
     finally:
-        # To ignore them is all that lasts: at its end the interpreter gives signals with a handler in Python back to
-        # the system, and that ends the process with the number of the signal for its status.
+        # Only ignoring lasts: at its end the interpreter resets signals with a Python handler to the default, which
+        # would end the process with the signal as its status.
         after = dict.fromkeys(before, signal.SIG_IGN) if then_exit else before
         _set_handlers(after)
 
 
 def ignore_interrupts() -> None:
-    """Ignore Ctrl-C from now on: the process is about to exit, and its status is settled."""
+    """Ignore Ctrl-C from now on: the process is about to exit, and its status is decided."""
     while True:
         try:
             _set_handlers({signal.SIGINT: signal.SIG_IGN})
         except KeyboardInterrupt:
-            continue  # it came just before that
+            continue  # a Ctrl-C came just before
         return
 
 
 def _set_handlers(handlers: Mapping[int, Any]) -> None:
-    """Let these signals be handled so. One that comes meanwhile is handled in the old way or in the new one."""
+    """Set these handlers. A signal that comes meanwhile is handled by the old handler or by the new one."""
     with _blocked(handlers):
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -116,7 +116,7 @@ def signal_name(number: int) -> str:
 
 
 class SignalHandlers:
-    """Remembers how signals are handled, and clears what a job left: handlers, timers, a descriptor to be woken by."""
+    """Remembers the signal handlers, and clears what a job left: handlers, timers, a wakeup descriptor."""
 
     def __init__(self) -> None:
         never = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}
@@ -124,7 +124,7 @@ class SignalHandlers:
         self.remember()
 
     def remember(self) -> None:
-        """From now on, the state as it is now is what has to be brought back."""
+        """Take the state as it is now for the one to restore."""
         self._handlers = [*map(_bare.getsignal, self._numbers)]
         self._wakeup_fd = _bare.set_wakeup_fd(-1)
         _bare.set_wakeup_fd(self._wakeup_fd)
@@ -132,9 +132,9 @@ class SignalHandlers:
             self._mask = _bare.pthread_sigmask(signal.SIG_BLOCK, [])
 
     def restore(self) -> bool:
-        """Bring back what was remembered; return whether all of it is as it was.
+        """Restore what was remembered; return whether all of it is restored.
 
-        A signal that the job has blocked stays so: it may be waiting, and would now hit another one.
+        A signal that the job has blocked stays blocked: it may be pending, and would hit another job.
         """
         if sys.platform != "win32":
             for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
@@ -142,7 +142,7 @@ class SignalHandlers:
         handlers = [*map(_bare.getsignal, self._numbers)]
         if handlers != self._handlers:
             for number, before, now in zip(self._numbers, self._handlers, handlers, strict=True):
-                if now is not before and before is not None:  # what C code had put there, Python cannot put back
+                if now is not before and before is not None:  # Python cannot put back a handler of C code
                     signal.signal(number, before)
             handlers = [*map(_bare.getsignal, self._numbers)]
         if _bare.set_wakeup_fd(-1) != self._wakeup_fd or self._wakeup_fd != -1:

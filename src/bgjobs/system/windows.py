@@ -81,10 +81,10 @@ def _open(path: str, access: int, disposition: int) -> int:
 
 
 def move(source: str, target: str) -> None:
-    """Rename `source` to `target`, in one step that others see whole or not at all, and that is on the disk then.
+    """Rename `source` to `target` atomically, durable when this returns.
 
-    Waits up to two seconds for a program that has the file open. Raises FileNotFoundError when another process
-    was faster, and FileExistsError when the target is there.
+    Waits up to two seconds for a program that has the file open. Raises FileNotFoundError if another process was
+    faster, and FileExistsError if the target exists.
     """
     from bgjobs.system.windows_calls import move_file  # noqa: PLC0415 - many commands move nothing
 
@@ -92,7 +92,7 @@ def move(source: str, target: str) -> None:
 
 
 def replace(source: str, target: str) -> None:
-    """Rename `source` to `target`, taking the place of what is there; waits as `move` does."""
+    """Rename `source` to `target`, replacing an existing file; waits as `move` does."""
     from bgjobs.system.windows_calls import move_file  # noqa: PLC0415 - many commands move nothing
 
     retry(lambda: move_file(source, target, instead=True))
@@ -135,12 +135,12 @@ def _refuse_all_but_directories(path: str) -> None:
 
 
 def sync_file(fd: int) -> None:
-    """Bring the file's content to the disk. After an OSError the content may be lost: never try again."""
+    """Make the content of the file durable. After an OSError the content may be lost: never retry."""
     os.fsync(fd)
 
 
 def sync_directory(path: str) -> None:
-    """Do nothing: the system cannot sync a directory; `move` and `replace` bring new names to the disk themselves."""
+    """Do nothing: the system cannot sync a directory; `move` and `replace` make names durable themselves."""
 
 
 def sync_filesystem(path: str) -> bool:  # noqa: ARG001 - one interface for all systems
@@ -149,7 +149,7 @@ def sync_filesystem(path: str) -> bool:  # noqa: ARG001 - one interface for all 
 
 
 def one_fsync_is_safe(path: str) -> bool:  # noqa: ARG001 - one interface for all systems
-    """Return False: nobody tried it on this system by cutting the power."""
+    """Return False: it was not tested on this system by cutting the power."""
     return False
 
 
@@ -234,7 +234,7 @@ def is_trusted(_uid: int) -> bool:
 
 
 def may_read(_state: os.stat_result) -> bool:
-    """Return True: who tries will see."""
+    """Return True: opening the file decides."""
     return True
 
 
@@ -277,7 +277,7 @@ def disk_facts(path: str) -> DiskFacts:
 
 
 def user_of(_state: os.stat_result) -> str:
-    """Return nobody: owners are not looked at."""
+    """Return "#0": owners are not checked."""
     return "#0"
 
 
@@ -287,12 +287,12 @@ def group_of(_name: str) -> int | None:
 
 
 def knows_user(_name: str) -> bool:
-    """Return True: nobody has to know."""
+    """Return True: users are not checked."""
     return True
 
 
 def is_member(_user: str, _groups: Iterable[str]) -> bool:
-    """Return False: nobody is known to be in any group."""
+    """Return False: members of groups are not known."""
     return False
 
 
