@@ -39,8 +39,8 @@ WITH := $(VENV)/.with-
 SHIPPED := pyproject.toml $(wildcard README.md LICENSE allowed_jobs.toml) \
 	$(shell find src jobs -type f ! -name '*.pyc' 2>/dev/null)
 
-.PHONY: help demo test check format lint types types-elsewhere imports cover system-tests package pythons crash soak
-.PHONY: powercut fuzz windows fix bench bench-full bench-plots bench-tests lock latest oldest clean
+.PHONY: help demo test check format lint types types-elsewhere imports cover system-tests sweeps package pythons crash
+.PHONY: soak powercut fuzz windows fix bench bench-full bench-plots bench-tests lock latest oldest clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | \
@@ -82,6 +82,9 @@ cover: $(WITH)dev ## the tests, with coverage
 
 system-tests: $(WITH)test ## the tests that need root, other users, mounts or systemd (as root)
 	@$(BIN)/python $(PYTEST) tests/system tests/cli/test_service.py tests/unit/test_services.py $(ARGS) </dev/null || $(LOOK)
+
+sweeps: $(WITH)test ## the tests that try every step or case of what `make test` tries a part of
+	@$(BIN)/python $(PYTEST) -m sweep $(ARGS) </dev/null || $(LOOK)
 
 package: $(WITH)dev ## build sdist and wheel, look what is in them, and use both in fresh environments
 	sh scripts/try-package.sh $(BIN)/python </dev/null

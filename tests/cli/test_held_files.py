@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs.job import State
+from bgjobs.job import State, Succeeded
+from bgjobs.spool import upcoming
 from bgjobs.system.retrying import PAUSES
-from tests.cli.commands import PATIENCE_S, environment
-from tests.contract.held_files import DENIED, LOCKED, SHARING
+from tests.cli.commands import PATIENCE_S, Bgjobs, Result, environment
+from tests.contract.held_files import DENIED, LOCKED, SHARING, HeldFiles
+from tests.contract.stores import Sessions, SpoolStore, claim_all, finish
 
 if TYPE_CHECKING:
     from bgjobs import Queue
@@ -44,10 +46,19 @@ OPENS = ["open_append", "open_create_append", "open_new", "open_read"]
 
 def call(
     project: Path, argv: list[str], *, code: int, steps: list[str], part: str = "spool", times: int = 10**9
-) -> subprocess.CompletedProcess[str]:
+) -> Result:
     """Run a command to which these steps on paths with this part are refused so many times."""
+    if argv[0] == "worker":
+        return process(project, [argv, code, steps, part, times])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upcoming, "RELIST_S", 0.01)
+        HeldFiles(patch).hold(code, *steps, part=part, times=times)
+        return Bgjobs(project, project.parent)(*argv)
+
+
+def process(project: Path, plan: list[object]) -> Result:
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([argv, code, steps, part, times]), str(ROOT)],
+        [sys.executable, "-c", PROGRAM, json.dumps(plan), str(ROOT)],
         cwd=project,
         env=environment(project.parent),
         stdin=subprocess.DEVNULL,
@@ -59,11 +70,13 @@ def call(
     )
 
 
-def ended(queue: Queue, project: Path) -> str:
+def ended(queue: Queue) -> str:
     """Return the id of a job that was done."""
     job = queue.submit("Work", "echo", ["x"])
-    done = call(project, ["worker", "--drain", "-q", "-c", "1"], code=SHARING, steps=MOVES, times=0)
-    assert done.returncode == 0, done.stderr
+    workers = Sessions(SpoolStore(queue.settings.root))
+    session = workers.join()
+    finish(session, claim_all(session, 1)[0], Succeeded())
+    workers.close()
     return job.id
 
 
@@ -91,7 +104,7 @@ def test_a_command_that_cannot_have_a_file_says_so_in_one_line_and_changes_nothi
     project: Path, queue: Queue, words: list[str], steps: list[str], code: int
 ) -> None:
     jobs = {
-        "DONE": ended(queue, project) if "DONE" in words else "",
+        "DONE": ended(queue) if "DONE" in words else "",
         "QUEUED": queue.submit("Work", "echo", ["x"]).id,
         "DELAYED": queue.submit("Work", "echo", ["x"], delay=3600).id,
     }

@@ -304,35 +304,27 @@ def test_completion_runs_nothing_of_the_module(bgjobs: Bgjobs, project: Path, wo
     assert marks(project) == set()
 
 
-@pytest.mark.parametrize(("class_name", "method"), [("Meta", "mro"), ("Trap", "mark"), ("trap", "run")])
-def test_a_refusal_at_the_claim_runs_nothing_of_the_module(
-    bgjobs: Bgjobs, queue: Queue, project: Path, class_name: str, method: str
-) -> None:
-    job = put(queue, class_name, method, ["x"])
-    assert bgjobs("worker", "--drain").returncode == 0
-    ended = queue.get(job.id)
-    assert (ended.state, ended.error and ended.error.type) == ("failed", "not-allowed")
+def test_a_refusal_at_the_claim_runs_nothing_of_the_module(bgjobs: Bgjobs, queue: Queue, project: Path) -> None:
+    names = [("Meta", "mro"), ("Trap", "mark"), ("trap", "run")]
+    jobs = {name: put(queue, *name, ["x"]) for name in names}
+    assert bgjobs("worker", "--drain", "-c", "1").returncode == 0
+    for name, job in jobs.items():
+        ended = queue.get(job.id)
+        assert (ended.state, ended.error and ended.error.type) == ("failed", "not-allowed"), name
     assert marks(project) == set()
 
 
-@pytest.mark.parametrize(
-    ("code", "method"),
-    [
-        ("not-a-method", "asked"),
-        ("not-a-method", "cached"),
-        ("not-a-method", "described"),
-        ("not-a-method", "inner"),
-        ("not-a-method", "yields"),
-        ("no-such-method", "gone"),
-    ],
-)
 def test_what_only_the_runner_can_refuse_runs_the_import_and_nothing_else(
-    bgjobs: Bgjobs, queue: Queue, project: Path, code: str, method: str
+    bgjobs: Bgjobs, queue: Queue, project: Path
 ) -> None:
-    job = put(queue, "Trap", method, [])
-    assert bgjobs("worker", "--drain").returncode == 0
-    ended = queue.get(job.id)
-    assert (ended.state, ended.error and ended.error.type) == ("failed", code)
+    codes = dict.fromkeys(("asked", "cached", "described", "inner", "yields"), "not-a-method")
+    jobs = {method: put(queue, "Trap", method, []) for method in (*codes, "gone")}
+    assert bgjobs("worker", "--drain", "-c", "1").returncode == 0
+    for method, job in jobs.items():
+        ended = queue.get(job.id)
+        assert (ended.state, ended.error and ended.error.type) == ("failed", codes.get(method, "no-such-method")), (
+            method
+        )
     assert marks(project) == AT_IMPORT
 
 

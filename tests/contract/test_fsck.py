@@ -52,6 +52,15 @@ sys.stdin.read()  # until it is killed
 """
 
 
+PATIENT = fsck.PAUSES_S
+
+
+@pytest.fixture(autouse=True)
+def _nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finding is looked at again and again, for half a second: here no worker is at work meanwhile."""
+    monkeypatch.setattr(fsck, "PAUSES_S", tuple(0.001 for _ in PATIENT))
+
+
 def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
     job = new_job(delay=delay, priority=priority)
     spool.submit([job])
@@ -136,7 +145,10 @@ def test_a_new_spool_has_no_finding(spool: SpoolQueue) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_workers_at_work_give_no_false_alarm(spool: SpoolQueue, workers: Sessions) -> None:
+def test_workers_at_work_give_no_false_alarm(
+    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fsck, "PAUSES_S", PATIENT)
     spool.submit([new_job(priority=n % 10) for n in range(1500)])
     processes = [workers.process(hammer=3) for _ in range(3)]
     for process in processes:

@@ -326,6 +326,7 @@ def test_what_is_held_for_a_moment_is_waited_for(
             scene.close()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
 def test_what_is_held_on_and_on_is_given_up_in_time_and_done_later(
     tmp_path: Path, held: HeldFiles, act: Callable[[Scene], Callable[[], object]]

@@ -102,7 +102,10 @@ def signing_store(tmp_path: Path) -> SpoolStore:
     return SpoolStore(str(tmp_path))
 
 
-@pytest.fixture(params=["os", "full", "signed"])
+# Of dying at each step, `make test` tries one kind of store. An error at each step takes ten times as many.
+@pytest.fixture(
+    params=["os", pytest.param("full", marks=pytest.mark.sweep), pytest.param("signed", marks=pytest.mark.sweep)]
+)
 def any_store(request: pytest.FixtureRequest) -> SpoolStore:
     """One of the stores, or the one where jobs are signed."""
     if request.param == "signed":
@@ -668,6 +671,7 @@ def test_a_worker_that_dies_at_any_step_of_taking_over_an_import_leaves_one_job(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.sweep
 @pytest.mark.usefixtures("_no_pause")
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_store: SpoolStore, number: int) -> None:

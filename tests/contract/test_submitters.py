@@ -201,6 +201,7 @@ def test_a_file_that_changes_its_owner_while_it_is_taken_counts_for_the_new_one(
     assert len(left(spool)) == 1
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("many", [800])  # three times as many as are taken at once
 def test_each_user_has_a_turn_however_many_files_another_one_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
