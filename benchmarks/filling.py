@@ -24,6 +24,7 @@ from benchmarks.contestants.bgjobs import opened
 from bgjobs import clock
 from bgjobs.ids import lane_of, new_id
 from bgjobs.job import moment
+from bgjobs.queue import store_of
 from bgjobs.requests import Request
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def delay(queue: Queue, count: int, first: int = 0) -> str:
 
 def finish(queue: Queue, count: int, first: int = 0) -> str:
     """Lay down jobs as they lie after they were done, `IN_AN_HOUR` in each of the hours before this one."""
-    _ = queue.backend  # it sets the spool up
+    _ = store_of(queue)  # it sets the spool up
     last, this_hour = "", clock.now_ms() // HOUR_MS
     for back, numbers in enumerate(_groups(first, count, IN_AN_HOUR), 1):
         begin_ms = (this_hour - back) * HOUR_MS

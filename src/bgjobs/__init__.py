@@ -8,7 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bgjobs.errors import BgjobsError, JobFailed, JobWasCancelled, RefusedError, UsageError
+    from bgjobs.errors import (
+        BgjobsError,
+        ConfigError,
+        JobFailed,
+        JobWasCancelled,
+        NoSuchJobError,
+        NotEndedError,
+        RefusedError,
+        SpoolError,
+        UsageError,
+    )
+    from bgjobs.job import Job, State
     from bgjobs.job_context import Fail, JobCancelled, JobTimeout, Retry, current_job
     from bgjobs.queue import Queue, run_background_job
     from bgjobs.requests import Request
@@ -17,15 +28,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BgjobsError",
+    "ConfigError",
     "Fail",
+    "Job",
     "JobCancelled",
     "JobFailed",
     "JobTimeout",
     "JobWasCancelled",
+    "NoSuchJobError",
+    "NotEndedError",
     "Queue",
     "RefusedError",
     "Request",
     "Retry",
+    "SpoolError",
+    "State",
     "UsageError",
     "__version__",
     "current_job",
@@ -35,15 +52,21 @@ __all__ = [
 if not TYPE_CHECKING:
     _HOME = {
         "BgjobsError": "errors",
+        "ConfigError": "errors",
         "Fail": "job_context",
+        "Job": "job",
         "JobCancelled": "job_context",
         "JobFailed": "errors",
         "JobTimeout": "job_context",
         "JobWasCancelled": "errors",
+        "NoSuchJobError": "errors",
+        "NotEndedError": "errors",
         "Queue": "queue",
         "RefusedError": "errors",
         "Request": "requests",
         "Retry": "job_context",
+        "SpoolError": "errors",
+        "State": "job",
         "UsageError": "errors",
         "current_job": "job_context",
         "run_background_job": "queue",

@@ -59,6 +59,12 @@ class AlreadyEndedError(BgjobsError):
     code = "already-ended"
 
 
+class AlreadyRunningError(BgjobsError):
+    """The job has begun, so there is no delay left to drop."""
+
+    code = "already-running"
+
+
 class NotEndedError(BgjobsError):
     """The job has not ended yet, so it cannot be deleted."""
 
@@ -141,6 +147,13 @@ class JobWasCancelled(BgjobsError):  # noqa: N818 - the name is part of the publ
     def __reduce__(self) -> tuple[Any, ...]:
         """Make it picklable: a process pool that cannot read a result waits for ever."""
         return type(self), (self.job, self.message)
+
+
+class TimedOutError(BgjobsError):
+    """What was waited for had not happened when the time was over."""
+
+    code = "timed-out"
+    exit_status = 124
 
 
 class ClaimLostError(BgjobsError):

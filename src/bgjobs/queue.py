@@ -26,23 +26,7 @@ from bgjobs.errors import (
 from bgjobs.events import Log
 from bgjobs.ids import ID, SUFFIX
 from bgjobs.job import ENDED, Job, State
-from bgjobs.requests import (
-    Length,
-    Priority,
-    Request,
-    When,
-    by,
-    flag,
-    length,
-    new_job,
-    past_of,
-    plain_arguments,
-    priority_of,
-    shown,
-    states_of,
-    tag_of,
-    text_of,
-)
+from bgjobs.requests import Request, by, filter_of, flag, length, new_job, plain_arguments, shown, states_of
 from bgjobs.spool.store import SpoolQueue
 
 if TYPE_CHECKING:
@@ -51,11 +35,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bgjobs.calls.signatures import Signature, Unreadable
+    from bgjobs.requests import Length, Number, Priority, When, Words
     from bgjobs.signing import Keyring
     from bgjobs.store import Backend, CancelResult, Filter, RunNowResult, WorkerView
 
 Wanted = TypeVar("Wanted")
-LISTED = frozenset(State) - {State.CORRUPT}
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
 KNOWN_S = 1.0  # a source that is changed is looked at again after that; the runner takes it as it is then in any case
 ENDED_AS_JOBS = (State.DONE, State.FAILED, State.CANCELLED)
@@ -68,13 +52,13 @@ class Queue:
         """Open the queue of these settings. Raises ConfigError or SpoolError."""
         self.settings = _instance("settings", configured, Settings, "use Queue.open() to find those of the project")
         self.allowlist = Allowlist(configured)
-        self._backend: SpoolQueue | None = None
+        self._opened: Backend | None = None
         self._known: dict[tuple[str, str], Signature | Unreadable] = {}
         self._known_since = -KNOWN_S
         self.log = Log(
             configured.log_dir,
             beside=os.path.join(configured.spool, "VERSION"),
-            # The project's own spool may begin with a refusal; one that somebody has named may be mistyped.
+            # The project's own spool may begin with a refusal; one that was named may be mistyped.
             begins_with_spool=bool(configured.spool_from) and configured.log_dir.startswith(configured.spool + os.sep),
         )
 
@@ -91,18 +75,17 @@ class Queue:
         return cls(settings.load_whole(config=_path("config", config), spool=_path("spool", spool), strict=strict))
 
     @property
-    def backend(self) -> Backend:
+    def _store(self) -> Backend:
         """The store behind the queue, opened when it is first needed, and made by the first job or worker."""
-        if self._backend is None:
-            self._backend = SpoolQueue(self.settings, self.log, make=False)
-        return self._backend
+        if self._opened is None:
+            self._opened = SpoolQueue(self.settings, self.log, make=False)
+        return self._opened
 
-    def take_over(self, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:
-        """Go on with changed settings and the keys that they name, but with the same spool and logs."""
+    def _take_over(self, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:
         self._known_since = -KNOWN_S
         self.settings = msgspec.structs.replace(configured, spool=self.settings.spool, log_dir=self.settings.log_dir)
         self.allowlist = allowlist
-        self.backend.take_over(self.settings, keyring)
+        self._store.take_over(self.settings, keyring)
 
     # Submitting
 
@@ -116,10 +99,10 @@ class Queue:
         priority: Priority | None = None,
         delay: Length | None = None,
         at: When | None = None,
-        retries: str | int | None = None,
+        retries: Number | None = None,
         retry_delay: Length | None = None,
         timeout: Length | None = None,
-        tags: str | Collection[str] | None = (),
+        tags: Words | None = (),
         text: bool = False,
     ) -> Job:
         """Queue one job and return it; it is durable then. Lengths are seconds, a text such as "90s", or a timedelta.
@@ -147,25 +130,22 @@ class Queue:
 
     def submit_many(self, requests: Iterable[Request]) -> list[Job]:
         """Queue jobs, all checked before the first is stored; those with one priority and minute all or none."""
-        jobs = self.prepare_many(requests)
-        self._store(jobs)
-        return jobs
-
-    def _store(self, jobs: Sequence[Job]) -> None:
-        self.backend.refresh_keys()
-        self.backend.submit(jobs)
-        with self.log.together():
-            for job in jobs:
-                self.log.submitted(job, job.submitted_at)
-
-    def prepare_many(self, requests: Iterable[Request]) -> list[Job]:
-        """Check requests and return the jobs that they would be, as `prepare` does. The first refusal ends it."""
         try:
             walk = iter(requests)
         except TypeError:
             hint = "pass Requests in a list"
             raise UsageError(f"bad requests {shown(requests)}", hint=hint, code="bad-requests") from None
-        return [self.prepare(request) for request in walk]
+        jobs = [self.prepare(request) for request in walk]
+        self._submit(jobs)
+        return jobs
+
+    def _submit(self, jobs: Sequence[Job]) -> None:
+        store = self._store
+        store.refresh_keys()
+        store.submit(jobs)
+        with self.log.together():
+            for job in jobs:
+                self.log.submitted(job, job.submitted_at)
 
     def prepare(self, request: Request) -> Job:
         """Check a request and return the job that it would be, without storing it. A refusal is logged."""
@@ -184,55 +164,32 @@ class Queue:
             raise
         return new_job(target, request, args, kwargs, text=text)
 
-    def signature(self, target: Target) -> Signature | Unreadable:
-        """Return what the source says an approved method takes, without importing it."""
-        target = _instance("target", target, Target, "ask queue.allowlist for it")
-        return signatures.read(target.module, target.owner, target.method, self.settings.import_paths)
-
     def _check_arguments(self, target: Target, args: Sequence[Any], kwargs: Mapping[str, Any], *, text: bool) -> bool:
         """Refuse arguments that cannot fit; return whether some of them are text to be converted.
 
         A text that could not become what its annotation says is refused also where it would stay a text.
         """
-        signature = self._signature_of_late(target)
+        signature = self._recent_signature(target)
         if isinstance(signature, signatures.Signature):
             check(signature, args, kwargs, text=True, secret=target.secret)
         return text and needs_conversion(signature)
 
-    def _signature_of_late(self, target: Target) -> Signature | Unreadable:
-        """Return what the source said a moment ago: to find the file again takes longer than all the rest."""
+    def _recent_signature(self, target: Target) -> Signature | Unreadable:
+        """Return the signature, read at most a second ago: finding the file takes longer than all other checks."""
         now = time.monotonic()
         if now - self._known_since > KNOWN_S:
             self._known, self._known_since = {}, now
         pair = target.class_name, target.method
-        return self._known.get(pair) or self._known.setdefault(pair, self.signature(target))
+        return self._known.get(pair) or self._known.setdefault(pair, read_signature(self.settings, target))
 
     # Looking
 
     def get(self, job_id: str) -> Job:
         """Return the job of this id, or of a unique end of one (8 or more characters). Raises NoSuchJobError."""
-        full = self.full_id(job_id)
-        job = self.backend.get(full)
+        job = self._store.get(full_id(self, job_id))
         if job is None:
             raise NoSuchJobError(f"no job {job_id}", hint="see `bgjobs list`; ended jobs are pruned after a while")
         return job
-
-    def full_id(self, job_id: str) -> str:
-        """Return the id that ends so. Raises UsageError for a bad shape, NoSuchJobError when none or several do."""
-        given: object = job_id
-        if not isinstance(given, str) or not SUFFIX.fullmatch(given):
-            hint = "an id is 26 letters and digits, or the last 8 or more of them"
-            if isinstance(given, Job):
-                hint = "pass its id"
-            raise UsageError(f"bad job id {shown(given)}", hint=hint, code="bad-id")
-        if ID.fullmatch(job_id):
-            return job_id
-        found = self.backend.ids(job_id)
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise NoSuchJobError(f"no job ends with {job_id}", hint="see `bgjobs list`")
-        raise UsageError(f"{len(found)} jobs end with {job_id}", hint="give more characters", code="bad-id")
 
     def jobs(
         self,
@@ -253,24 +210,24 @@ class Queue:
         a datetime, a text such as "2026-12-01 09:00" (local without a zone), or a length such as "2h", which is so
         long ago. `error` is part of the error's text, in any case. Raises UsageError for what is none of that.
         """
-        from bgjobs.store import Filter  # noqa: PLC0415 - who only submits does without it
-
-        now = clock.now()
-        named = Filter(
-            states=LISTED if state is None else states_of(state, LISTED),
-            class_name=None if class_name is None else text_of("class_name", class_name),
-            method=None if method is None else text_of("method", method),
-            priority=None if priority is None else priority_of(priority),
-            tag=None if tag is None else tag_of(tag),
-            since=None if since is None else past_of("since", since, now),
-            until=None if until is None else past_of("until", until, now),
-            error=None if error is None else text_of("error", error),
+        named = filter_of(
+            clock.now(),
+            state=state,
+            class_name=class_name,
+            method=method,
+            priority=priority,
+            tag=tag,
+            since=since,
+            until=until,
+            error=error,
         )
         if where is None:
-            return self.backend.jobs(named)
+            return self._store.jobs(named)
+        from bgjobs.store import Filter  # noqa: PLC0415 - who only submits does without it
+
         if named != Filter():
             raise UsageError("both a Filter and conditions", hint="give one or the other", code="usage")
-        return self.backend.jobs(_instance("where", where, Filter, 'name the conditions, as in jobs(state="failed")'))
+        return self._store.jobs(_instance("where", where, Filter, 'name the conditions, as in jobs(state="failed")'))
 
     def retried(self, job_ids: Iterable[str]) -> dict[str, str]:
         """Return which of these jobs a later job retries, each with the id of the latest that does.
@@ -279,22 +236,22 @@ class Queue:
         """
         if isinstance(job_ids, str) or not hasattr(job_ids, "__iter__"):
             raise UsageError(f"bad job_ids {shown(job_ids)}", hint="pass ids in a list", code="bad-id")
-        return self.backend.retried({self.full_id(job_id) for job_id in job_ids})
+        return self._store.retried({full_id(self, job_id) for job_id in job_ids})
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
-        return self.backend.counts()
+        return self._store.counts()
 
     def workers(self) -> list[WorkerView]:
-        """Return the workers that left a trace, dead ones included."""
-        return self.backend.workers()
+        """Return the workers, dead ones included until another worker has recovered their jobs."""
+        return self._store.workers()
 
     def to_json(self, job: Job) -> dict[str, Any]:
         """Return the job as `bgjobs status ID --json` prints it, secret arguments masked: RFC 3339 times, seconds."""
-        return masking.as_json(job, self.hidden(job))
+        return masking.as_json(job, self._hidden(job))
 
-    def hidden(self, job: Job) -> frozenset[str]:
-        """Return which arguments of the job are secret, in the form that `Job.to_json` takes."""
+    def _hidden(self, job: Job) -> frozenset[str]:
+        """Return which arguments of the job are secret, in the form that `masking` takes."""
         job = _instance("job", job, Job, "pass what queue.get returns")
         target = self.allowlist.find(job.class_name, job.method)
         if target is None:
@@ -302,7 +259,7 @@ class Queue:
         if not target.secret:
             return frozenset()
         try:
-            signature = self.signature(target)
+            signature = read_signature(self.settings, target)
         except RefusedError:
             return masking.ALL
         if not isinstance(signature, signatures.Signature):
@@ -317,7 +274,7 @@ class Queue:
         `timeout` is in seconds, a text such as "60s", or a timedelta. Raises JobFailed, JobWasCancelled, or
         TimeoutError.
         """
-        job = self.ended(job_id, timeout)
+        job = self.wait_until_ended(job_id, timeout)
         if job.state is State.CANCELLED:
             raise JobWasCancelled(job, f"job {job.id} was cancelled")
         if job.state is not State.DONE:
@@ -325,8 +282,8 @@ class Queue:
             raise JobFailed(job, f"job {job.id} failed: {reason}")
         return job
 
-    def ended(self, job_id: str, timeout: Length | None = None) -> Job:
-        """Wait until the job has ended, however it did, and return it. Raises TimeoutError after so long."""
+    def wait_until_ended(self, job_id: str, timeout: Length | None = None) -> Job:
+        """Wait until the job has ended, done or not, and return it. Raises TimeoutError after `timeout`."""
         seconds = None if timeout is None else length("timeout", timeout).total_seconds()
         deadline = None if seconds is None else time.monotonic() + seconds
         pause = FIRST_PAUSE
@@ -340,7 +297,7 @@ class Queue:
 
     def cancel(self, job_id: str) -> CancelResult:
         """Cancel a job that has not begun, or ask its worker to stop it. Raises NoSuchJobError."""
-        result = self.backend.cancel(self.full_id(job_id), by())
+        result = self._store.cancel(full_id(self, job_id), by())
         if result == "unknown":
             raise _no_such(job_id)
         return result
@@ -350,15 +307,15 @@ class Queue:
 
         Returns "now", or else why nothing was to be done: "already due", "running", or "too late" (it had ended).
         """
-        result = self.backend.run_now(self.full_id(job_id), by())
+        result = self._store.run_now(full_id(self, job_id), by())
         if result == "unknown":
             raise _no_such(job_id)
         return result
 
     def delete(self, job_id: str) -> None:
         """Delete an ended job, and all that it printed. Raises NoSuchJobError, or NotEndedError."""
-        full = self.full_id(job_id)
-        match self.backend.delete(full):
+        full = full_id(self, job_id)
+        match self._store.delete(full):
             case "unknown":
                 raise _no_such(job_id)
             case "not ended":
@@ -384,19 +341,19 @@ class Queue:
         rehearsed = flag("dry_run", dry_run)
         for one in chosen:
             configured = self.settings.keep_done if one is State.DONE else self.settings.keep_failed
-            count += self.backend.prune({one}, now - (configured if asked is None else asked), dry_run=rehearsed)
+            count += self._store.prune({one}, now - (configured if asked is None else asked), dry_run=rehearsed)
         return count
 
-    def to_retry(self, job_id: str) -> Job:
-        """Return an ended job that may be submitted again. Raises UsageError if it has not ended.
+    def _to_retry(self, job_id: str) -> Job:
+        """Return an ended job that may be submitted again.
 
-        Where jobs are signed, only one that was: a record that somebody put there would else be signed by the retry.
+        Where jobs are signed, only one that was: else the retry would sign a record that another user may have forged.
         """
         old = self.get(job_id)
         if not old.state.ended:
             raise UsageError(f"job {old.id} is {old.state}", hint="only an ended job can be retried", code="not-ended")
         try:
-            vouched = self.backend.vouched(old.id)
+            vouched = self._store.vouched(old.id)
         except RefusedError as error:
             refusal = RefusedError(f"job {old.id}: {error.message}", hint=error.hint, code=error.code)
             self.log.refused_at_submit(old.class_name, old.method, refusal.code, str(refusal), clock.now())
@@ -405,9 +362,12 @@ class Queue:
             raise _no_such(job_id)
         return vouched
 
-    def retry(self, job_id: str) -> Job:
-        """Submit an ended job again, as a new job that names the old one. Raises UsageError if it has not ended."""
-        old = self.to_retry(job_id)
+    def retry(self, job_id: str, *, dry_run: bool = False) -> Job:
+        """Submit an ended job again, as a new job that names the old one. Raises UsageError if it has not ended.
+
+        With `dry_run` it is only checked: the job that it would be is returned, and not stored.
+        """
+        rehearsed, old = flag("dry_run", dry_run), self._to_retry(job_id)
         request = Request(
             class_name=old.class_name,
             method=old.method,
@@ -422,10 +382,47 @@ class Queue:
             text=old.text,
             retry_of=old.id,
         )
-        # What another user may not run must not run because somebody repeats all that failed.
+        # A retry has the rights of the user who handed the job in, not of the one who retries it.
         job = msgspec.structs.replace(self.prepare(request), from_user=old.from_user)
-        self._store([job])
+        if not rehearsed:
+            self._submit([job])
         return job
+
+
+# For the other parts of bgjobs; no part of the public face of a queue.
+
+
+def store_of(queue: Queue) -> Backend:
+    """Return the store behind a queue, opened when it is first needed."""
+    return queue._store  # noqa: SLF001 - the one way to it from outside
+
+
+def take_over(queue: Queue, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:
+    """Let a queue go on with changed settings and the keys that they name, but with the same spool and logs."""
+    queue._take_over(configured, allowlist, keyring)  # noqa: SLF001 - for a worker, whose settings may change
+
+
+def full_id(queue: Queue, job_id: str) -> str:
+    """Return the id that ends so. Raises UsageError for a bad shape, NoSuchJobError when none or several do."""
+    given: object = job_id
+    if not isinstance(given, str) or not SUFFIX.fullmatch(given):
+        hint = "an id is 26 letters and digits, or the last 8 or more of them"
+        if isinstance(given, Job):
+            hint = "pass its id"
+        raise UsageError(f"bad job id {shown(given)}", hint=hint, code="bad-id")
+    if ID.fullmatch(job_id):
+        return job_id
+    found = store_of(queue).ids(job_id)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NoSuchJobError(f"no job ends with {job_id}", hint="see `bgjobs list`")
+    raise UsageError(f"{len(found)} jobs end with {job_id}", hint="give more characters", code="bad-id")
+
+
+def read_signature(configured: Settings, target: Target) -> Signature | Unreadable:
+    """Return what the source says an approved method takes, without importing it. Raises RefusedError."""
+    return signatures.read(target.module, target.owner, target.method, configured.import_paths)
 
 
 def _no_such(job_id: str) -> NoSuchJobError:
@@ -459,7 +456,7 @@ def _is_name(path: str) -> bool:
 
 
 def _refuse_order(call: str, class_name: object, method: object, kwargs: object, rest: Sequence[object]) -> None:
-    """Refuse what a caller passes by position that is used to other orders: retries, delay and priority of a helper."""
+    """Refuse what a caller passes by position in the order of another library: retries, delay, priority."""
     if not rest and isinstance(kwargs, Mapping | None):
         return
     what = f"bad kwargs of type {type(kwargs).__name__}" if not rest else f"{4 + len(rest)} arguments by position"
@@ -482,7 +479,7 @@ def run_background_job(
     *rest: Never,
     priority: Priority | None = None,
     delay: Length | None = None,
-    retries: str | int | None = None,
+    retries: Number | None = None,
     timeout: Length | None = None,
 ) -> str:
     """Queue one job of the project here and return its id. See `Queue.submit`, which can do more."""

@@ -1,11 +1,12 @@
-"""Turn what somebody asks for into a job: values become numbers and moments, or are refused with a reason."""
+"""Turn a request into a job: values become numbers and moments, or are refused with a reason."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -31,11 +32,21 @@ from bgjobs.patterns import Pattern
 
 if TYPE_CHECKING:
     from bgjobs.config.allowlist import Target
+    from bgjobs.store import Filter
 
-Length: TypeAlias = str | float | timedelta  # seconds, a text such as "90s", or a timedelta
-Priority: TypeAlias = str | int
-When: TypeAlias = str | datetime
+    Length: TypeAlias = str | float | timedelta  # seconds, a text such as "90s", or a timedelta
+    When: TypeAlias = str | datetime
+    Number: TypeAlias = int | str
+    Words: TypeAlias = str | Collection[str]
+    Arguments: TypeAlias = Sequence[Any]
+    Keywords: TypeAlias = Mapping[str, Any]
+else:
+    # What a line of a batch may hold, for msgspec to check: JSON has no timedelta, no datetime and no tuple.
+    Length, When, Number, Words = float | str, str, int, list[str]
+    Arguments, Keywords = list[Any] | None, dict[str, Any]
+Priority: TypeAlias = int | str
 
+LISTED = frozenset(State) - {State.CORRUPT}
 LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
 FIRST_LEVEL = 2  # of an argument, in the list or object of all
 DEEPEST = MOST_DEPTH - 2  # all lie in the object of a job, and one level is for what it travels in
@@ -45,30 +56,37 @@ DIGITS = Pattern(r"[0-9]{1,7}")
 MOMENTS = 'write it as "2026-12-01 09:00" (local) or 2026-12-01T09:00Z'
 
 
-class Request(Struct, frozen=True, kw_only=True):
-    """One call to make, as someone asks for it. None stands for what the allowlist says.
+class Call(Struct, frozen=True, kw_only=True):
+    """One call to make, and the options of its job, as they are given in Python or in a line of a batch.
 
-    Lengths are seconds, a text such as "90s", or a timedelta. `text` says that the arguments are text which becomes
-    what the method's annotations say. Nothing is checked before the request is used.
+    None stands for what the allowlist says. Lengths are seconds, a text such as "90s", or a timedelta.
     """
 
-    class_name: str
+    class_name: str = msgspec.field(name="class")
     method: str
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] | None = None
+    args: Arguments = ()
+    kwargs: Keywords | None = None
     priority: Priority | None = None
     delay: Length | None = None
     at: When | None = None
-    retries: str | int | None = None
+    retries: Number | None = None
     retry_delay: Length | None = None
     timeout: Length | None = None
-    tags: str | Collection[str] | None = ()
+    tags: Words | None = ()
+
+
+class Request(Call, frozen=True, kw_only=True):
+    """A call to make, as a program asks for it. Nothing is checked before the request is used.
+
+    `text` says that the arguments are text which becomes what the method's annotations say.
+    """
+
     text: bool = False
     retry_of: str | None = None
 
 
 def by(user: str | None = None) -> str:
-    """Return who acts, as `user@host`: we ourselves, if nobody is named."""
+    """Return `user@host` for this user, or the user of another name, on this machine."""
     return f"{user or system.user()}@{system.host()}"
 
 
@@ -109,7 +127,7 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         return ascii(str.__str__(value)[:LONGEST_SHOWN])
     if isinstance(value, int):
-        return str(int(value)) if value.bit_length() <= 128 else "of many digits"  # noqa: PLR2004 - so many can be read
+        return str(int(value)) if value.bit_length() <= 128 else "of many digits"  # noqa: PLR2004 - a person can read 40 digits
     return f"of type {type(value).__name__}"
 
 
@@ -159,7 +177,7 @@ def moment_of(what: str, value: object) -> datetime:
 
 
 def past_of(what: str, value: object, now: datetime) -> datetime:
-    """Return a moment as `moment_of` does; a length (`90s`, `2h`, `7d`, seconds) is so long ago. Raises UsageError."""
+    """Return a moment as `moment_of` does; a length (`90s`, `7d`, seconds) counts back from now. Raises UsageError."""
     if isinstance(value, datetime):
         return moment_of(what, value)
     if isinstance(value, str):
@@ -184,12 +202,46 @@ def states_of(chosen: object, among: Collection[State]) -> frozenset[State]:
     return frozenset(found)
 
 
+def filter_of(
+    now: datetime,
+    *,
+    among: frozenset[State] = LISTED,
+    default: frozenset[State] = LISTED,
+    state: object = None,
+    since: object = None,
+    until: object = None,
+    **conditions: object,
+) -> Filter:
+    """Return the filter for conditions as a person or a program writes them; None is no condition. Raises UsageError.
+
+    States are those from `among`; where none is named, those in `default`.
+    """
+    from bgjobs.store import Filter  # noqa: PLC0415 - who only submits does without it
+
+    return Filter(
+        states=default if state is None else states_of(state, among),
+        since=None if since is None else past_of("since", since, now),
+        until=None if until is None else past_of("until", until, now),
+        **{name: _CONDITIONS[name](value) for name, value in conditions.items() if value is not None},
+    )
+
+
 def tag_of(value: object) -> str:
-    """Return a word to find jobs by, or raise UsageError."""
+    """Return a label to find jobs by, or raise UsageError."""
     if not isinstance(value, str) or not TAG.fullmatch(value):
         hint = "use letters, digits and _ . : - (at most 64)"
         raise UsageError(f"bad tag {shown(value)}", hint=hint, code="bad-tag")
     return str.__str__(value)
+
+
+# By field of a `Filter`: how its value is read.
+_CONDITIONS: dict[str, Callable[[object], Any]] = {
+    "class_name": partial(text_of, "class_name"),
+    "method": partial(text_of, "method"),
+    "priority": priority_of,
+    "tag": tag_of,
+    "error": partial(text_of, "error"),
+}
 
 
 def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
@@ -265,7 +317,7 @@ def plain_arguments(name: str, args: object, kwargs: object) -> tuple[list[Any],
     key: object = None
     try:
         for value in by_place:
-            found.append(_plain(value, FIRST_LEVEL))  # noqa: PERF401 - how many there are says which is refused
+            found.append(_plain(value, FIRST_LEVEL))  # noqa: PERF401 - its length is the place of the one that is refused
         for key, value in by_name.items():
             named[_key(key, FIRST_LEVEL)] = _plain(value, FIRST_LEVEL)
     except _UnfitError as error:

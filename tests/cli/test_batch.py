@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from bgjobs.cli import chunks
+from bgjobs.cli import batch_lines
 from bgjobs.job import State
 from tests.cli.commands import PATIENCE_S, Bgjobs, Result, environment, error, objects, on_terminal
 
@@ -156,10 +156,10 @@ def test_a_bad_line_is_named_and_nothing_of_its_chunk_is_queued(
 
 
 def test_the_chunks_before_a_bad_line_stay_queued_and_their_ids_were_printed(project: Path, queue: Queue) -> None:
-    result = batch(project, many(chunks.MOST_LINES + 5) + "nothing\n", "--json")
+    result = batch(project, many(batch_lines.MOST_LINES + 5) + "nothing\n", "--json")
     assert result.returncode == 2
     assert {found["id"] for found in objects(result)} == {job.id for job in queue.jobs()}
-    assert queue.counts()[State.QUEUED] == chunks.MOST_LINES
+    assert queue.counts()[State.QUEUED] == batch_lines.MOST_LINES
     said = error(result)
     assert (said["code"], said["message"]) == ("bad-line", "line 1006: not JSON at character 1")
     assert said["hint"].endswith("nothing from line 1001 on is queued")
@@ -169,11 +169,11 @@ def test_ids_come_as_soon_as_a_chunk_is_full(project: Path, queue: Queue) -> Non
     process = started(project)
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(many(chunks.MOST_LINES).encode())
+    process.stdin.write(many(batch_lines.MOST_LINES).encode())
     process.stdin.flush()
-    ids = [process.stdout.readline().decode().strip() for _ in range(chunks.MOST_LINES)]  # the input goes on
+    ids = [process.stdout.readline().decode().strip() for _ in range(batch_lines.MOST_LINES)]  # the input goes on
     assert queue.get(ids[-1]).state is State.QUEUED
-    assert queue.counts()[State.QUEUED] == chunks.MOST_LINES
+    assert queue.counts()[State.QUEUED] == batch_lines.MOST_LINES
     out, _ = process.communicate(LINE.encode(), timeout=PATIENCE_S)
     assert (process.returncode, len(out.split())) == (0, 1)
 
@@ -183,7 +183,7 @@ def test_a_chunk_of_long_lines_is_queued_before_it_takes_much_memory(project: Pa
     assert process.stdin is not None
     assert process.stdout is not None
     long = json.dumps(CALL | {"args": ["x" * 250_000]}).encode() + b"\n"
-    count = -(-chunks.MOST_BYTES // len(long))
+    count = -(-batch_lines.MOST_BYTES // len(long))
     process.stdin.write(long * count)
     process.stdin.flush()
     assert len([process.stdout.readline() for _ in range(count)]) == count

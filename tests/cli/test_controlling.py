@@ -31,7 +31,7 @@ def test_a_running_job_is_asked_to_stop(bgjobs: Bgjobs, queue: Queue, worker: su
     [said] = objects(bgjobs("cancel", job.id, "--json"))
     # A quick worker has stopped it before the command can say that it was asked to.
     assert said in ({"id": job.id, "result": "stopping"}, {"id": job.id, "result": "cancelled"})
-    assert queue.ended(job.id, timeout=20).state is State.CANCELLED
+    assert queue.wait_until_ended(job.id, timeout=20).state is State.CANCELLED
 
 
 def test_each_job_is_cancelled_whatever_becomes_of_the_others(bgjobs: Bgjobs, queue: Queue) -> None:

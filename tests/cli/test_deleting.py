@@ -26,7 +26,7 @@ def test_a_delayed_job_runs_now(bgjobs: Bgjobs, queue: Queue, worker: subprocess
     job = queue.submit("Work", "echo", ["x"], delay="1h")
     result = bgjobs("run-now", job.id[-8:])
     assert (result.returncode, result.stdout, result.stderr) == (0, f"{job.id} now\n", "")
-    assert queue.ended(job.id, timeout=60).state is State.DONE
+    assert queue.wait_until_ended(job.id, timeout=60).state is State.DONE
     late = bgjobs("run-now", job.id, "--json")
     assert (late.returncode, late.stdout, error(late)["code"]) == (1, "", "already-ended")
 

@@ -153,7 +153,7 @@ def test_repair_beside_a_worker_at_work_disturbs_no_job(
         result = bgjobs("doctor", "--repair", "--json")
         assert result.returncode == 0, result.stdout
         assert report(result)["mended"] == []
-    ended = [queue.ended(job.id, PATIENCE_S) for job in [sleeper, *jobs]]
+    ended = [queue.wait_until_ended(job.id, PATIENCE_S) for job in [sleeper, *jobs]]
     assert {(job.state, len(job.attempts)) for job in ended} == {(State.DONE, 1)}
 
 

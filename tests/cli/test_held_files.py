@@ -120,7 +120,7 @@ def test_a_command_that_cannot_have_a_file_says_so_in_one_line_and_changes_nothi
     assert last.startswith("bgjobs: cannot "), done.stderr
     assert "Traceback" not in done.stderr
     assert queue.counts() == before
-    assert [finding for finding in queue.backend.findings() if finding.serious] == []
+    assert [finding for finding in queue._store.findings() if finding.serious] == []
 
 
 @pytest.mark.parametrize("code", [DENIED, SHARING])
@@ -134,4 +134,4 @@ def test_a_worker_runs_all_jobs_though_files_are_held_for_longer_than_it_waits(
     assert "Traceback" not in done.stderr
     assert {queue.get(job.id).state for job in jobs} == {State.DONE}
     assert len(queue.get(jobs[0].id).attempts) == 2
-    assert [finding for finding in queue.backend.findings() if finding.serious] == []
+    assert [finding for finding in queue._store.findings() if finding.serious] == []

@@ -79,7 +79,7 @@ def _stored(queue: Queue, method: str, args: list[str]) -> str:
     job = replace(queue.submit("Work", "echo", ["x"], delay=3600), method=method, args=tuple(args))
     queue.cancel(job.id)
     queue.delete(job.id)
-    queue.backend.submit([replace(job, submitted_by=PLAIN, not_before=job.submitted_at)])
+    queue._store.submit([replace(job, submitted_by=PLAIN, not_before=job.submitted_at)])
     queue.log.submitted(replace(job, submitted_by=HOSTILE), job.submitted_at)
     running = replace(job, charged=1, worker=HOSTILE)
     queue.log.ended(running, Ended(State.DONE), Succeeded(note=HOSTILE), job.submitted_at)

@@ -72,7 +72,7 @@ def test_jobs_are_submitted_run_and_looked_at(run: Callable[..., int], project: 
     jobs = list(queue.jobs())
     assert sorted(str(job.result) for job in jobs if job.state is State.DONE) == ["one", "two", "two"]
     assert len([job for job in jobs if job.state is State.FAILED]) == 2
-    assert [finding for finding in queue.backend.findings() if finding.serious] == []
+    assert [finding for finding in queue._store.findings() if finding.serious] == []
     for words in (["status"], ["status", jobs[0].id], ["list"], ["logs"], ["jobs"], ["doctor"], ["check"]):
         assert run(*words) in {0, 1}
 
@@ -80,7 +80,7 @@ def test_jobs_are_submitted_run_and_looked_at(run: Callable[..., int], project: 
 def test_what_a_job_prints_goes_to_its_own_output(run: Callable[..., int], queue: Queue) -> None:
     job = queue.submit("Work", "echo", ["to be kept"])
     assert run("worker", "--drain", "-c", "1") == 0
-    output = queue.backend.output(queue.get(job.id), 1)
+    output = queue._store.output(queue.get(job.id), 1)
     assert output is not None
     assert output.read_text(encoding="utf-8") == "to be kept\n"
     # And what the worker would have said is in no file that happened to get the number of a stream.

@@ -264,7 +264,7 @@ def put(queue: Queue, class_name: str, method: str, args: list[str]) -> Job:
     """Store a job as another program may, without the checks of `submit`."""
     job = queue.prepare(Request(class_name="Functions", method="loose"))
     job = msgspec.structs.replace(job, class_name=class_name, method=method, args=tuple(args))
-    queue.backend.submit([job])
+    queue._store.submit([job])
     return job
 
 

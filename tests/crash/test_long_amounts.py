@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 def run(project: Project, class_name: str, method: str, *args: Any) -> Job:
-    return project.queue.ended(project.queue.submit(class_name, method, args, timeout=LIMIT).id, LIMIT)
+    return project.queue.wait_until_ended(project.queue.submit(class_name, method, args, timeout=LIMIT).id, LIMIT)
 
 
 # The catalogue of faults asks for 100,000; a third of that shows the same and takes a minute.

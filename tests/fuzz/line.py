@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import durations
 from bgjobs.calls import text_values
-from bgjobs.cli import chunks, moments
+from bgjobs.cli import batch_lines, options
 from bgjobs.config.allowlist import Target as Approved
 from bgjobs.config.settings import parse_priority
 from bgjobs.errors import BadArgumentsError, UsageError
@@ -53,7 +53,7 @@ class Target:
 def _walk(data: bytes) -> None:
     count = end = 0
     try:
-        for chunk in chunks.chunks(io.BytesIO(data)):
+        for chunk in batch_lines.chunks(io.BytesIO(data)):
             assert chunk.end > end
             end = chunk.end
             count += len(chunk.requests)
@@ -66,7 +66,7 @@ def _walk(data: bytes) -> None:
 
 def _parse(line: bytes) -> None:
     try:
-        request = chunks.parse(line)
+        request = batch_lines.parse(line)
         args, kwargs = plain_arguments("send", request.args, request.kwargs)
         job = new_job(APPROVED, request, args, kwargs, text=False)
     except (UsageError, BadArgumentsError) as error:
@@ -83,7 +83,7 @@ def _read(text: str) -> None:
     """Read what a person wrote in every way that there is."""
     _length(durations.parse, text)
     _length(durations.parse_iso, text)
-    for parse in (lambda: moments.parse_length(text, "at"), lambda: moment_of("at", text)):
+    for parse in (lambda: options.length(text, "at"), lambda: moment_of("at", text)):
         try:
             parse()
             checks.plain(text)

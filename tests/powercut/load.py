@@ -237,7 +237,7 @@ class Person:
     def _submit(self, *requests: Request) -> None:
         jobs = [self._queue.prepare(request) for request in requests]
         self._tell({"try": {job.id: line_1(job) for job in jobs}})
-        self._queue.backend.submit(jobs)
+        self._queue._store.submit(jobs)
         self._tell({"ack": [job.id for job in jobs]})
         self._mine += [job.id for job in jobs]
 

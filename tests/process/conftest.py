@@ -138,7 +138,7 @@ class Worker:
             self.send(number)
 
     def _left_word(self) -> bool:
-        return self._project.queue.backend.stop(self._id())
+        return self._project.queue._store.stop(self._id())
 
     def stop(self) -> int:
         """Ask it to stop, and return the exit status."""
@@ -232,7 +232,7 @@ class Project:
         """Store a job as another program may, without the checks of `submit`."""
         job = self.queue.prepare(request("Honest", "echo"))
         job = msgspec.structs.replace(job, class_name=class_name, method=method, args=args, **values)
-        self.queue.backend.submit([job])
+        self.queue._store.submit([job])
         return job
 
     def state(self, job: Job) -> State:
@@ -271,7 +271,7 @@ class Project:
 
     def output(self, job: Job, attempt: int = 1) -> bytes:
         """Return what an attempt printed."""
-        path = self.queue.backend.output(self.queue.get(job.id), attempt)
+        path = self.queue._store.output(self.queue.get(job.id), attempt)
         return path.read_bytes() if path else b""
 
     def traces(self) -> list[str]:

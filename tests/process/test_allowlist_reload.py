@@ -33,13 +33,13 @@ def test_a_pair_that_was_added_may_run(project: Project) -> None:
     taken_over(project, "[jobs.Functions]", f"{addition}\n[jobs.Functions]")
     queue = Queue.open(config=str(project.config))
     assert queue.wait(queue.submit("Added", "run").id, LIMIT).result == "allowed"
-    assert project.queue.ended(job.id, LIMIT).state is State.FAILED  # this one is still not in it
+    assert project.queue.wait_until_ended(job.id, LIMIT).state is State.FAILED  # this one is still not in it
 
 
 def test_a_pair_that_was_removed_is_refused(project: Project) -> None:
     taken_over(project, '"echo", ', "")
     # Our own `Queue` still knows the old file, as a submitter may that was faster than the change.
-    job = project.queue.ended(project.queue.submit("Honest", "echo", retries=5).id, LIMIT)
+    job = project.queue.wait_until_ended(project.queue.submit("Honest", "echo", retries=5).id, LIMIT)
     assert (job.state, job.attempts) == (State.FAILED, ())
     assert job.error is not None
     assert job.error.type == "not-allowed"
@@ -62,7 +62,7 @@ def test_a_pair_that_was_removed_is_refused_even_if_its_job_had_been_claimed_ahe
     wait_until(lambda: len(list(project.spool.glob("claimed/*/*.json"))) == 1)  # nothing is in a runner's hands
     go.touch()
     for job in jobs[61:]:
-        ended = project.queue.ended(job.id, LIMIT)
+        ended = project.queue.wait_until_ended(job.id, LIMIT)
         assert (ended.state, ended.attempts) == (State.FAILED, ())
     assert lines(signed) == []
     assert project.state(jobs[60]) is State.DONE
@@ -70,7 +70,7 @@ def test_a_pair_that_was_removed_is_refused_even_if_its_job_had_been_claimed_ahe
 
 def test_a_changed_policy_holds_for_the_next_attempt(project: Project) -> None:
     taken_over(project, "[jobs.Stubborn]\n", "[jobs.Stubborn]\ntimeout = 0.2\n")
-    job = project.queue.ended(project.queue.submit("Stubborn", "sleep", [60]).id, LIMIT)
+    job = project.queue.wait_until_ended(project.queue.submit("Stubborn", "sleep", [60]).id, LIMIT)
     assert [attempt.outcome for attempt in job.attempts] == ["timed_out"]
 
 
@@ -99,7 +99,7 @@ def test_an_invalid_file_is_reported_and_the_old_one_stays(project: Project) -> 
         assert project.queue.wait(project.queue.submit("Honest", "echo", [number]).id, LIMIT).result == number
     project.rewrite("allowed_jobs.toml", good.replace('"echo", ', ""))
     wait_until(lambda: "took over the changed allowlist" in worker.says())
-    assert project.queue.ended(project.queue.submit("Honest", "echo").id, LIMIT).state is State.FAILED
+    assert project.queue.wait_until_ended(project.queue.submit("Honest", "echo").id, LIMIT).state is State.FAILED
 
 
 def test_a_file_that_is_gone_changes_nothing(project: Project) -> None:
@@ -197,7 +197,7 @@ def test_a_job_that_waits_for_a_changing_list_can_be_cancelled_and_goes_back_whe
     doomed, kept = project.put("Honest", "added"), project.put("Honest", "added")
     wait_until(lambda: len(list(project.spool.glob("claimed/*/*.json"))) == 2)
     project.queue.cancel(doomed.id)
-    assert project.queue.ended(doomed.id, LIMIT).state is State.CANCELLED
+    assert project.queue.wait_until_ended(doomed.id, LIMIT).state is State.CANCELLED
     assert worker.stop() == 0
     assert project.state(kept) is State.QUEUED
     assert project.queue.get(kept.id).attempts == ()

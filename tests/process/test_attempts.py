@@ -23,7 +23,7 @@ not_while_read = pytest.mark.skipif(sys.platform == "win32", reason="Windows clo
 
 
 def end(queue: Queue, job: Job) -> Job:
-    return queue.ended(job.id, LIMIT)
+    return queue.wait_until_ended(job.id, LIMIT)
 
 
 def outcomes(job: Job) -> list[str]:

@@ -24,7 +24,7 @@ SLACK = 10.0  # s; for a machine that is busy with other things
 
 
 def end(queue: Queue, job: Job) -> Job:
-    return queue.ended(job.id, LIMIT)
+    return queue.wait_until_ended(job.id, LIMIT)
 
 
 def assert_one_file_each(project: Project, jobs: list[Job]) -> None:

@@ -84,7 +84,7 @@ def test_without_reload_old_code_runs_on_and_everybody_says_so(project: Project)
     wait_until(lambda: [view.stale for view in project.queue.workers()] == [True])
     assert worker.stop() == 0
     project.start()
-    job = project.queue.ended(project.queue.submit("Shop", "sell").id, LIMIT)
+    job = project.queue.wait_until_ended(project.queue.submit("Shop", "sell").id, LIMIT)
     assert job.error is not None
     assert job.error.message == "corrected"
     wait_until(lambda: [view.stale for view in project.queue.workers()] == [False])
@@ -98,7 +98,7 @@ def test_the_error_of_an_attempt_says_that_its_code_has_changed(project: Project
     jobs = []
     for word in "first", "second":
         project.rewrite("shop.py", failing.replace("first", word))
-        jobs.append(project.queue.ended(project.queue.submit("Shop", "sell").id, LIMIT))
+        jobs.append(project.queue.wait_until_ended(project.queue.submit("Shop", "sell").id, LIMIT))
     first, second = (job.error for job in jobs)
     assert first is not None
     assert first.message == "first"
@@ -118,7 +118,7 @@ def test_the_death_of_a_process_with_changed_code_says_so(project: Project) -> N
     project.rewrite("shop.py", code(101))
     wait_until(lambda: sold(project) is False and "restart the worker" in worker.says())
     (project.root / "die").touch()
-    job = project.queue.ended(project.queue.submit("Shop", "sell").id, LIMIT)
+    job = project.queue.wait_until_ended(project.queue.submit("Shop", "sell").id, LIMIT)
     assert job.error is not None
     assert "shop.py has changed since this process loaded it" in job.error.message
 
@@ -143,7 +143,7 @@ def test_a_method_that_came_with_a_deployment_runs(project: Project) -> None:
     project.rewrite("shop.py", code(101) + "\n    def buy(self):\n        return 'bought'\n")
     project.allow('["sell"]', '["sell", "buy"]')
     for _ in range(4):
-        job = project.queue.ended(project.put("Shop", "buy").id, LIMIT)
+        job = project.queue.wait_until_ended(project.put("Shop", "buy").id, LIMIT)
         assert (job.state, job.result, len(job.attempts)) == (State.DONE, "bought", 1)
     assert worker.runs()
 
@@ -154,7 +154,7 @@ def test_an_argument_that_came_with_a_deployment_is_given(project: Project) -> N
     for _ in range(4):
         assert sold(project) == 100
     project.rewrite("shop.py", "class Shop:\n    def sell(self, what):\n        return what\n")
-    job = project.queue.ended(project.put("Shop", "sell", "pears").id, LIMIT)
+    job = project.queue.wait_until_ended(project.put("Shop", "sell", "pears").id, LIMIT)
     assert (job.state, job.result, job.charged) == (State.DONE, "pears", 1)
 
 
@@ -165,10 +165,10 @@ def test_what_the_new_code_has_not_either_is_refused(project: Project, *, reload
     assert sold(project) == 100
     project.rewrite("shop.py", code(101))
     project.allow('["sell"]', '["sell", "buy"]')
-    job = project.queue.ended(project.put("Shop", "buy").id, LIMIT)
+    job = project.queue.wait_until_ended(project.put("Shop", "buy").id, LIMIT)
     assert job.error is not None
     assert (job.state, job.error.type, len(job.attempts)) == (State.FAILED, "no-such-method", 1)
-    job = project.queue.ended(project.put("Shop", "sell", "pears").id, LIMIT)
+    job = project.queue.wait_until_ended(project.put("Shop", "sell", "pears").id, LIMIT)
     assert job.error is not None
     assert (job.state, job.error.type) == (State.FAILED, "bad-arguments")
 

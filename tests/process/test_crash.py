@@ -49,7 +49,7 @@ FULL = Path("/dev/full")
 
 
 def end(project: Project, job: Job) -> Job:
-    return project.queue.ended(job.id, LIMIT)
+    return project.queue.wait_until_ended(job.id, LIMIT)
 
 
 def outcomes(job: Job) -> list[str]:

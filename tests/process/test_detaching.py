@@ -49,11 +49,11 @@ def command(project: Project) -> Iterator[Command]:
             timeout=100,
             check=False,
         )
-        seen.update(worker.info.pid for worker in project.queue.backend.workers())
+        seen.update(worker.info.pid for worker in project.queue._store.workers())
         return done
 
     yield run
-    seen.update(worker.info.pid for worker in project.queue.backend.workers() if worker.alive)
+    seen.update(worker.info.pid for worker in project.queue._store.workers() if worker.alive)
     for pid in seen:
         with suppress(psutil.NoSuchProcess):
             if "bgjobs" in psutil.Process(pid).cmdline():
@@ -66,7 +66,7 @@ def log(project: Project) -> str:
 
 
 def workers(project: Project) -> dict[str, int]:
-    return {worker.info.name: worker.info.pid for worker in project.queue.backend.workers() if worker.alive}
+    return {worker.info.name: worker.info.pid for worker in project.queue._store.workers() if worker.alive}
 
 
 def detached(command: Command, *words: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_a_detached_worker_has_its_place_when_the_command_returns_and_runs_jobs(
 
 def test_the_json_names_the_worker_as_status_does(project: Project, command: Command) -> None:
     said = detached(command)
-    [worker] = project.queue.backend.workers()
+    [worker] = project.queue._store.workers()
     assert said == {
         "id": worker.id,
         "name": worker.info.name,
@@ -326,7 +326,7 @@ def test_stop_ends_all_workers_of_the_project_wherever_they_were_started(project
     done = command("--stop")
     assert (done.returncode, done.stdout, done.stderr) == (0, "stopped 2 workers\n", "")
     wait_until(lambda: gone(*pids))
-    assert project.queue.backend.workers() == []
+    assert project.queue._store.workers() == []
     again = command("--stop", "--json")
     assert (again.returncode, json.loads(again.stdout)) == (0, {"stopped": []})
 

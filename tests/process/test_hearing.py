@@ -104,7 +104,7 @@ def test_jobs_run_and_the_worker_rests_while_somebody_rings_ten_thousand_times_a
         assert storm.stdout is not None
         storm.stdout.close()
     for job in jobs:
-        assert project.queue.ended(job.id, LIMIT).state is State.DONE
+        assert project.queue.wait_until_ended(job.id, LIMIT).state is State.DONE
     assert sorted(lines(signed)) == sorted(job.id for job in jobs)
     assert used < took / 2  # it took all of a processor when it looked at each ring
     assert worker.stop() == 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def session(project: Project) -> Iterator[Session]:
     """Return this process's own place in the queue."""
     info = WorkerInfo(host=system.host(), pid=os.getpid(), concurrency=1, started_at=clock.now(), version="test")
-    joined = project.queue.backend.join(info, Selection())
+    joined = project.queue._store.join(info, Selection())
     yield joined
     joined.leave()
 

@@ -24,7 +24,7 @@ LINUX = sys.platform == "linux"
 
 
 def ended(project: Project, class_name: str, method: str, *args: object, **options: Any) -> Job:
-    return project.queue.ended(project.queue.submit(class_name, method, args, **options).id, LIMIT)
+    return project.queue.wait_until_ended(project.queue.submit(class_name, method, args, **options).id, LIMIT)
 
 
 def do(project: Project, code: str) -> int:
@@ -549,7 +549,7 @@ def test_an_import_that_is_interrupted_leaves_no_process_behind(modules: Project
     if how == "cancel":
         wait_until(lambda: modules.state(job) is State.RUNNING)
         modules.queue.cancel(job.id)
-    assert modules.queue.ended(job.id, LIMIT).state in {State.FAILED, State.CANCELLED}
+    assert modules.queue.wait_until_ended(job.id, LIMIT).state in {State.FAILED, State.CANCELLED}
     assert ended(modules, "registry", "look").result == []
 
 

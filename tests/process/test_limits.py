@@ -27,7 +27,7 @@ def result(queue: Queue, class_name: str, method: str, *args: object) -> Any:
 
 
 def failure(queue: Queue, method: str, *args: object) -> tuple[Job, str, str]:
-    job = queue.ended(queue.submit("Greedy", method, args).id, LIMIT)
+    job = queue.wait_until_ended(queue.submit("Greedy", method, args).id, LIMIT)
     assert job.state is State.FAILED
     assert job.error is not None
     return job, job.error.type, job.error.message

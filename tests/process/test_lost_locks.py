@@ -58,7 +58,7 @@ def test_the_job_of_a_worker_whose_lock_was_deleted_runs_again_once_that_worker_
     assert "is gone or was replaced" in first.says()
     assert gone(*numbers(pids))
     go.touch()
-    done = project.queue.ended(job.id, LIMIT)
+    done = project.queue.wait_until_ended(job.id, LIMIT)
     assert (done.state, outcomes(done), done.crashes) == (State.DONE, ["crashed", "succeeded"], 1)
     assert done.result == []  # when the second attempt began, nobody of the first one was alive
     assert second.stop() == 0
@@ -74,10 +74,10 @@ def test_the_lock_of_a_runner_may_vanish(project: Project, tmp_path: Path) -> No
     second = project.start().ready()
     (place_of(project, first) / "r0.lock").unlink()
     other = project.queue.submit("Honest", "echo", ["beside it"], delay=1)
-    assert project.queue.ended(other.id, LIMIT).worker == second.name
+    assert project.queue.wait_until_ended(other.id, LIMIT).worker == second.name
     assert project.state(job) is State.RUNNING  # nobody took it
     first.kill()
     go.touch()
-    done = project.queue.ended(job.id, LIMIT)
+    done = project.queue.wait_until_ended(job.id, LIMIT)
     assert (done.state, outcomes(done), done.result) == (State.DONE, ["crashed", "succeeded"], [])
     assert gone(*numbers(pids))

@@ -33,7 +33,7 @@ KINDS = ["session", "daemon", "fork", "forked daemon", "always another"]
 
 
 def ended(project: Project, job: Job) -> Job:
-    return project.queue.ended(job.id, LIMIT)
+    return project.queue.wait_until_ended(job.id, LIMIT)
 
 
 def outcomes(job: Job) -> list[str]:

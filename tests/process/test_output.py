@@ -26,7 +26,7 @@ LITTLE = 16 * 1024  # as the allowlist says for `Terse`
 
 def run(project: Project, class_name: str, method: str, *args: Any, **options: Any) -> Job:
     job = project.queue.submit(class_name, method, args, **options)
-    return project.queue.ended(job.id, LIMIT)
+    return project.queue.wait_until_ended(job.id, LIMIT)
 
 
 def marker(most: int) -> bytes:
@@ -222,7 +222,7 @@ def test_a_cancellation_is_told(shared: Project, tmp_path: Path) -> None:
     job = shared.queue.submit("Willing", "back_away", [str(tmp_path / "notes")])
     wait_for_lines(tmp_path / "notes")
     shared.queue.cancel(job.id)
-    shared.queue.ended(job.id, LIMIT)
+    shared.queue.wait_until_ended(job.id, LIMIT)
     assert status(shared, job) == [("QUEUED", None), ("RUNNING", "1/1"), ("CANCELLED", "1/1")]
     assert re.fullmatch(r"cancelled by \S+@\S+", shared.whole_log(job)[-1]["message"])
     assert shared.errors(job) == []
@@ -238,7 +238,7 @@ def test_a_refusal_at_submit_is_told_without_a_job(shared: Project) -> None:
 
 
 def test_a_refusal_at_claim_is_told(shared: Project) -> None:
-    job = shared.queue.ended(shared.put("Honest", "steal").id, LIMIT)
+    job = shared.queue.wait_until_ended(shared.put("Honest", "steal").id, LIMIT)
     assert job.state is State.FAILED
     wait_until(lambda: shared.errors(job))
     for record in (shared.whole_log(job)[-1], shared.errors(job)[-1]):

@@ -67,7 +67,10 @@ def test_a_job_that_kills_its_worker_each_time_fails_and_its_neighbours_do_not(
 def test_a_job_that_kills_its_runner_each_time_uses_its_attempts_up_while_others_run(queue: Queue) -> None:
     poison = queue.submit("Fatal", "kill_itself", retries=4)
     others = queue.submit_many([request("Honest", "echo", number) for number in range(20)])
-    assert (queue.ended(poison.id, LIMIT).state, outcomes(queue.get(poison.id))) == (State.FAILED, ["crashed"] * 5)
+    assert (queue.wait_until_ended(poison.id, LIMIT).state, outcomes(queue.get(poison.id))) == (
+        State.FAILED,
+        ["crashed"] * 5,
+    )
     assert [queue.wait(job.id, LIMIT).result for job in others] == list(range(20))
 
 
@@ -100,7 +103,7 @@ def test_processes_without_number_end_with_the_time_of_the_job(shared: Project, 
     job = shared.queue.submit("Fearsome", "breed", [CHILDREN, str(pids)], timeout=60)
     wait_for_lines(pids, CHILDREN + 1)
     shared.queue.cancel(job.id)
-    assert shared.queue.ended(job.id, LIMIT).state is State.CANCELLED
+    assert shared.queue.wait_until_ended(job.id, LIMIT).state is State.CANCELLED
     wait_until(lambda: gone(*numbers(pids)))
 
 

@@ -40,7 +40,7 @@ def test_a_job_that_ended_before_its_worker_heard_of_it_does_not_run_again(proje
     worker.kill()
     project.drain()
     for job in jobs:
-        done = project.queue.ended(job.id, LIMIT)
+        done = project.queue.wait_until_ended(job.id, LIMIT)
         assert (done.state, done.result, len(done.attempts), done.crashes) == (State.DONE, "it came", 1, 0)
     wait_for_lines(notes, 2)
     assert len(notes.read_text().splitlines()) == 2
@@ -52,7 +52,7 @@ def test_a_success_is_recorded_once_with_its_progress_and_its_result(project: Pr
     job = project.queue.submit("Honest", "step", [str(go), 2, 4])
     wait_until(lambda: (seen := project.queue.get(job.id)).progress is not None and seen.progress.done == 2)
     go.touch()
-    done = project.queue.ended(job.id, LIMIT)
+    done = project.queue.wait_until_ended(job.id, LIMIT)
     (path,) = project.spool.glob(f"done/*/{job.id}.json")
     _, *events = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert [event["event"] for event in events] == ["start", "end"]
@@ -64,7 +64,7 @@ def test_with_finish_fsync_the_worker_writes_the_end_and_the_runner_does_not(pro
     project.allow("[bgjobs]", "[bgjobs]\nfinish_fsync = true")
     job = project.queue.submit("Honest", "echo", ["hello"])
     project.drain()
-    done = project.queue.ended(job.id, LIMIT)
+    done = project.queue.wait_until_ended(job.id, LIMIT)
     (path,) = project.spool.glob(f"done/*/{job.id}.json")
     assert [json.loads(line).get("event") for line in path.read_bytes().splitlines()] == [None, "start", "end"]
     assert (done.state, done.result) == (State.DONE, "hello")
@@ -75,7 +75,7 @@ def test_runners_that_were_started_ahead_take_over_and_none_is_left_of_them(proj
     count = 600
     jobs = project.queue.submit_many(request("Honest", "who") for _ in range(count))
     worker = project.start(concurrency=2, recycle=100)
-    pids = [project.queue.ended(job.id, LIMIT).result for job in jobs]
+    pids = [project.queue.wait_until_ended(job.id, LIMIT).result for job in jobs]
     assert all(pids.count(pid) <= 100 for pid in set(pids))
     # What is not needed any more goes, within a few looks.
     wait_until(lambda: len([one for one in psutil.Process(worker.pid).children() if one.is_running()]) == 2)

@@ -315,7 +315,7 @@ def queue(home: tuple[Project, Worker]) -> Queue:
 
 
 def ended(queue: Queue, method: str, *args: Any, class_name: str = "Odd", **options: Any) -> Job:
-    return queue.ended(queue.submit(class_name, method, args, **options).id, LIMIT)
+    return queue.wait_until_ended(queue.submit(class_name, method, args, **options).id, LIMIT)
 
 
 # What has not run
@@ -526,7 +526,7 @@ def test_a_job_whose_worker_died_knows_that_it_ran_before(project: Project, tmp_
     project.start()
     wait_for_lines(path, 3)
     go.touch()
-    found = project.queue.ended(job.id, LIMIT)
+    found = project.queue.wait_until_ended(job.id, LIMIT)
     # Killed, handed back, ended.
     assert told(path) == [["1", 1, 1, 0], ["2", 2, 1, 1], ["3", 3, 1, 1]]
     assert [attempt.number for attempt in found.attempts] == [1, 2, 3]

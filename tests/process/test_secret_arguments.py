@@ -62,7 +62,7 @@ def traces_of(secret: str, text: str) -> list[str]:
 @pytest.mark.parametrize("way", ways())
 def test_what_a_method_says_of_its_secret_is_masked_wherever_it_is_said(shared: Project, way: str) -> None:
     job = shared.queue.submit("Indiscreet", "tell", [way], {"key": SECRET})
-    job = shared.queue.ended(job.id, LIMIT)
+    job = shared.queue.wait_until_ended(job.id, LIMIT)
     assert job.state is State.FAILED
     assert job.error is not None
     assert "***" in job.error.type + job.error.message + job.error.traceback
@@ -72,7 +72,7 @@ def test_what_a_method_says_of_its_secret_is_masked_wherever_it_is_said(shared: 
 
 def test_no_command_shows_what_a_method_says_of_its_secret(shared: Project) -> None:
     job = shared.queue.submit("Indiscreet", "tell", ["as a cause", SECRET])
-    shared.queue.ended(job.id, LIMIT)
+    shared.queue.wait_until_ended(job.id, LIMIT)
     shared.whole_log(job)
     shown = said(shared, job)
     assert "***" in shown
@@ -82,7 +82,7 @@ def test_no_command_shows_what_a_method_says_of_its_secret(shared: Project) -> N
 @pytest.mark.parametrize("secret", [{"card": ["hunter2", 4111]}, ["hunter2"], 41114111, 4111.25])
 def test_numbers_and_what_lies_within_are_secret_too(shared: Project, secret: Any) -> None:
     job = shared.queue.submit("Indiscreet", "tell", ["with its neighbours", secret])
-    shared.queue.ended(job.id, LIMIT)
+    shared.queue.wait_until_ended(job.id, LIMIT)
     shared.whole_log(job)
     text = record(shared, job).replace(job.id, "")
     assert "hunter2" not in text
@@ -91,14 +91,14 @@ def test_numbers_and_what_lies_within_are_secret_too(shared: Project, secret: An
 
 def test_what_became_of_a_secret_text_is_secret_too(shared: Project) -> None:
     job = shared.queue.submit("Indiscreet", "tell_converted", ["41e3"], text=True)
-    job = shared.queue.ended(job.id, LIMIT)
+    job = shared.queue.wait_until_ended(job.id, LIMIT)
     assert job.error is not None
     assert job.error.message == "*** and [***]"
 
 
 def test_a_secret_parameter_for_the_rest_makes_all_secret(shared: Project) -> None:
     job = shared.queue.submit("Indiscreet", "tell_rest", ["hunter2"], {"more": "hunter3"})
-    job = shared.queue.ended(job.id, LIMIT)
+    job = shared.queue.wait_until_ended(job.id, LIMIT)
     assert job.error is not None
     assert job.error.message == "('***',) {'more': '***'}"
 
@@ -125,7 +125,7 @@ def test_an_argument_that_does_not_fit_is_refused_without_its_secret(shared: Pro
     assert "***" in str(refusal.value)
     assert "hunter2" not in str(refusal.value)
     job = shared.put("Indiscreet", "tell_converted", "hunter2", text=True)
-    job = shared.queue.ended(job.id, LIMIT)
+    job = shared.queue.wait_until_ended(job.id, LIMIT)
     assert job.error is not None
     assert job.error.type == "bad-arguments"
     assert "hunter2" not in record(shared, job).replace(job.id, "")
@@ -172,7 +172,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="*")
 def test_random_secrets_stay_in_the_file(shared: Project, mark: str, more: str, way: str) -> None:
     secret = f"{mark}{more}"
     job = shared.queue.submit("Indiscreet", "tell", [way, secret])
-    shared.queue.ended(job.id, LIMIT)
+    shared.queue.wait_until_ended(job.id, LIMIT)
     shared.whole_log(job)
     text = record(shared, job).replace(job.id, "")
     assert secret not in text

@@ -364,7 +364,7 @@ def test_keys_are_replaced_while_jobs_wait(signed: Project) -> None:
     set_keys(signed, ("new", NEW))
     wait_until(lambda: "took over the changed signing keys: new signs, 1 verify" in worker.says())
     queue.run_now(late.id)
-    refused = queue.ended(late.id, LIMIT)
+    refused = queue.wait_until_ended(late.id, LIMIT)
     assert refused.error is not None
     assert (refused.error.type, refused.attempts) == ("bad-signature", ())
     assert "'old'" in refused.error.message
@@ -399,10 +399,10 @@ def test_a_running_worker_begins_to_check_and_ceases_to_with_the_allowlist(proje
     plain = project.queue
     turn_on(project)
     wait_until(lambda: worker.says().count("took over the changed allowlist") >= 1)
-    wait_until(lambda: plain.ended(plain.submit("Honest", "echo").id, LIMIT).state is State.FAILED)
+    wait_until(lambda: plain.wait_until_ended(plain.submit("Honest", "echo").id, LIMIT).state is State.FAILED)
     assert project.queue.wait(project.queue.submit("Honest", "echo", ["signed"]).id, LIMIT).result == "signed"
     project.allow('signing_keys = "signing.keys"\n', "")
-    wait_until(lambda: plain.ended(plain.submit("Honest", "echo").id, LIMIT).state is State.DONE)
+    wait_until(lambda: plain.wait_until_ended(plain.submit("Honest", "echo").id, LIMIT).state is State.DONE)
 
 
 def test_a_changed_allowlist_with_a_bad_file_of_keys_is_not_taken_over(project: Project) -> None:
@@ -450,7 +450,7 @@ def test_the_keys_are_nowhere_but_in_their_file(signed: Project) -> None:
     (runner,) = worker.runners()
     put_back(signed, b'{"format":1}\n', new_id())
     wait_until(lambda: aside(signed))
-    shown = [worker.says(), json.dumps(environment), repr(signed.queue.settings), repr(vars(signed.queue.backend))]
+    shown = [worker.says(), json.dumps(environment), repr(signed.queue.settings), repr(vars(signed.queue._store))]
     if sys.platform == "linux":
         shown += [Path("/proc", str(runner), name).read_bytes().decode("latin-1") for name in ("environ", "cmdline")]
         with suppress(PermissionError), Path("/proc", str(runner), "mem").open("rb") as memory:  # where that is allowed

@@ -53,7 +53,7 @@ def test_a_stopped_worker_is_not_robbed_while_another_does_everything_else(proje
     everything_else = project.queue.submit_many([request("Honest", "sign", str(signed)) for _ in range(150)])
     late = project.queue.submit("Honest", "sign", [str(signed)], delay=1)
     for job in (*everything_else, late):
-        assert project.queue.ended(job.id, LIMIT).worker == other.name
+        assert project.queue.wait_until_ended(job.id, LIMIT).worker == other.name
     # By now the other one has looked at the stopped one a good many times.
     assert [project.state(job) for job in held] == [State.RUNNING, State.RUNNING]
     assert (of(frozen, project)["alive"], of(frozen, project)["responsive"]) == (True, False)
@@ -62,7 +62,7 @@ def test_a_stopped_worker_is_not_robbed_while_another_does_everything_else(proje
     frozen.send(signal.SIGCONT)
     go.touch()
     for job in held:
-        done = project.queue.ended(job.id, LIMIT)
+        done = project.queue.wait_until_ended(job.id, LIMIT)
         assert (done.state, outcomes(done), done.worker) == (State.DONE, ["succeeded"], frozen.name)
     assert of(frozen, project)["responsive"]
     assert sorted(lines(notes)) == sorted(job.id for job in held)
@@ -106,7 +106,7 @@ def test_a_runner_that_was_stopped_is_killed_when_its_time_is_over(project: Proj
     wait_for_lines(notes)
     for runner in worker.runners():
         os.kill(runner, signal.SIGSTOP)
-    done = project.queue.ended(job.id, LIMIT)
+    done = project.queue.wait_until_ended(job.id, LIMIT)
     assert (done.state, outcomes(done)) == (State.FAILED, ["timed_out"])
     after = project.queue.submit("Honest", "echo", ["next"])
     assert project.queue.wait(after.id, LIMIT).result == "next"

@@ -67,7 +67,7 @@ def quiet_ear() -> Iterator[Ear]:
 def test_it_says_that_it_is_ready_what_it_does_and_that_it_stops(project: Project, ear: Ear) -> None:
     worker = project.start(environ={"NOTIFY_SOCKET": ear.name})
     wait_until(lambda: "READY=1" in ear.heard())
-    assert [view.info.pid for view in project.queue.backend.workers()] == [worker.pid]  # it has its place by then
+    assert [view.info.pid for view in project.queue._store.workers()] == [worker.pid]  # it has its place by then
     assert ear.heard()[:2] == ["READY=1", "STATUS=0 of 1 runners busy, jobs ended: 0"]
     project.queue.wait(project.queue.submit("Honest", "echo", ["hello"]).id, LIMIT)
     wait_until(lambda: "STATUS=0 of 1 runners busy, jobs ended: 1" in ear.heard())

@@ -21,7 +21,7 @@ KILL_AFTER = 0.5  # s; as the allowlist says for `Stubborn`
 
 
 def end(queue: Queue, job: Job) -> Job:
-    return queue.ended(job.id, LIMIT)
+    return queue.wait_until_ended(job.id, LIMIT)
 
 
 def only_attempt(job: Job) -> Attempt:

@@ -167,7 +167,7 @@ def test_it_stops_when_asked_to_while_it_has_no_runner(
         worker.ask_to_stop()
     else:
         [view] = project.queue.workers()
-        assert project.queue.backend.stop(view.id)
+        assert project.queue._store.stop(view.id)
     assert worker.ended() == 0
     assert project.state(job) is State.QUEUED
     assert project.traces() == []

@@ -21,7 +21,7 @@ from tests.soak import diary, evidence, inspector, judging
 from tests.soak.storm import Storm
 
 # Loaded before the first fork, so that no process has to do it again.
-WARM = ("bgjobs.cli.worker", "bgjobs.spool.session", "bgjobs.worker.loop")
+WARM = ("bgjobs.cli.commands.worker", "bgjobs.spool.session", "bgjobs.worker.loop")
 CALM_S = 300.0
 MOST_SHOWN = 20
 

@@ -100,7 +100,7 @@ def test_a_queue_leads_a_full_life_there(caseless: Project, tmp_path: Path) -> N
     project.drain()
     assert project.state(again) is State.DONE
     queue.delete(again.id)
-    assert [finding for finding in queue.backend.findings() if finding.serious] == []
+    assert [finding for finding in queue._store.findings() if finding.serious] == []
     ended = queue.counts()
     assert queue.prune(older=0) == ended[State.DONE] + ended[State.FAILED] + ended[State.CANCELLED]
     assert [path for name in ("done", "output") for path in (project.spool / name).rglob("*.*")] == []

@@ -31,23 +31,23 @@ CHANGES = [
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_job_that_gives_up_its_rights_is_done_and_ran_once(shared: Project, tmp_path: Path, what: str) -> None:
-    usual = shared.queue.ended(shared.queue.submit("Changing", "who").id, LIMIT).result
+    usual = shared.queue.wait_until_ended(shared.queue.submit("Changing", "who").id, LIMIT).result
     ran = tmp_path / "ran"
     job = shared.queue.submit("Changing", "change", [what, str(ran)])
-    done = shared.queue.ended(job.id, LIMIT)
+    done = shared.queue.wait_until_ended(job.id, LIMIT)
     assert (done.state, done.result, done.error) == (State.DONE, what, None)
     assert [attempt.outcome for attempt in done.attempts] == ["succeeded"]
     assert lines(ran) == ["ran"]
     if what not in {"no descriptors", "no room"}:
         assert shared.output(job) == b"before\nafter\n"
-    assert shared.queue.ended(shared.queue.submit("Changing", "who").id, LIMIT).result == usual
+    assert shared.queue.wait_until_ended(shared.queue.submit("Changing", "who").id, LIMIT).result == usual
 
 
 @pytest.mark.parametrize("what", ["setuid", "seteuid", "chroot", "no descriptors", "no room"])
 def test_a_job_that_gives_up_its_rights_fails_with_its_own_error(shared: Project, tmp_path: Path, what: str) -> None:
     ran = tmp_path / "ran"
     job = shared.queue.submit("Changing", "change_and_fail", [what, str(ran)], retries=1)
-    done = shared.queue.ended(job.id, LIMIT)
+    done = shared.queue.wait_until_ended(job.id, LIMIT)
     assert [attempt.outcome for attempt in done.attempts] == ["raised", "raised"]
     assert done.error is not None
     assert (done.error.type, done.error.message) == ("LookupError", what)

@@ -192,7 +192,7 @@ def test_a_job_whose_runner_hangs_in_the_kernel_waits_until_that_is_gone(
         # It is killed, and cannot die: its job must wait for it, and other jobs must not wait for that.
         wait_until(lambda: "a runner of this dead worker cannot be killed" in str(project.errors()))
         other = project.queue.submit("Honest", "echo", ["beside it"], delay=1)
-        assert project.queue.ended(other.id, LIMIT).worker == second.name
+        assert project.queue.wait_until_ended(other.id, LIMIT).worker == second.name
         assert project.state(job) is State.RUNNING
         assert not gone(runner)
     finally:

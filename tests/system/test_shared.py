@@ -179,7 +179,7 @@ def test_users_and_groups_of_an_entry_say_whose_jobs_run(shop: Shop) -> None:
     assert shop.queue.wait(ours.id, 30).result == "ours"
     # What was refused stays refused, whoever repeats it.
     again = shop.queue.retry(jobs["c"].id)
-    assert shop.queue.ended(again.id, 30).state is State.FAILED
+    assert shop.queue.wait_until_ended(again.id, 30).state is State.FAILED
     assert worker.stop() == 0
 
 
@@ -191,7 +191,7 @@ def test_a_changed_allowlist_counts_for_jobs_that_wait(shop: Shop) -> None:
     shop.allow('["nobody", "#54321"]', '["daemon"]')
     wait_until(lambda: "took over" in worker.says())
     shop.queue.run_now(job.id)
-    assert shop.queue.ended(job.id, 30).error is not None
+    assert shop.queue.wait_until_ended(job.id, 30).error is not None
     assert "REFUSED" in [record["status"] for record in shop.whole_log(job)]
 
 

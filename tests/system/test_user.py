@@ -207,7 +207,7 @@ def identity(shop: Project, class_name: str = "Restrained") -> Any:
 
 
 def ended(shop: Project, class_name: str, method: str, *args: object, **options: Any) -> Job:
-    return shop.queue.ended(shop.queue.submit(class_name, method, args, **options).id, LIMIT)
+    return shop.queue.wait_until_ended(shop.queue.submit(class_name, method, args, **options).id, LIMIT)
 
 
 # Its rights
@@ -350,7 +350,7 @@ def test_all_that_it_and_its_children_print_is_kept(shared: Shop) -> None:
 def test_each_attempt_keeps_its_own_output_whoever_ran_before(shared: Shop) -> None:
     jobs = [shared.queue.submit(*call) for number in range(3) for call in calls(number)]
     for job in jobs:
-        shared.queue.ended(job.id, LIMIT)
+        shared.queue.wait_until_ended(job.id, LIMIT)
     printed = [shared.output(job) for job in jobs]
     assert printed == [out for number in range(3) for out in (f"user {number}\n".encode(), b"", f"{number}\n".encode())]
     crashed = ended(shared, "Noisy", "crash", "goodbye", retries=1)
@@ -388,7 +388,7 @@ def test_its_output_can_be_read_and_is_bounded_while_it_runs(shared: Shop) -> No
     job = shared.queue.submit("Noisy", "write_raw_and_wait", [65_536, str(gate)])
     wait_until(lambda: len(shared.output(job)) == 65_536)
     gate.touch()
-    assert shared.queue.ended(job.id, LIMIT).state is State.DONE
+    assert shared.queue.wait_until_ended(job.id, LIMIT).state is State.DONE
     assert len(shared.output(job)) == 65_536
 
 
@@ -405,7 +405,7 @@ def test_its_progress_is_seen(shared: Shop) -> None:
     job = shared.queue.submit("Honest", "step", [str(gate), 3, 4])
     wait_until(lambda: getattr(shared.queue.get(job.id).progress, "done", None) == 3)
     gate.touch()
-    assert shared.queue.ended(job.id, LIMIT).state is State.DONE
+    assert shared.queue.wait_until_ended(job.id, LIMIT).state is State.DONE
 
 
 # Its end
@@ -416,7 +416,7 @@ def test_one_that_ignores_a_cancel_is_killed_with_all_its_family(shared: Shop) -
     job = shared.queue.submit("Stubborn", "ignore_all", [str(pids)])
     wait_for_lines(pids, 4)
     shared.queue.cancel(job.id)
-    assert shared.queue.ended(job.id, LIMIT).state is State.CANCELLED
+    assert shared.queue.wait_until_ended(job.id, LIMIT).state is State.CANCELLED
     assert gone(*numbers(pids))
 
 
@@ -424,7 +424,7 @@ def test_one_that_ignores_its_timeout_is_killed_with_all_its_family(shared: Shop
     pids = shared.notes / "timed out"
     job = shared.queue.submit("Stubborn", "ignore_all", [str(pids)], timeout=3)
     wait_for_lines(pids, 4)
-    done = shared.queue.ended(job.id, LIMIT)
+    done = shared.queue.wait_until_ended(job.id, LIMIT)
     assert [attempt.outcome for attempt in done.attempts] == ["timed_out"]
     assert gone(*numbers(pids))
 
@@ -434,7 +434,7 @@ def test_one_that_is_asked_to_stop_may_clean_up(shared: Shop) -> None:
     job = shared.queue.submit("Willing", "back_away", [str(notes)])
     wait_for_lines(notes)
     shared.queue.cancel(job.id)
-    assert shared.queue.ended(job.id, LIMIT).state is State.CANCELLED
+    assert shared.queue.wait_until_ended(job.id, LIMIT).state is State.CANCELLED
     assert lines(notes) == ["begun", "left"]
 
 
@@ -470,7 +470,7 @@ def test_it_and_its_family_die_with_their_worker_and_another_worker_runs_it_agai
     first.kill()
     wait_for_lines(notes, 2)
     go.touch()
-    done = project.queue.ended(job.id, LIMIT)
+    done = project.queue.wait_until_ended(job.id, LIMIT)
     assert [attempt.outcome for attempt in done.attempts] == ["crashed", "succeeded"]
     assert [attempt.worker for attempt in done.attempts] == [first.name, second.name]
     assert (done.state, done.crashes, done.result) == (State.DONE, 1, [])
@@ -491,7 +491,7 @@ def test_one_that_holds_the_interpreter_dies_with_its_worker_and_so_does_its_chi
     wait_for_lines(pids, 4)
     assert [attempt.outcome for attempt in project.queue.get(job.id).attempts] == ["crashed", ""]
     project.queue.cancel(job.id)
-    assert project.queue.ended(job.id, LIMIT).state is State.CANCELLED
+    assert project.queue.wait_until_ended(job.id, LIMIT).state is State.CANCELLED
 
 
 def test_it_has_asked_again_for_a_signal_at_the_death_of_its_worker(shared: Shop) -> None:

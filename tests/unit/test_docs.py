@@ -261,6 +261,22 @@ def test_the_schema_in_the_docs_is_the_one_that_the_command_prints(capfdbinary: 
     assert (ROOT / "docs" / "job.schema.json").read_bytes() == capfdbinary.readouterr().out
 
 
+def test_every_error_that_the_page_about_python_names_can_be_imported_from_bgjobs() -> None:
+    [section] = re.findall(r"^### Errors$(.*?)^## ", text_of("docs/python.md"), re.DOTALL | re.MULTILINE)
+    named = {code for first, *_ in rows(section) for code in code_in(first)}
+    assert len(named) > 5
+    assert named <= set(bgjobs.__all__)
+
+
+def test_the_page_about_python_has_every_public_method_of_a_queue_and_no_other() -> None:
+    [section] = re.findall(r"^## Queue$(.*?)^### ", text_of("docs/python.md"), re.DOTALL | re.MULTILINE)
+    named = {code.partition("(")[0] for first, *_ in rows(section) for code in code_in(first) if "(" in code}
+    public = {
+        name for name, value in vars(bgjobs.Queue).items() if callable(getattr(bgjobs.Queue, name)) and name[0] != "_"
+    }
+    assert {name.removeprefix("Queue.") for name in named} | {"to_json"} == public
+
+
 # --------------------------------------------------------------------------------------------------------- the rooms
 
 

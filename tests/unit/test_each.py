@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.cli import app, output
-from bgjobs.cli.each import each
+from bgjobs.cli.changes import each
 from bgjobs.cli.output import Answer
 from bgjobs.job import State
 from tests.cli.commands import make_project, open_queue

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bgjobs import disk, events, lifecycle
-from bgjobs.cli import tailing
 from bgjobs.events import ERROR_LOG, STATUS_LOG, Log
 from bgjobs.job import (
     Cancelled,
@@ -34,6 +33,7 @@ from bgjobs.job import (
     TimedOut,
 )
 from bgjobs.lifecycle import Policy
+from bgjobs.views import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -341,7 +341,7 @@ def test_the_fields_of_a_line_are_what_they_were_whatever_they_say(class_name: s
         assert (found["status"], found["job"]) == (status, job)
         assert [len(re.findall(f"{name}:", line)) for name in NAMES] == [1] * len(NAMES)
         assert found["message"] == re.sub(f"({'|'.join(NAMES)}):", r"\1\\u003a", events.sanitized(message))
-        taken_apart = tailing.fields(f"{line}\n")
+        taken_apart = logs.fields(f"{line}\n".encode())
         assert (taken_apart["status"], taken_apart["job"] or "-") == (status, job)
         assert taken_apart["message"] == found["message"]
 
@@ -356,7 +356,7 @@ def test_lines_of_before_that_lack_fields_are_read_too() -> None:
     line = (
         "[2026-11-23 03:19:00.123+00:00] Class: Shell, Method: run, Status: REFUSED, Message: not-allowed: no, Job: x"
     )
-    assert tailing.fields(line) == {
+    assert logs.fields(line.encode()) == {
         "at": "2026-11-23 03:19:00.123+00:00",
         "class": "Shell",
         "method": "run",

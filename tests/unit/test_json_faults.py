@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bgjobs import json_faults
 from bgjobs.calls import kinds, text_values
-from bgjobs.cli import calls, chunks
+from bgjobs.cli import batch_lines, options
 from bgjobs.errors import UsageError
 from bgjobs.ids import new_id
 from bgjobs.lifecycle import Policy
@@ -64,8 +64,8 @@ def test_what_is_no_json_is_named(kind: str) -> None:
 
 CALL = '"class": "Mail", "method": "send"'
 READERS: dict[str, tuple[Callable[[str], object], str]] = {
-    "--args": (calls.from_json, '{"to": %s}'),
-    "a line of a batch": (lambda text: chunks.parse(text.encode()), f'{{{CALL}, "args": [%s]}}'),
+    "--args": (options.from_json, '{"to": %s}'),
+    "a line of a batch": (lambda text: batch_lines.parse(text.encode()), f'{{{CALL}, "args": [%s]}}'),
     "a file in incoming/": (
         lambda text: request_file.job_of(text.encode(), new_id(), lambda *_: Policy()),
         f'{{"format": 1, {CALL}, "kwargs": {{"to": %s}}}}',
@@ -176,6 +176,6 @@ def test_no_reason_is_that_of_a_library(data: bytes) -> None:
 @given(ANYTHING | st.fixed_dictionaries({"class": st.just("Mail"), "method": ANYTHING}, optional={"tags": ANYTHING}))
 def test_a_line_of_a_batch_is_read_or_refused_with_the_place(value: object) -> None:
     try:
-        chunks.parse(json.dumps(value).encode())
+        batch_lines.parse(json.dumps(value).encode())
     except UsageError as error:
         assert error.message != "not a job"  # noqa: PT017 - reading it is as well

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs import system
-from bgjobs.cli.approved import _unenforced
+from bgjobs.cli.commands.check import _unenforced
 from bgjobs.config.allowlist import Allowlist, Target
 from bgjobs.config.settings import POLICY, load
 from bgjobs.job import JobError, Outcome, Raised, Succeeded

@@ -13,6 +13,7 @@ from collections import OrderedDict, deque, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from bgjobs.errors import ConfigError, JobFailed, JobWasCancelled, NoSuchJobErro
 from bgjobs.ids import new_id
 from bgjobs.job import MOST_DEPTH, State
 from bgjobs.lifecycle import Policy
+from bgjobs.queue import full_id
 from bgjobs.spool import record
 from bgjobs.spool.line1 import decode_line_1
 
@@ -458,12 +460,14 @@ def test_what_is_no_id_is_refused(queue: Queue, value: Any) -> None:
     calls: list[Callable[[Any], object]] = [
         queue.get,
         queue.wait,
-        queue.ended,
+        queue.wait_until_ended,
         queue.cancel,
         queue.run_now,
         queue.retry,
+        queue.delete,
+        partial(full_id, queue),
     ]
-    for call in (*calls, queue.delete, queue.to_retry, queue.full_id):
+    for call in calls:
         with pytest.raises(UsageError, match="bad job id"):
             call(value)
 
@@ -479,7 +483,7 @@ def test_a_length_that_cannot_be_is_refused_wherever_one_is_asked_for(queue: Que
     with pytest.raises(UsageError, match="bad timeout"):
         queue.wait(job.id, timeout=value)
     with pytest.raises(UsageError, match="bad timeout"):
-        queue.ended(job.id, value)
+        queue.wait_until_ended(job.id, value)
     with pytest.raises(UsageError, match="bad age"):
         queue.prune(older=value)
     with pytest.raises(UsageError, match="bad delay"):
@@ -512,15 +516,14 @@ def test_an_allowlist_of_a_name_that_no_system_takes_is_refused() -> None:
 def test_what_is_no_request_is_refused(queue: Queue, value: Any) -> None:
     with pytest.raises(UsageError, match="request"):
         queue.prepare(value)
-    for call in (queue.submit_many, queue.prepare_many):
-        with pytest.raises(UsageError, match="request"):
-            call(value)
+    with pytest.raises(UsageError, match="request"):
+        queue.submit_many(value)
     with pytest.raises(UsageError, match="request"):
         queue.submit_many([Request(class_name="Mail", method="send"), value])
 
 
 def test_objects_of_bgjobs_are_asked_for_by_name(queue: Queue) -> None:
-    calls: dict[str, Callable[[Any], object]] = {"job": queue.hidden, "target": queue.signature, "settings": Queue}
+    calls: dict[str, Callable[[Any], object]] = {"job": queue.to_json, "settings": Queue}
     for name, call in calls.items():
         with pytest.raises(UsageError, match=f"bad {name}"):
             call("text")
@@ -569,7 +572,7 @@ def test_whatever_is_passed_is_stored_as_it_was_meant_or_refused_in_our_words(
         assert msgspec.structs.replace(queue.get(stored.id), state=stored.state) == stored
 
 
-CALLS = ("get", "cancel", "run_now", "retry", "delete", "full_id", "to_retry", "hidden", "signature", "prepare", "jobs")
+CALLS = ("get", "cancel", "run_now", "retry", "delete", "to_json", "prepare", "jobs")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
@@ -596,7 +599,7 @@ def test_every_job_is_read_back_before_it_is_published(queue: Queue) -> None:
         bad = msgspec.structs.replace(good, **({"id": new_id()} | {field: value}))
         for jobs in ([bad], [good, bad], [msgspec.structs.replace(good, id=new_id(), priority=1), bad]):
             with pytest.raises(UsageError, match=f"bad {name}"):
-                queue.backend.submit(jobs)
+                queue._store.submit(jobs)
     assert sum(queue.counts().values()) == before
     assert good.retries == Policy().retries
 

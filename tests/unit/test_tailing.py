@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs import disk, log_file, system
-from bgjobs.cli import tailing
-from bgjobs.cli.tailing import Log
 from bgjobs.errors import SpoolError
 from bgjobs.log_file import LogFile
+from bgjobs.views import logs
+from bgjobs.views.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,12 +184,12 @@ def test_a_log_that_was_moved_out_of_reach_is_read_from_the_oldest_that_is_left(
 def test_a_file_that_gets_the_inode_of_the_one_before_is_not_taken_for_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OneInode(tailing._File):
+    class OneInode(logs._File):
         def __init__(self, descriptor: int, state: os.stat_result, number: int) -> None:
             super().__init__(descriptor, state, number)
             self.identity = 1, 1
 
-    monkeypatch.setattr(tailing, "_File", OneInode)
+    monkeypatch.setattr(logs, "_File", OneInode)
     log = begun(path)
     path.unlink()
     put(path, "a", "b", "c")
@@ -206,7 +206,7 @@ def test_a_line_comes_when_it_is_whole(path: Path) -> None:
 
 
 def test_a_line_that_was_torn_comes_when_its_file_has_been_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tailing, "LATE_S", 0.0)
+    monkeypatch.setattr(logs, "LATE_S", 0.0)
     log = begun(path)
     with path.open("ab") as file:
         file.write(b"torn")
@@ -221,7 +221,7 @@ def test_a_line_that_was_torn_comes_when_its_file_has_been_left(path: Path, monk
 def test_who_had_opened_the_log_before_it_was_moved_aside_is_read_too(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tailing, "LATE_S", 1000.0)
+    monkeypatch.setattr(logs, "LATE_S", 1000.0)
     log = begun(path)
     with path.open("ab") as late:
         rotated(path)
@@ -249,17 +249,17 @@ def test_a_log_that_moves_while_it_is_opened_is_read_once(path: Path, monkeypatc
     put(path, "3")
     rotated(path)
     put(path, "4")
-    opened = tailing._opened
+    opened = logs._opened
 
-    def moving(stack: ExitStack, name: str, number: int) -> tailing._File | None:
+    def moving(stack: ExitStack, name: str, number: int) -> logs._File | None:
         found = opened(stack, name, number)
         if number == 0 and log._left is None:
-            monkeypatch.setattr(tailing, "_opened", opened)
+            monkeypatch.setattr(logs, "_opened", opened)
             rotated(path)
             put(path, "5")
         return found
 
-    monkeypatch.setattr(tailing, "_opened", moving)
+    monkeypatch.setattr(logs, "_opened", moving)
     assert f"{more(log)} {more(log)}".strip() == "3 4 5"
 
 
@@ -299,14 +299,14 @@ STRANGE: dict[str, Callable[[Path], object]] = {
 def test_what_lies_in_the_place_of_a_log_is_named_and_a_log_in_its_place_is_followed(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "log"
     STRANGE[kind](path)
-    assert fault(lambda: tailing.refuse_strange(str(path))) == (
+    assert fault(lambda: logs.refuse_strange(str(path))) == (
         f"the log {path} is {kind}: move it away: bgjobs reads plain files alone"
     )
     log = begun(path)
     assert more(log) == ""
     path.rename(tmp_path / "away")
     put(path, "1")
-    tailing.refuse_strange(str(path))
+    logs.refuse_strange(str(path))
     assert more(log) == "1"
 
 
@@ -325,7 +325,7 @@ def test_a_log_that_cannot_be_read_is_named(
 
     log = begun(path)
     monkeypatch.setattr(system, "open_read", refuse)
-    for call in (log.more, lambda: log.last(1), lambda: tailing.refuse_strange(str(path))):
+    for call in (log.more, lambda: log.last(1), lambda: logs.refuse_strange(str(path))):
         assert fault(call) == f"cannot read the log {path}: {os.strerror(number)}: {said}"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # as in `output`, which may not be loaded yet
 
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
-    gc.disable()  # what gets imported now stays: `app` looks after the rest
+    gc.disable()  # what is imported now stays: `app` enables it again
     try:
         from bgjobs.cli.app import run  # noqa: PLC0415 - Ctrl-C may come while this is loaded
 

@@ -19,30 +19,32 @@ from typing import Annotated, Any
 
 import typer
 
-from bgjobs.cli import INTERRUPTED, output
+from bgjobs.cli import output
+from bgjobs.cli.output import INTERRUPTED
 from bgjobs.errors import BgjobsError, UsageError, why
 
-COMMANDS = {
-    "init": "project:init",
-    "demo": "demo:demo",
-    "submit": "submit:submit",
-    "batch": "batch:batch",
-    "worker": "worker:worker",
-    "status": "status:status",
-    "list": "listing:list_jobs",
-    "wait": "waiting:wait",
-    "logs": "logs:logs",
-    "cancel": "control:cancel",
-    "retry": "control:retry",
-    "run-now": "undelaying:run_now",
-    "delete": "deleting:delete",
-    "prune": "deleting:prune",
-    "run": "running:run",
-    "jobs": "approved:jobs",
-    "check": "approved:check",
-    "doctor": "doctor:doctor",
-    "service": "service:service",
-}
+# In the order of the help. Each is a module of `commands` with a function `command`.
+COMMANDS = (
+    "init",
+    "demo",
+    "submit",
+    "batch",
+    "worker",
+    "status",
+    "list",
+    "wait",
+    "logs",
+    "cancel",
+    "retry",
+    "run-now",
+    "delete",
+    "prune",
+    "run",
+    "jobs",
+    "check",
+    "doctor",
+    "service",
+)
 COMPLETING = "_BGJOBS_COMPLETE"
 PREFIX = "BGJOBS_"
 # What is no setting: where the project is, and what a job learns of itself.
@@ -105,7 +107,7 @@ def _run_command(words: list[str]) -> int:
 
 
 def _name_unknown_variables(*, as_json: bool) -> None:
-    """Warn of a variable that looks like ours and sets nothing: a slip of the pen should not pass unseen."""
+    """Warn of a variable that looks like a setting and is none: it is probably mistyped."""
     given = [name for name in os.environ if name.startswith(PREFIX)]
     if not given:
         return
@@ -142,10 +144,8 @@ def _app(chosen: list[str]) -> Any:  # noqa: ANN401 - click's command, of one cl
     )
     app.callback()(_options)
     for name in chosen:
-        module, _, function = COMMANDS[name].partition(":")
-        app.command(name, cls=_Command, context_settings={"allow_extra_args": True})(
-            getattr(import_module(f"bgjobs.cli.{module}"), function)
-        )
+        module = import_module(f"bgjobs.cli.commands.{name.replace('-', '_')}")
+        app.command(name, cls=_Command, context_settings={"allow_extra_args": True})(module.command)
     command = typer.main.get_command(app)
     _read_numbers_strictly(command)
     # What has been imported stays: not looking through it for garbage, now and at the end, saves a tenth of the time.
@@ -239,7 +239,7 @@ def _trouble(error: OSError, *, as_json: bool) -> int:
         # It was no file, so it was a stream. What is left in its buffer must not make noise when Python ends.
         output.discard(sys.stdout)
         if error.errno in {errno.EPIPE, errno.EINVAL}:
-            return 1  # nobody reads on (`bgjobs list | head`); on Windows that is EINVAL
+            return 1  # the reader has closed the pipe (`bgjobs list | head`); on Windows that is EINVAL
     if error.errno == errno.ENOENT and _is_here_gone():
         found = BgjobsError(
             "the current directory was deleted", hint="change to one that is there", code="no-directory"

@@ -1,4 +1,4 @@
-"""Start a worker that outlives its terminal, and be one."""
+"""Start a worker in the background, and what such a worker does itself when it has its place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bgjobs.queue import Queue
     from bgjobs.store import WorkerInfo
 
-MARK = "_BGJOBS_DETACHED"  # in the environment of a worker whose starter waits to hear that it has arrived
+MARK = "_BGJOBS_DETACHED"  # in the environment of a worker whose starter waits until it has its place
 # As in a runner: what lies in the current directory is not imported.
 COMMAND: tuple[str, ...] = ("-P", "-m", "bgjobs", "worker")
 # It is no part of the service that its starter may be, nor of the job.
@@ -32,7 +32,7 @@ NOT_FOR_IT = (
 def start(queue: Queue, words: list[str], *, as_json: bool) -> int:
     """Start a worker with these options, wait until it has its place, and print who it is; return the exit status.
 
-    If it fails before that, what it says goes to standard error, and its exit status is returned.
+    If it fails before that, its messages go to standard error, and its exit status is returned.
     """
     environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_IT} | {MARK: "1"}
     command = [sys.executable, *COMMAND, *words, *(["--json"] if as_json else [])]
@@ -42,12 +42,12 @@ def start(queue: Queue, words: list[str], *, as_json: bool) -> int:
             arrived = _arrival(line)
             if arrived is not None:
                 _show(arrived, as_json=as_json)
-                process.returncode = 0  # it goes on without us: nobody waits for it
+                process.returncode = 0  # it goes on without this process, which need not wait for it
                 return _comment(arrived, tie, as_json=as_json)
             sys.stderr.write(output.harmless(line.decode("utf-8", "backslashreplace")))
         status = process.wait()
     except BaseException:
-        process.kill()  # Ctrl-C, or its name could not be told: nobody wants a worker that he does not know of
+        process.kill()  # Ctrl-C, or its name could not be printed: nobody knows of this worker
         process.wait()
         raise
     if status > 0:
@@ -57,12 +57,12 @@ def start(queue: Queue, words: list[str], *, as_json: bool) -> int:
 
 def _lines(process: Popen[bytes]) -> Iterator[bytes]:
     assert process.stdout  # noqa: S101 - it was started with a pipe
-    with process.stdout as said:
-        yield from said
+    with process.stdout as stream:
+        yield from stream
 
 
 def _arrival(line: bytes) -> dict[str, Any] | None:
-    """Return what a worker says of itself when it has arrived, or None for anything else that it says."""
+    """Return the line that a worker prints when it has its place, taken apart, or None for any other line."""
     if not line.startswith(b'{"arrived":'):
         return None
     found: dict[str, Any] = json.loads(line)["arrived"]
@@ -70,28 +70,24 @@ def _arrival(line: bytes) -> dict[str, Any] | None:
 
 
 def _show(worker: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.json(worker)
-    else:
-        output.data(worker["name"])
+    output.result(worker, worker["name"], as_json=as_json)
     sys.stdout.flush()
 
 
 def _comment(worker: dict[str, Any], tie: str, *, as_json: bool) -> int:
-    if not as_json:
-        output.note(f"what it says goes to {worker['log']}")
+    output.hint(f"its messages go to {worker['log']}", as_json=as_json)
     if tie:
         output.note(tie)
     return 0
 
 
 def is_wanted() -> bool:
-    """Tell whether we are the worker that `start` has started; nobody who is started by us will be."""
+    """Tell whether this process is the worker that `start` has started; its own children are not."""
     return os.environ.pop(MARK, None) is not None
 
 
 def arrival(queue: Queue) -> Callable[[str, WorkerInfo], None]:
-    """Return what a detached worker does when it has its place: leave its starter, and write to the log from now on."""
+    """Return what a detached worker does when it has its place: report it, and write to the log from now on."""
 
     def arrived(worker_id: str, info: WorkerInfo) -> None:
         announce.keep(queue)
@@ -99,7 +95,7 @@ def arrival(queue: Queue) -> Callable[[str, WorkerInfo], None]:
         try:
             os.write(1, json.dumps({"arrived": about}).encode() + b"\n")
         except OSError:
-            pass  # nobody waits for us any more
+            pass  # the process that started us has ended
         system.silence_output()
 
     return arrived

@@ -1,7 +1,4 @@
-"""The one place that prints: data to stdout, everything else to stderr, and nothing from outside raw to a terminal.
-
-Text comes as lines of spans, each a text with its style, so that one layout serves a terminal and a file.
-"""
+"""The one place that prints: data to stdout, everything else to stderr, and nothing from outside raw to a terminal."""
 
 from __future__ import annotations
 
@@ -21,12 +18,11 @@ from bgjobs.events import sanitized
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
 
+    from bgjobs.cli.spans import Line
     from bgjobs.errors import BgjobsError
 
-Span = tuple[str, str]
-Line = list[Span]
-
-_closed: set[str] = set()  # the streams that were, when we came
+INTERRUPTED = 130  # the exit status after Ctrl-C
+_closed: set[str] = set()  # the streams that were closed when this process began
 
 
 def prepare() -> None:
@@ -65,12 +61,27 @@ def json(value: object, *, indent: int = 0) -> None:
 def lines(shown: Iterable[Line]) -> None:
     """Print lines of spans, with their styles on a terminal."""
     if is_terminal(sys.stdout):
-        from bgjobs.cli import drawing  # noqa: PLC0415 - rich is slow to import
+        from bgjobs.cli import terminal  # noqa: PLC0415 - rich is slow to import
 
-        drawing.lines(shown)
+        terminal.lines(shown)
         return
     for line in shown:
         data("".join(text for text, _ in line).rstrip())
+
+
+def result(value: object, shown: str | Iterable[Line], *, as_json: bool) -> None:
+    """Print what was asked for: the value as JSON, or else the text or the lines for people."""
+    if as_json:
+        json(value)
+    elif isinstance(shown, str):
+        data(shown)
+    else:
+        lines(shown)
+
+
+def plural(count: int, what: str) -> str:
+    """Return a number of things, such as `1 job` or `2 jobs`."""
+    return f"{count} {what}{'s'[: count != 1]}"
 
 
 class Answer(NamedTuple):
@@ -82,10 +93,7 @@ class Answer(NamedTuple):
 
 def answer(shown: Answer, *, as_json: bool) -> None:
     """Print one answer; it is out on return. Raises OSError."""
-    if as_json:
-        json(shown.value)
-    else:
-        data(shown.text)
+    result(shown.value, shown.text, as_json=as_json)
     sys.stdout.flush()
 
 
@@ -96,10 +104,7 @@ def queued(ids: Sequence[str], *, as_json: bool) -> None:
     """
     try:
         for job_id in ids:
-            if as_json:
-                json({"id": job_id})
-            else:
-                data(job_id)
+            result({"id": job_id}, job_id, as_json=as_json)
         sys.stdout.flush()
     except OSError as error:
         raise unprinted_ids(ids, given_up(error)) from None
@@ -108,7 +113,7 @@ def queued(ids: Sequence[str], *, as_json: bool) -> None:
 
 
 def unseen() -> str:
-    """Return why nobody sees what is printed, though printing it does not fail; else nothing."""
+    """Return why what is printed cannot be seen, although printing it does not fail; else an empty text."""
     # Closed alone, as by `>&-`: who has no console has neither of the two.
     return "standard output is closed" if _closed == {"stdout"} else ""
 
@@ -140,9 +145,9 @@ def _span(ids: Sequence[str]) -> str:
 def table(head: Sequence[str], rows: Iterable[Line], *, elastic: Container[int]) -> None:
     """Print a table on a terminal, its elastic columns cut to fit; elsewhere its rows alone, with tabs in between."""
     if is_terminal(sys.stdout):
-        from bgjobs.cli import drawing  # noqa: PLC0415 - rich is slow to import
+        from bgjobs.cli import terminal  # noqa: PLC0415 - rich is slow to import
 
-        drawing.table(head, rows, elastic)
+        terminal.table(head, rows, elastic)
         return
     for row in rows:
         sys.stdout.write("\t".join(sanitized(text) for text, _ in row) + "\n")
@@ -172,6 +177,12 @@ def note(text: str) -> None:
     _say(f"bgjobs: {sanitized(text)}")
 
 
+def hint(text: str, *, as_json: bool) -> None:
+    """Print a note that a program has no use for: only for people."""
+    if not as_json:
+        note(text)
+
+
 def warning(message: str, *, hint: str, code: str, as_json: bool) -> None:
     """Print what is probably a mistake as one line on stderr, and go on."""
     if as_json:
@@ -199,7 +210,7 @@ def _say(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
-        pass  # a full disk, a terminal that was closed: the exit status has to tell
+        pass  # a full disk, a terminal that was closed: only the exit status is left
 
 
 def leave() -> None:

@@ -1,4 +1,4 @@
-"""Ask workers to stop, and wait until they have gone."""
+"""Stop workers: ask them to, and wait until they have ended."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ from typing import TYPE_CHECKING
 
 from bgjobs import system
 from bgjobs.cli import output
-from bgjobs.cli.waiting import TimedOutError
-from bgjobs.errors import BgjobsError
+from bgjobs.errors import BgjobsError, TimedOutError
+from bgjobs.queue import store_of
 
 if TYPE_CHECKING:
+    from bgjobs.queue import Queue
     from bgjobs.store import Backend, WorkerView
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
-STANDS_STILL_S = 3.0  # so long a debugger may hold a worker before it counts as stopped
+STANDS_STILL_S = 3.0  # a debugger may hold a worker for this long before it counts as stopped
 SHORTEST_END = 8  # of an id, as for those of jobs
 
 
-def stop(
-    backend: Backend, names: list[str], *, grace: timedelta | None, patience: timedelta | None, as_json: bool
-) -> int:
+def stop(queue: Queue, names: list[str], *, grace: timedelta | None, timeout: timedelta | None, as_json: bool) -> int:
     """Stop the workers of these names, or all on this machine; return 0 when they have gone.
 
     With a `grace` they are asked once more after it, which ends what still runs. Raises BgjobsError.
     """
-    there = [worker for worker in backend.workers() if worker.alive]
+    store = store_of(queue)
+    there = [worker for worker in store.workers() if worker.alive]
     chosen = _named(there, names) if names else [worker for worker in there if worker.info.host == system.host()]
-    asked = [worker for worker in chosen if backend.stop(worker.id)]
-    _wait(backend, {worker.id for worker in asked}, grace, patience)
+    asked = [worker for worker in chosen if store.stop(worker.id)]
+    _wait(store, {worker.id for worker in asked}, grace, timeout)
     stopped = [worker.info.name for worker in asked]
     elsewhere = 0 if names else len(there) - len(chosen)
-    if as_json:
-        output.json({"stopped": stopped})
-    else:
-        output.data(f"stopped {len(stopped)} worker{'s'[: len(stopped) != 1]}")
-    if elsewhere and not as_json:
-        output.note(f"{elsewhere} on other machines: stop them there, or by name, see `bgjobs status`")
+    output.result({"stopped": stopped}, f"stopped {output.plural(len(stopped), 'worker')}", as_json=as_json)
+    if elsewhere:
+        output.hint(f"{elsewhere} on other machines: stop them there, or by name, see `bgjobs status`", as_json=as_json)
     return 0
 
 
@@ -61,11 +58,11 @@ def _goes_by(worker: WorkerView, name: str) -> bool:
     return by_id or name == worker.info.name or (is_here and name == str(worker.info.pid))
 
 
-def _wait(backend: Backend, asked: set[str], grace: timedelta | None, patience: timedelta | None) -> None:
+def _wait(store: Backend, asked: set[str], grace: timedelta | None, timeout: timedelta | None) -> None:
     begun = moved = time.monotonic()
     pause = FIRST_PAUSE_S
     while True:
-        left = [worker for worker in backend.workers() if worker.alive and worker.id in asked]
+        left = [worker for worker in store.workers() if worker.alive and worker.id in asked]
         if not left:
             return
         now = time.monotonic()
@@ -74,11 +71,11 @@ def _wait(backend: Backend, asked: set[str], grace: timedelta | None, patience: 
             raise BgjobsError(
                 f"worker {left[0].info.name} stands still and cannot stop", hint="continue it, or kill it", code="stuck"
             )
-        if patience is not None and now - begun >= patience.total_seconds():
+        if timeout is not None and now - begun >= timeout.total_seconds():
             raise TimedOutError(f"timed out: worker {left[0].info.name} has not stopped yet", hint="wait again")
         if grace is not None and now - begun >= grace.total_seconds():
             grace = None
             for worker in left:
-                backend.stop(worker.id)
+                store.stop(worker.id)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)

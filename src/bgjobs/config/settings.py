@@ -292,7 +292,7 @@ def load(
         config=str(path),
         root=str(root),
         spool=spool_path,
-        spool_from="spool" if spool else "BGJOBS_SPOOL" if environ.get("BGJOBS_SPOOL") else "",
+        spool_from="--spool (in Python: spool=)" if spool else "BGJOBS_SPOOL" if environ.get("BGJOBS_SPOOL") else "",
         log_dir=str(root / log_dir) if log_dir else os.path.join(spool_path, "logs"),
         cwd=os.path.normpath(root / general.pop("cwd", ".")),
         import_paths=tuple(os.path.normpath(root / part) for part in general.pop("import_paths", (".",))),

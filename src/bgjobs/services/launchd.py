@@ -9,12 +9,12 @@ import posixpath
 from bgjobs.services.service import Recipe, Service
 
 DAEMONS = "/Library/LaunchDaemons"
-PAUSE_S = 10  # at least so long between two starts
+PAUSE_S = 10  # at least between two starts
 UMASK = 0o077
 
 
 def recipe(service: Service, logs: str) -> Recipe:
-    """Return how launchd is told of the service."""
+    """Return the recipe for launchd."""
     home = os.path.expanduser("~")
     directory = DAEMONS if service.user else posixpath.join(home, "Library", "LaunchAgents")
     path = posixpath.join(directory, f"{service.name}.plist")
@@ -29,7 +29,7 @@ def recipe(service: Service, logs: str) -> Recipe:
 
 
 def plist(service: Service, logs: str) -> bytes:
-    """Return the property list. What the worker says before it can write to its log goes to `logs`."""
+    """Return the property list. What the worker prints before it can write to its log goes to `logs`."""
     about = {
         "Label": service.name,
         "ProgramArguments": [*service.command, "--log"],

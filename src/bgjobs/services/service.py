@@ -43,7 +43,7 @@ class Service(Struct, frozen=True, kw_only=True):
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
-    """How one system is told of a service: a file, and commands.
+    """What makes a service known to one system: a file, and commands.
 
     `start` comes when the file is there, `stop` before it goes and `forget` after. Where `question` succeeds they can
     be carried out. `mark` is what no file of another project has in it.

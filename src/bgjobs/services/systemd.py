@@ -21,7 +21,7 @@ Restart=on-failure
 RestartSec=2
 RestartPreventExitStatus=2
 WatchdogSec={watchdog}
-# First the worker alone is told: it waits for its jobs. What is left after that is killed.
+# The signal goes to the worker alone: it waits for its jobs. What is left after that is killed.
 KillMode=mixed
 TimeoutStopSec={stop}
 """
@@ -50,7 +50,7 @@ OF_THE_SYSTEM = "ProtectKernelTunables=yes\nProtectKernelModules=yes\nProtectCon
 
 
 def recipe(service: Service, environ: dict[str, str]) -> Recipe:
-    """Return how systemd is told of the service."""
+    """Return the recipe for systemd."""
     unit = f"{service.name}.service"
     control = ("systemctl", *([] if service.user else ["--user"]))
     directory = SYSTEM_DIRECTORY if service.user else _user_directory(environ)

@@ -27,7 +27,7 @@ SETTINGS = {
 
 
 def recipe(service: Service, directory: str, account: str) -> Recipe:
-    """Return how the Task Scheduler is told of the service. `account` is whose logon starts it, if it has no user."""
+    """Return the recipe for the Task Scheduler. `account` is whose logon starts it, if it has no user."""
     path = ntpath.join(directory, f"{service.name}.xml")
     create: tuple[str, ...] = ("schtasks", "/Create", "/TN", service.name, "/XML", path)
     if service.user:

@@ -12,6 +12,7 @@ from bgjobs.config import run_as, settings, trust
 from bgjobs.config.allowlist import Allowlist
 from bgjobs.errors import BgjobsError
 from bgjobs.job import Crashed, JobError
+from bgjobs.queue import store_of, take_over
 from bgjobs.store import Finish, Selection, WorkerInfo
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def repair(queue: Queue) -> list[str]:
     Safe while workers run: it takes a place beside them, and plays by the same locks and renames.
     """
     info = WorkerInfo(host=system.host(), pid=os.getpid(), concurrency=0, started_at=clock.now(), version=__version__)
-    session = queue.backend.join(info, Selection())
+    session = store_of(queue).join(info, Selection())
     try:
         count = _recover_all(session, queue)
         done = [f"ended {count} lost {'attempt' if count == 1 else 'attempts'} of dead workers"] if count else []
@@ -51,7 +52,7 @@ def _recover_all(session: Session, queue: Queue) -> int:
     count, deadline = 0, time.monotonic() + REPAIR_S
     while True:
         count += recover(session, queue)
-        left = queue.backend.findings(quick=True)
+        left = store_of(queue).findings(quick=True)
         if not any(finding.code in RECOVERED for finding in left) or time.monotonic() > deadline:
             return count
         time.sleep(REPAIR_PAUSE_S)
@@ -138,7 +139,7 @@ class Watch:
         self._judged: tuple[tuple[int, ...] | None, str] = None, ""
         self._judge_at = 0.0
         self._places = self._places_seen = _places(queue.settings)
-        self._keys = queue.backend.refresh_keys()
+        self._keys = store_of(queue).refresh_keys()
         self._keys_trouble = ""
         self._keys_seen, self._keys_seen_at = self._keys_mark(), float("-inf")
 
@@ -169,7 +170,7 @@ class Watch:
             self._keys_seen, self._keys_seen_at = mark, time.monotonic()
         trouble = ""
         try:
-            keys = self._queue.backend.refresh_keys()
+            keys = store_of(self._queue).refresh_keys()
         except BgjobsError as error:
             trouble = str(error)
             if trouble != self._keys_trouble:
@@ -216,7 +217,7 @@ class Watch:
             return False
         if still < LONG_STILL_S and (known - allowed or not fresh.text.endswith("\n")):
             return False  # perhaps only its beginning is there yet
-        self._queue.take_over(fresh, allowlist, keyring)
+        take_over(self._queue, fresh, allowlist, keyring)
         self._loaded = mark
         self._say(f"took over the changed allowlist: {len(allowed)} method{'s'[: len(allowed) != 1]} may run")
         if _surroundings(before) == _surroundings(fresh):

@@ -13,6 +13,7 @@ from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError, why
 from bgjobs.job import Interrupted, Succeeded, moment
+from bgjobs.queue import store_of
 from bgjobs.store import Finish, Selection, WorkerInfo
 from bgjobs.version import version
 from bgjobs.worker import duties, limits
@@ -131,7 +132,7 @@ class Worker:
         selection = Selection(
             classes=options.only or None, min_priority=options.min_priority, pairs=lambda: queue.allowlist.pairs
         )
-        self._session = queue.backend.join(self._info, selection)
+        self._session = store_of(queue).join(self._info, selection)
         if arrived is not None:
             self._arrive(arrived)
         self._poller = system.Poller()

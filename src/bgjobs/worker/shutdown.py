@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock
 from bgjobs.errors import why
+from bgjobs.queue import store_of
 from bgjobs.worker.runner import Why
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Ending:
         if not (options.drain or options.once) or claiming.may_be_more or claiming.rang or len(self._in_flight):
             return False
         try:
-            left = self._queue.backend.unfinished(clock.now())
+            left = store_of(self._queue).unfinished(clock.now())
         except OSError as error:
             self._say(f"cannot see what is left to do: {why(error)}")
             return False
