@@ -1,4 +1,4 @@
-"""What a running method can know of its job, and say to bgjobs."""
+"""What a running method can use: `current_job()` with its progress, `Retry`, `Fail`, and the stop exceptions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Retry(Exception):  # noqa: N818 - a request, not an error
     """Raise it to ask for another attempt `delay` from now: seconds, a text such as "5m", or a timedelta.
 
-    The attempt counts: when none is left, the job fails. Without a delay the job's own backoff holds. Making it raises
-    UsageError for a delay that cannot be, and for one in the place of the reason.
+    The attempt counts: if none is left, the job fails. Without a delay the job's own backoff applies. The constructor
+    raises UsageError for an invalid delay, and for a delay in the place of the reason.
     """
 
     def __init__(self, reason: str = "", *, delay: str | float | timedelta | None = None) -> None:
@@ -29,7 +29,7 @@ class Retry(Exception):  # noqa: N818 - a request, not an error
         from datetime import timedelta  # noqa: PLC0415 - keeps `import bgjobs` small
 
         given: object = reason
-        if isinstance(given, int | float | timedelta):  # it would wait for something else, without a word
+        if isinstance(given, int | float | timedelta):  # a delay as the reason would be ignored silently
             raise UsageError("bad reason of a Retry", hint="write Retry(delay=60), not Retry(60)", code="bad-delay")
         if delay is None:
             return
@@ -85,10 +85,10 @@ class CurrentJob:
         total: SupportsFloat | SupportsIndex | None = None,
         message: object = "",
     ) -> None:
-        """Say how far the job is: `done` of `total` in any unit, and a short message. Cheap enough for a tight loop.
+        """Report progress: `done` of `total` in any unit, and a short message. Cheap enough for a tight loop.
 
-        Any number will do that can become an `int` or a `float`. Raises TypeError for what is no number, and ValueError
-        for one that is not finite.
+        Any number that `int` or `float` accepts will do. Raises TypeError for what is no number, and ValueError for a
+        number that is not finite.
         """
         from bgjobs.job import Progress  # noqa: PLC0415 - keeps `import bgjobs` small
 
@@ -102,13 +102,13 @@ class CurrentJob:
 
 
 def _finite(name: str, value: SupportsFloat | SupportsIndex) -> float:
-    """Return a number as a plain one."""
+    """Return the number as an int or float."""
     kind = type(value)
     is_whole = hasattr(kind, "__index__")
     if not is_whole and not hasattr(kind, "__float__"):
         raise TypeError(f"progress: {name} has to be a number, not a {kind.__name__}")
     try:
-        number = operator.index(value) if is_whole else float(value)  # type: ignore[arg-type]  # as was just looked
+        number = operator.index(value) if is_whole else float(value)  # type: ignore[arg-type]  # as just checked
         is_finite = math.isfinite(number)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"progress: {name} cannot become a finite number") from error
@@ -121,13 +121,13 @@ _current: CurrentJob | None = None
 
 
 def current_job() -> CurrentJob:
-    """Return the job that is running. Raises BgjobsError outside of one."""
+    """Return the job that is running in this process. Raises BgjobsError outside of a job."""
     if _current is None:
         raise BgjobsError("no job is running in this process", hint="call current_job() inside a job", code="no-job")
     return _current
 
 
 def set_current(job: CurrentJob | None) -> None:
-    """Set the running job. For the runner alone."""
+    """Set the running job. Only the runner calls it."""
     global _current  # noqa: PLW0603 - one process runs one job at a time
     _current = job

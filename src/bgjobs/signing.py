@@ -127,7 +127,7 @@ class Keyring:
 
 
 def load(path: str) -> Keys:
-    """Return the keys of a file that nobody but root and us can read or write. Raises ConfigError, without any key."""
+    """Return the keys of a file that only root and we can access. Raises ConfigError, which shows no key."""
     try:
         descriptor = system.open_read(path)
         try:

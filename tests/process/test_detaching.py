@@ -313,7 +313,7 @@ import subprocess, sys
 from bgjobs.system.windows_jobs import JobObject
 job = JobObject()
 process = subprocess.Popen([sys.argv[1], "-m", "bgjobs", "worker", "--detach", "-c", "1"], creationflags=4)
-job.take_in(process.pid)
+job.add(process.pid)
 sys.exit(process.wait())
 """
 

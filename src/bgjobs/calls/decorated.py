@@ -67,7 +67,7 @@ class Layer(Struct, frozen=True, eq=False):
         return self._variadic(Parameter.VAR_KEYWORD) if self.below is None else self.below.by_name(name)
 
     def fits(self, count: int, names: Container[str]) -> bool:
-        """Tell whether the lowest function could be called with the same arguments, so many of them by position."""
+        """Tell whether the lowest function could be called with the same arguments, `count` of them positional."""
         if self.below is not None:
             return self.below.fits(count, names)
         parameters = self.signature.parameters.values()

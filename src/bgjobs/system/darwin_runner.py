@@ -13,11 +13,11 @@ from bgjobs.system.posix_runner import take_death_fd  # noqa: E402 - on this sys
 
 
 def die_with_parent() -> bool:
-    """Have this process and its group killed when the one that started it with `start_child` dies.
+    """Have this process and its group killed when the process that started it with `start_child` dies.
 
-    To be called first thing. Does nothing in a process that was started in another way. C code that lets no other
-    Python thread run delays it: the system has no signal for a broken pipe that nobody writes to. Returns False: here
-    no process adopts those whose parents die.
+    Call it first of all. Does nothing in a process that was started in another way. C code that lets no other Python
+    thread run delays it: macOS sends no signal when the writer of a pipe dies. Returns False: no process adopts orphans
+    here.
     """
     fd = take_death_fd()
     if fd is not None:
@@ -33,5 +33,5 @@ def _kill_group_at_end_of_file(fd: int, group: int) -> None:
     try:
         os.read(fd, 1)
     except OSError:
-        return  # the job has closed the descriptor; whoever takes over the worker's jobs ends this process
+        return  # the job has closed the descriptor; recovery by another worker kills this process
     os.killpg(group, signal.SIGKILL)

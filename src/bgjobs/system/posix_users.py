@@ -26,21 +26,21 @@ LONGEST = 256
 
 
 def user_of(state: os.stat_result) -> str:
-    """Return the name of a file's owner, or `#1234` for a number without a name that can be written down."""
+    """Return the name of a file's owner, or `#1234` for a uid without a printable name."""
     try:
         name = pwd.getpwuid(state.st_uid).pw_name
     except KeyError:
         name = ""
-    # Not all that a table can hold is text, and a name must not look like a number.
+    # A table may hold unprintable names, and a name must not look like a uid.
     fit = name.isprintable() and 0 < len(name) <= LONGEST and not name.startswith("#")
     return name if fit else f"#{state.st_uid}"
 
 
 def group_of(name: str) -> int | None:
-    """Return the number of a group, or None if there is none of this name."""
+    """Return the gid of a group, or None if there is none of this name."""
     try:
         return grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError):  # there is none, or there can be none
+    except (KeyError, ValueError):  # no such group, or not a possible name
         return None
 
 
@@ -56,7 +56,7 @@ def knows_user(name: str) -> bool:
 
 
 def is_member(user: str, groups: Iterable[str]) -> bool:
-    """Tell whether a user is in one of the groups, be it as their primary one. Unknown names are in none."""
+    """Tell whether a user is in one of the groups, the primary one included. Unknown users are in none."""
     wanted = {group_of(name) for name in groups} - {None}
     if not wanted:
         return False
@@ -64,11 +64,11 @@ def is_member(user: str, groups: Iterable[str]) -> bool:
         entry = pwd.getpwnam(user)
         return not wanted.isdisjoint(os.getgrouplist(entry.pw_name, entry.pw_gid))
     except (KeyError, ValueError, OSError):
-        return False  # who cannot be looked up is let in by nothing
+        return False  # an unknown user is a member of no group
 
 
 def may_give(group: int) -> bool:
-    """Tell whether we may give files of ours to a group."""
+    """Tell whether this process may give its files to a group."""
     return os.geteuid() == 0 or group == os.getegid() or group in os.getgroups()
 
 
@@ -76,7 +76,7 @@ _NEEDED = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 
 
 def cannot_become(name: str) -> tuple[str, str] | None:
-    """Return what keeps jobs of this process from running as that user, and what to do about it, or None."""
+    """Return why this process cannot run jobs as that user, and what to do about it; None if it can."""
     if name == user():
         return None
     try:
@@ -95,7 +95,7 @@ def cannot_become(name: str) -> tuple[str, str] | None:
 
 
 def _missing_rights() -> list[str]:
-    """Return what a root of limited rights lacks: to become another user, and to end what it has become."""
+    """Return the capabilities that root lacks to become another user, and to kill processes of that user."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             found = re.search(r"^CapEff:\s*([0-9a-f]+)$", file.read(), re.MULTILINE)
@@ -108,9 +108,9 @@ def _missing_rights() -> list[str]:
 
 
 def become(name: str) -> dict[str, str]:
-    """Take on the rights of a user in place of root's, for good; return what the environment has to say of the user.
+    """Become a user instead of root, for good; return the environment variables of the user.
 
-    To be called in the main thread. Raises OSError, and then nothing may run here: perhaps half of the rights are left.
+    Call it in the main thread. Raises OSError; then this process must run nothing more: it may have half of the rights.
     """
     try:
         account = pwd.getpwnam(name)
@@ -122,8 +122,8 @@ def become(name: str) -> dict[str, str]:
     os.initgroups(name, account.pw_gid)
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)
-    # The kernel has forgotten that, because the rights have changed. It also lets nobody else with these rights look
-    # into this process from now on (it is no longer dumpable), and that shall stay so: its memory was root's.
+    # The kernel cleared that when the rights changed. It also lets no other process of this user inspect this one from
+    # now on (it is no longer dumpable), which must stay so: its memory was root's.
     ask_for_death_with_parent()
     user.cache_clear()
     _check(account)
@@ -131,7 +131,7 @@ def become(name: str) -> dict[str, str]:
 
 
 def _leave_no_keyboard(descriptor: int) -> None:
-    """Leave only the writing side of a terminal: whoever holds the other one reads what root types."""
+    """Reopen a terminal for writing only: a process that can read from it reads what root types."""
     if not os.isatty(descriptor):
         return
     path = f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else os.ttyname(descriptor)
@@ -141,7 +141,7 @@ def _leave_no_keyboard(descriptor: int) -> None:
 
 
 def _check(account: pwd.struct_passwd) -> None:
-    """Check that this process is the user and nobody else, and try to get the rights of root back."""
+    """Check that this process has only the rights of the user, and that it cannot get root's back."""
     wanted = (account.pw_uid, account.pw_uid, account.pw_gid, account.pw_gid)
     if (os.getuid(), os.geteuid(), os.getgid(), os.getegid()) != wanted:
         raise OSError(errno.EPERM, "the system did not take on its rights")

@@ -29,7 +29,7 @@ _DRIVE_REMOTE = 4
 _DRIVE_RAM = 6
 
 PLAIN_OUTPUT = True  # otherwise what is written into a pipe or file has the code page of the machine, and CR LF
-CHECKS_WRITERS = False  # access lists are not looked at: whoever asks is told so
+CHECKS_WRITERS = False  # access lists are not checked, and `bgjobs check` says so
 # Of the 259 characters that a path may have, what lies in a spool takes up to 113.
 LONGEST_ROOT = 140
 SERVICES = "windows"  # the Task Scheduler: no service that would have to be installed with rights of its own
@@ -224,7 +224,7 @@ def is_mine(_state: os.stat_result) -> bool:
 
 
 def is_private(_state: os.stat_result) -> bool:
-    """Return True: modes mean nothing here, and access lists are not looked at."""
+    """Return True: modes mean nothing here, and access lists are not checked."""
     return True
 
 
@@ -249,7 +249,7 @@ def links_are_guarded() -> bool:
 
 
 def has_access_list(_path: str) -> bool:
-    """Return False: access lists are not looked at."""
+    """Return False: access lists are not checked."""
     return False
 
 

@@ -81,8 +81,8 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
         job.close()
         raise
     try:
-        # The python.exe of a virtual environment starts the real one at once: suspended, it cannot before it is in.
-        job.take_in(process.pid)
+        # The python.exe of a virtual environment starts the real one at once; suspended, it cannot do so too early.
+        job.add(process.pid)
     except BaseException:
         process.kill()
         job.close()
@@ -92,13 +92,13 @@ def start_child(command: list[str], *, env: dict[str, str], cwd: str | None) -> 
 
 @cache
 def _family() -> JobObject:
-    """Return a job object with this process and all that it starts: they end with it.
+    """Return a job object with this process and all that it starts, which end with it.
 
-    A runner is suspended until it is in a job object of its own: whoever killed us before that would leave it so.
+    A runner is suspended until it is in a job object of its own: if this process is killed before, it must end too.
     """
     job = JobObject()
-    with contextlib.suppress(OSError):  # we are in one already that lets us into no other
-        job.take_in_ourselves()
+    with contextlib.suppress(OSError):  # this process is in one already that allows no nesting
+        job.add_this_process()
     return job
 
 

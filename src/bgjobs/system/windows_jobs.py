@@ -1,4 +1,4 @@
-"""A job object: the box of Windows that a child and all it starts cannot leave, and that ends with its owner."""
+"""Job objects: a child and all that it starts stay in one, and end with the process that made it."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ class _Accounting(ctypes.Structure):
 
 
 def processes_beside_us() -> int | None:
-    """Return how many processes live in the job object that we are in, ourselves too; None if nobody can tell."""
+    """Return the number of live processes in our job object, this one included; None if it cannot be asked."""
     found = _Accounting()
     done = _kernel.QueryInformationJobObject(None, _ACCOUNTING, ctypes.byref(found), ctypes.sizeof(found), None)
     return int(found.processes) if done else None
 
 
 class JobObject:
-    """Holds a process and all that it starts. When this process ends in any way, they end too."""
+    """Contains a process and all that it starts. When the owner of the job object ends in any way, they end too."""
 
     def __init__(self) -> None:
         self._handle: int | None = _kernel.CreateJobObjectW(None, None)
@@ -92,7 +92,7 @@ class JobObject:
             self.close()
             raise
 
-    def take_in(self, pid: int) -> None:
+    def add(self, pid: int) -> None:
         """Put a process that was created suspended into the job, and let it run. Raises OSError."""
         rights = _PROCESS_TERMINATE | _PROCESS_SET_QUOTA | _PROCESS_SUSPEND_RESUME
         process = _kernel.OpenProcess(rights, False, pid)  # noqa: FBT003 - a C call: do not let children inherit it
@@ -104,7 +104,7 @@ class JobObject:
         finally:
             _kernel.CloseHandle(process)
 
-    def take_in_ourselves(self) -> None:
+    def add_this_process(self) -> None:
         """Put this process into the job, and with it all that it starts, from the first moment. Raises OSError."""
         _check(_kernel.AssignProcessToJobObject(self._handle, _kernel.GetCurrentProcess()))
 
@@ -114,7 +114,7 @@ class JobObject:
             _check(_kernel.TerminateJobObject(self._handle, 1))
 
     def close(self) -> None:
-        """Let go of the job, which kills every process in it."""
+        """Close the job object, which kills every process in it."""
         if self._handle:
             _kernel.CloseHandle(self._handle)
         self._handle = None

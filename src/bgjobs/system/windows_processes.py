@@ -1,4 +1,4 @@
-"""Look at processes that this one did not start, and kill them; there are no orphans to adopt."""
+"""Inspect and kill processes that this one did not start; no process adopts orphans on Windows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_stopped(pid: int, birth: str) -> bool:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and all that descends from it, as far as their parents are alive to show it."""
+    """Kill a process and its descendants, as far as live parents connect them."""
     if pid <= 0:
         return
     with contextlib.suppress(psutil.Error):
@@ -62,9 +62,9 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def kill_leftover(pid: int, birth: str) -> bool:
-    """Kill what is left of a runner that was `pid`, born at `birth`; return True when nothing of it is alive.
+    """Kill the runner with this pid and birth if it lives; return True when it is dead.
 
-    What it started cannot be left when it is gone: the job object of its worker has ended them all.
+    What it started cannot outlive it: its job object has ended them all.
     """
     if _birth_of(pid) == birth:
         kill_tree(pid)
@@ -72,10 +72,10 @@ def kill_leftover(pid: int, birth: str) -> bool:
 
 
 def kill_orphan(pid: int, birth: str, spool: str) -> None:
-    """Kill what is left of a runner of another worker, if the note that names it is true.
+    """Kill another worker's runner, which a file of the spool names, if the file is right.
 
-    Whoever can write to the spool can write such a note, and name any process. So nothing is touched that did not
-    begin as a runner for this spool.
+    Anyone who can write to the spool can write such a file, and name any process. So nothing is killed that was not
+    started as a runner for this spool.
     """
     try:
         process = psutil.Process(pid)
@@ -93,19 +93,19 @@ def marked(spool: str) -> list[Marked]:
 
 
 def kill_marked(spool: str, *, runner: str) -> list[int]:
-    """Return nothing: there is nothing to kill, as above."""
+    """Return nothing: there is nothing to kill, as for `marked`."""
     del spool, runner
     return []
 
 
 def kill_marked_where(spool: str, is_wanted: Callable[[Marked], bool]) -> list[int]:
-    """Return nothing: there is nothing to kill, as above."""
+    """Return nothing: there is nothing to kill, as for `marked`."""
     del spool, is_wanted
     return []
 
 
 def runners_above(pid: int) -> list[str]:
-    """Return nothing: it is only asked about processes that are marked."""
+    """Return nothing: only marked processes have runners above them."""
     del pid
     return []
 
@@ -123,4 +123,4 @@ def adopting() -> AbstractContextManager[None]:
 
 
 def reap_adopted() -> None:
-    """Do nothing: a dead process holds nothing here."""
+    """Do nothing: a dead process keeps nothing here."""

@@ -24,7 +24,7 @@ def root_directory() -> tuple[int, ...]:
 
 
 class _Family:
-    """Those that were there before any job ran: this process, and the launcher of a virtual environment."""
+    """The processes from before any job: this one, and the launcher of a virtual environment."""
 
     def __init__(self) -> None:
         self._processes = processes_beside_us()
@@ -39,7 +39,7 @@ class _Family:
 
 
 def _children() -> frozenset[int]:
-    """Return the live children of this process, but not theirs: only a job object knows those, and Wine 8 asks none."""
+    """Return the live children of this process, without theirs: only a job object knows those, and not in Wine 8."""
     import psutil  # noqa: PLC0415 - most runners do without
 
     with contextlib.suppress(psutil.Error, OSError):
@@ -48,19 +48,19 @@ def _children() -> frozenset[int]:
 
 
 class ChildProcesses:
-    """Tells whether this process has more descendants than it had."""
+    """Tells whether this process has got new descendants."""
 
     def __init__(self) -> None:
         self.any = False
         self._family = _Family()
 
     def remember(self) -> None:
-        """Those that live now belong to this process."""
+        """Take the descendants that live now for known ones."""
         self.any = self.any or self._family.has_grown()
         self._family = _Family()
 
     def have_grown(self) -> bool:
-        """Tell whether there are others than those that were remembered."""
+        """Tell whether there are descendants that are not known."""
         return self._family.has_grown()
 
 
@@ -96,7 +96,7 @@ class ResourceLimits:
         return False
 
     def impose(self, *, memory: int, cpu: float, files: int, file_size: int) -> None:
-        """Do nothing: `UNENFORCED` says so to whoever asks."""
+        """Do nothing: `UNENFORCED` lists these limits."""
 
     def lift(self) -> None:
         """Do nothing."""

@@ -256,7 +256,7 @@ def encoded(returned: object) -> tuple[bytes, str]:
         data = msgspec.json.encode(returned)
         read = _check(data)
         if b'":' in data and len(msgspec.json.encode(read)) != len(data):
-            return _encoded_part_by_part(returned)  # two keys that became one, as 1 and "1": that says so
+            return _encoded_part_by_part(returned)  # two keys that became one, as 1 and "1": the error says so
     except (MemoryError, NotJSONError):
         raise
     except Exception:  # noqa: BLE001 - encoding looks at attributes, and so may run user code
