@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.contestants import PROCESSES
+from bgjobs.event_log import Log
 from bgjobs.queue import Queue
 from bgjobs.spool.claim import Taker
 from bgjobs.spool.session import SpoolSession
@@ -98,7 +99,7 @@ def submit(jobs: int) -> dict[str, float]:
     steps.watch(Queue, "prepare", "check the call, make the job")
     steps.watch(Publisher, "publish", "write, rename, ring")
     queue = Queue.open(config=CONFIG)
-    steps.watch(type(queue.log), "submitted", "log")
+    steps.watch(type(queue.events), "emit", "log")
     for number in range(-WARM_UP, 0):
         queue.submit("Work", "note", [number])
     steps.begin()
@@ -114,10 +115,10 @@ def worker(jobs: int) -> dict[str, float]:
     steps.watch(Taker, "_open_taken", "read and check it")
     steps.watch(loop.Worker, "_start", "look it up in the allowlist, make the message")
     steps.watch(Pool, "flush", "send it")
-    steps.watch(SpoolSession, "settle", "rename it to done")
+    steps.watch(SpoolSession, "finish", "rename it to done")
     queue = Queue.open(config=CONFIG)
-    for method in ("started", "ended", "_write"):
-        steps.watch(type(queue.log), method, "log, two lines")
+    steps.watch(type(queue.events), "emit", "log, two lines")
+    steps.watch(Log, "_write", "log, two lines")
     steps.begin_before(SpoolSession, "claim")  # not before its runners are ready
     loop.run(queue, WorkerOptions(concurrency=PROCESSES, max_jobs=jobs, recycle=2 * jobs, quiet=True))
     return steps.told(jobs)

@@ -1,233 +1,139 @@
-"""Every line that the status log and the error log can say. Trouble with a log never changes a job's state."""
+"""What happens to jobs, as values: stores and workers emit events, and logs, consoles and others subscribe to them."""
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from bgjobs.job import (
-    Cancelled,
-    Crashed,
-    Interrupted,
-    Outcome,
-    Raised,
-    Refused,
-    Succeeded,
-    TimedOut,
-    milliseconds,
-    moment,
-)
-from bgjobs.job import show_priority as level
-from bgjobs.lifecycle import Again, Back
-from bgjobs.log_file import LogFile
-from bgjobs.patterns import Pattern
+from msgspec import Struct
+
+from bgjobs.job import Job, Outcome
+from bgjobs.lifecycle import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
-    from bgjobs.job import Job, JobError
-    from bgjobs.lifecycle import Verdict
-
-STATUS_LOG = "background_jobs.log"
-ERROR_LOG = "background_jobs_errors.log"
-MOST_RESULT = 200
-MOST_MESSAGE = 1000
-NOT_SHOWN = "(not shown: a secret argument is in the result)"
-NONE = "-"  # stands for a field that a record has not, so that every line has all eight
-NO_TARGET = f"Class: {NONE}, Method: {NONE}"
-WORD = Pattern(r"(?!-$)[A-Za-z0-9_.-]{1,100}")
-PLAIN = Pattern(r"[ -~]*")
-FIELD = Pattern(r"(Class|Method|Priority|Status|Job|Attempt|Message):")
-ESCAPED = r"\1\\u003a"  # for `FIELD.sub`: a colon as JSON and Python write it, so that a result stays JSON
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
-class Log:
-    """Writes the two logs of one spool. Each record is one line, in one write with its neighbours."""
+class Submitted(Struct, frozen=True):
+    """A job was stored."""
 
-    def __init__(self, directory: str, *, beside: str | None = None, begins_with_spool: bool = False) -> None:
-        """Remember the directory; it is made when there is something to write.
+    job: Job
+    at: datetime
 
-        It is made again only while the file `beside` exists, that of the spool. If it `begins_with_spool`, a refused
-        submission is not logged before that is there: a mistyped spool must not be filled by what nobody let in.
-        """
-        self._awaited = beside if begins_with_spool else None
-        self._files = {name: LogFile(os.path.join(directory, name), beside=beside) for name in (STATUS_LOG, ERROR_LOG)}
-        self._held: dict[str, list[str]] | None = None
-        self.dropped = 0
+
+class Undelayed(Struct, frozen=True):
+    """A delayed job may start now; `by` says who wanted that."""
+
+    job: Job
+    at: datetime
+    by: str = ""
+
+
+class Started(Struct, frozen=True):
+    """An attempt began; the job is the running one."""
+
+    job: Job
+    at: datetime
+
+
+class Decided(Struct, frozen=True):
+    """An attempt of `job` ended with this outcome, or a claimed job may not run; the verdict says what follows."""
+
+    job: Job
+    verdict: Verdict
+    outcome: Outcome
+    at: datetime
+
+
+class HandedBack(Struct, frozen=True):
+    """A claimed job went back to the queue, uncharged."""
+
+    job: Job
+    at: datetime
+    reason: str
+
+
+class Cancelled(Struct, frozen=True):
+    """A job was cancelled before it began."""
+
+    job: Job
+    at: datetime
+    by: str
+
+
+class SubmissionRefused(Struct, frozen=True):
+    """A submission was refused; there is no job. `code` is that of the error."""
+
+    class_name: str
+    method: str
+    code: str
+    reason: str
+    at: datetime
+
+
+class Corrupt(Struct, frozen=True):
+    """What was stored under this name is not a valid job, and was put aside."""
+
+    name: str
+    reason: str
+    at: datetime
+
+
+class LeftAlone(Struct, frozen=True):
+    """Something stored was left where it is, for the reason given."""
+
+    name: str
+    reason: str
+    at: datetime
+
+
+Event = Submitted | Undelayed | Started | Decided | HandedBack | Cancelled | SubmissionRefused | Corrupt | LeftAlone
+Emit: TypeAlias = "Callable[[Event], None]"
+
+
+class Subscriber(Protocol):
+    """What is told of each event. `dropped` counts the events that it could not keep."""
+
+    dropped: int
+
+    def __call__(self, event: Event, /) -> None:
+        """Take an event."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Take what is emitted in the block as one batch."""
+
+
+class Bus:
+    """Tells each event to all subscribers, in order. What one of them raises is counted, and no job suffers from it."""
+
+    def __init__(self, *subscribers: Subscriber) -> None:
+        """Begin with these subscribers."""
+        self._subscribers = [*subscribers]
+        self.failures = 0
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell this one, too, from now on."""
+        self._subscribers.append(subscriber)
+
+    def emit(self, event: Event) -> None:
+        """Tell all subscribers."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # noqa: BLE001 - whatever a subscriber raises, the job goes on
+                self.failures += 1
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write what the block logs in one write to each log."""
-        if self._held is not None:
+        """Let subscribers take what is emitted in the block as one batch."""
+        with ExitStack() as stack:
+            for subscriber in self._subscribers:
+                stack.enter_context(subscriber.together())
             yield
-            return
-        self._held = {STATUS_LOG: [], ERROR_LOG: []}
-        try:
-            yield
-        finally:
-            held, self._held = self._held, None
-            for name, lines in held.items():
-                if lines:
-                    self._write(name, lines)
 
-    def submitted(self, job: Job, now: datetime) -> None:
-        """A job was stored."""
-        when = f", not before {_stamp(job.not_before)}" if job.not_before > now else ""
-        self._status(job, "QUEUED", now, f"submitted by {job.submitter}{when}", number=False)
-
-    def undelayed(self, job: Job, now: datetime, by: str) -> None:
-        """A job need not wait for its moment any more."""
-        self._status(job, "QUEUED", now, f"not delayed any more{f', by {by}' if by else ''}", number=False)
-
-    def started(self, job: Job, now: datetime) -> None:
-        """An attempt began."""
-        self._status(job, "RUNNING", now, f"started on {job.worker}")
-
-    def handed_back(self, job: Job, now: datetime, why: str) -> None:
-        """A claimed job went back to the queue, uncharged."""
-        self._status(job, "QUEUED", now, f"handed back: {why}")
-
-    def ended(self, before: Job, verdict: Verdict, outcome: Outcome, now: datetime) -> None:
-        """An attempt of `before` ended so, and that is what was decided about the job."""
-        match outcome:
-            case Succeeded(result, note, holds_secret):
-                shown = NOT_SHOWN if holds_secret else bytes(result).decode("utf-8", "replace")
-                said = f"{shown} ({note})" if note and shown != "null" else note or shown
-                self._status(before, "SUCCESS", now, said, cut=MOST_RESULT)
-            case Cancelled(by):
-                self._status(before, "CANCELLED", now, f"cancelled by {by}" if by else "cancelled")
-            case Interrupted():
-                self.handed_back(before, now, "the worker stops")
-            case Refused(error):
-                self._refused(before, error, now)
-            case Raised() | TimedOut() | Crashed():
-                self._failed(before, verdict, _ERROR_STATUS[type(outcome)], now)
-
-    def refused(self, job: Job, error: JobError, now: datetime) -> None:
-        """A claimed job may not run."""
-        self._refused(job, error, now)
-
-    def cancelled(self, job: Job, now: datetime, by: str) -> None:
-        """A job was cancelled before it began."""
-        self._status(job, "CANCELLED", now, f"cancelled by {by}", number=False)
-
-    def refused_at_submit(self, class_name: str, method: str, code: str, reason: str, now: datetime) -> None:
-        """A submission was refused; there is no job."""
-        if self._awaited is not None and not os.path.exists(self._awaited):
-            return
-        line = _line(now, _target(class_name, method), "REFUSED", f"{code}: {reason}")
-        self._add(STATUS_LOG, line)
-        self._add(ERROR_LOG, line)
-
-    def corrupt(self, name: str, reason: str, now: datetime) -> None:
-        """A file in the spool is not a valid job file."""
-        line = _line(now, NO_TARGET, "REFUSED", f"moved to corrupt/: {name}: {reason}")
-        self._add(STATUS_LOG, line)
-        self._add(ERROR_LOG, line)
-
-    def left_alone(self, name: str, reason: str, now: datetime) -> None:
-        """A file in the spool was left where it is."""
-        self._add(ERROR_LOG, _line(now, NO_TARGET, "REFUSED", f"left alone: {name}: {reason}"))
-
-    def _refused(self, job: Job, error: JobError, now: datetime) -> None:
-        message = f"{error.type}: {error.message}"
-        self._status(job, "REFUSED", now, message)
-        self._error(job, "REFUSED", now, message)
-
-    def _failed(self, before: Job, verdict: Verdict, status: str, now: datetime) -> None:
-        error = None if isinstance(verdict, Back) else verdict.error
-        why = f"{error.type}: {error.message}" if error else status.lower()
-        self._error(before, status, now, why)
-        if isinstance(verdict, Again):
-            wait = max(0.0, (verdict.not_before - now).total_seconds())
-            self._status(before, "RETRY", now, f"again in {wait:.1f} s: {why}" if wait else f"again at once: {why}")
-        else:
-            self._status(before, "FAILED", now, why)
-
-    def _status(
-        self, job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = MOST_MESSAGE
-    ) -> None:
-        self._add(STATUS_LOG, _job_line(job, status, now, message, number=number, cut=cut))
-
-    def _error(self, job: Job, status: str, now: datetime, message: str) -> None:
-        self._add(ERROR_LOG, _job_line(job, status, now, message))
-
-    def _add(self, name: str, line: str) -> None:
-        if self._held is None:
-            self._write(name, [line])
-        else:
-            self._held[name].append(line)
-
-    def _write(self, name: str, lines: list[str]) -> None:
-        file = self._files[name]
-        try:
-            file.append("".join(lines).encode())
-        except OSError as error:
-            if not self.dropped:
-                _complain(f"bgjobs: cannot write {sanitized(file.path)}: {error.strerror}: jobs go on without it\n")
-            self.dropped += len(lines)
-
-
-_ERROR_STATUS = {Raised: "FAILED", TimedOut: "TIMEOUT", Crashed: "CRASHED"}
-
-
-def _complain(text: str) -> None:
-    """Say it on stderr, if there is somebody to hear it."""
-    try:
-        if sys.stderr is not None:
-            sys.stderr.write(text)
-    except (OSError, ValueError):
-        pass
-
-
-def _job_line(job: Job, status: str, now: datetime, message: str, *, number: bool = True, cut: int = 1000) -> str:
-    attempt = f"{job.charged}/{job.retries + 1}" if number else NONE
-    about = _about(job.class_name, job.method, job.priority)
-    return f"[{_stamp(now)}] {about}, Status: {status}, Job: {job.id}, Attempt: {attempt}, {_message(message[:cut])}\n"
-
-
-def _line(now: datetime, target: str, status: str, message: str) -> str:
-    """Return a line about no job."""
-    none = f"Priority: {NONE}, Status: {status}, Job: {NONE}, Attempt: {NONE}"
-    return f"[{_stamp(now)}] {target}, {none}, {_message(message)}\n"
-
-
-def _message(message: str) -> str:
-    """Return the last field. Nothing in it looks like another one: the colon behind the name of a field is escaped."""
-    text = sanitized(message[:MOST_MESSAGE])
-    return f"Message: {FIELD.sub(ESCAPED, text) if ':' in text else text}"
-
-
-@lru_cache(maxsize=256)
-def _about(class_name: str, method: str, priority: int) -> str:
-    return f"{_target(class_name, method)}, Priority: {level(priority).upper()}"
-
-
-def _target(class_name: str, method: str) -> str:
-    return f"Class: {_word(class_name)}, Method: {_word(method)}"
-
-
-def _word(name: str) -> str:
-    """Return a name as one word; what is none, as somebody submitted it, in quotes and without what ends a field."""
-    return name if WORD.fullmatch(name) else ascii(name[:100]).replace(",", "\\x2c").replace(":", "\\x3a")
-
-
-def _stamp(at: datetime) -> str:
-    ms = milliseconds(at)
-    return f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00"
-
-
-@lru_cache(maxsize=8)
-def _second(seconds: int) -> str:
-    return moment(seconds * 1000).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def sanitized(text: str) -> str:
-    """Return the text as one line that no terminal and no log reader can take for anything else."""
-    if PLAIN.fullmatch(text):
-        return text
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    @property
+    def dropped(self) -> int:
+        """How many events subscribers could not keep, those that made one of them fail included."""
+        return self.failures + sum(subscriber.dropped for subscriber in self._subscribers)

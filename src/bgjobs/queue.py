@@ -23,7 +23,8 @@ from bgjobs.errors import (
     RefusedError,
     UsageError,
 )
-from bgjobs.events import Log
+from bgjobs.event_log import Log
+from bgjobs.events import Bus, SubmissionRefused, Submitted
 from bgjobs.ids import ID, SUFFIX
 from bgjobs.job import ENDED, Job, State
 from bgjobs.requests import Request, by, filter_of, flag, length, new_job, plain_arguments, shown, states_of
@@ -55,12 +56,10 @@ class Queue:
         self._opened: Backend | None = None
         self._known: dict[tuple[str, str], Signature | Unreadable] = {}
         self._known_since = -KNOWN_S
-        self.log = Log(
-            configured.log_dir,
-            beside=os.path.join(configured.spool, "VERSION"),
-            # The project's own spool may begin with a refusal; one that was named may be mistyped.
-            begins_with_spool=bool(configured.spool_from) and configured.log_dir.startswith(configured.spool + os.sep),
-        )
+        # The project's own spool may begin with a refusal; one that was named may be mistyped.
+        begins_with_spool = bool(configured.spool_from) and configured.log_dir.startswith(configured.spool + os.sep)
+        version = os.path.join(configured.spool, "VERSION")
+        self.events = Bus(Log(configured.log_dir, beside=version, begins_with_spool=begins_with_spool))
 
     @classmethod
     def open(
@@ -78,7 +77,7 @@ class Queue:
     def _store(self) -> Backend:
         """The store behind the queue, opened when it is first needed, and made by the first job or worker."""
         if self._opened is None:
-            self._opened = SpoolQueue(self.settings, self.log, make=False)
+            self._opened = SpoolQueue(self.settings, self.events.emit, make=False)
         return self._opened
 
     def _take_over(self, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:
@@ -143,9 +142,9 @@ class Queue:
         store = self._store
         store.refresh_keys()
         store.submit(jobs)
-        with self.log.together():
+        with self.events.together():
             for job in jobs:
-                self.log.submitted(job, job.submitted_at)
+                self.events.emit(Submitted(job, job.submitted_at))
 
     def prepare(self, request: Request) -> Job:
         """Check a request and return the job that it would be, without storing it. A refusal is logged."""
@@ -160,7 +159,7 @@ class Queue:
             args, kwargs = plain_arguments(f"{class_name}.{method}", request.args, request.kwargs)
             text = self._check_arguments(target, args, kwargs, text=is_text)
         except RefusedError as error:
-            self.log.refused_at_submit(class_name, method, error.code, str(error), clock.now())
+            self.events.emit(SubmissionRefused(class_name, method, error.code, str(error), clock.now()))
             raise
         return new_job(target, request, args, kwargs, text=text)
 
@@ -356,7 +355,7 @@ class Queue:
             vouched = self._store.vouched(old.id)
         except RefusedError as error:
             refusal = RefusedError(f"job {old.id}: {error.message}", hint=error.hint, code=error.code)
-            self.log.refused_at_submit(old.class_name, old.method, refusal.code, str(refusal), clock.now())
+            self.events.emit(SubmissionRefused(old.class_name, old.method, refusal.code, str(refusal), clock.now()))
             raise refusal from None
         if vouched is None:
             raise _no_such(job_id)

@@ -235,10 +235,11 @@ class Session(Protocol):
     def release(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged. Raises ClaimLostError, OSError."""
 
-    def renew(self, progress: Mapping[str, Progress], *, stale: bool = False) -> Mapping[str, str]:
+    def renew(self, progress: Mapping[str, Progress], *, stale: bool = False, dropped: int = 0) -> Mapping[str, str]:
         """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError.
 
-        `stale` tells others that this worker runs code that was changed on the disk since.
+        `stale` tells others that this worker runs code that was changed on the disk since, and `dropped` how many
+        events its logs could not keep.
         """
 
     def stop_requests(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
+from bgjobs.events import Decided, Submitted
 from bgjobs.job import JobError, Progress, Raised, State, Succeeded
 from bgjobs.lifecycle import Ended, failed
 from tests.cli.commands import Bgjobs, Finished, environment, make_project, on_terminal, open_queue
@@ -80,12 +81,12 @@ def _stored(queue: Queue, method: str, args: list[str]) -> str:
     queue.cancel(job.id)
     queue.delete(job.id)
     queue._store.submit([replace(job, submitted_by=PLAIN, not_before=job.submitted_at)])
-    queue.log.submitted(replace(job, submitted_by=HOSTILE), job.submitted_at)
+    queue.events.emit(Submitted(replace(job, submitted_by=HOSTILE), job.submitted_at))
     running = replace(job, charged=1, worker=HOSTILE)
-    queue.log.ended(running, Ended(State.DONE), Succeeded(note=HOSTILE), job.submitted_at)
+    queue.events.emit(Decided(running, Ended(State.DONE), Succeeded(note=HOSTILE), job.submitted_at))
     error = JobError(HOSTILE, HOSTILE)
     running = replace(running, progress=Progress(1, 2, HOSTILE))
-    queue.log.ended(running, failed(error), Raised(error), job.submitted_at)
+    queue.events.emit(Decided(running, failed(error), Raised(error), job.submitted_at))
     return job.id
 
 

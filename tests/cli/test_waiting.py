@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from bgjobs import Queue, events
+from bgjobs import Queue, event_log
 from tests.cli.commands import (
     PATIENCE_S,
     Bgjobs,
@@ -118,7 +118,7 @@ def test_logs_refuses_what_makes_no_sense(finished: Finished, argv: list[str]) -
 def test_the_tail_of_the_log_reaches_back_into_rotated_files(bgjobs: Bgjobs, queue: Queue) -> None:
     for text in ("one", "two"):
         queue.submit("Work", "echo", [text])
-    log = Path(queue.settings.log_dir, events.STATUS_LOG)
+    log = Path(queue.settings.log_dir, event_log.STATUS_LOG)
     log.replace(f"{log}.1")
     last = queue.submit("Work", "echo", ["three"])
     lines = bgjobs("logs", "-n", "2").stdout.splitlines()
@@ -150,7 +150,7 @@ class Following:
 
 def test_following_the_log_goes_on_over_its_rotation(project: Path, tmp_path: Path, queue: Queue) -> None:
     ids = [queue.submit("Work", "echo", ["one"]).id]
-    log = Path(queue.settings.log_dir, events.STATUS_LOG)
+    log = Path(queue.settings.log_dir, event_log.STATUS_LOG)
     with Following(project, tmp_path, "logs", "-f") as followed:
         wait_until(lambda: ids[0] in followed.text())
         ids.append(queue.submit("Work", "echo", ["two"]).id)

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from bgjobs.config import settings
-from bgjobs.events import Log
+from bgjobs.event_log import Log
 from bgjobs.ids import first_id, id_without_lane, lane_of
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import lanes

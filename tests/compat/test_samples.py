@@ -16,7 +16,7 @@ import pytest
 from bgjobs import signing
 from bgjobs.config import settings
 from bgjobs.errors import RefusedError
-from bgjobs.events import Log
+from bgjobs.event_log import Log
 from bgjobs.ids import ID
 from bgjobs.job import State
 from bgjobs.spool import record

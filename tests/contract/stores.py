@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from bgjobs import files, lifecycle, system
 from bgjobs.config import settings
-from bgjobs.events import Log
+from bgjobs.event_log import Log
 from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Crashed, Job, JobError, State, milliseconds, moment
 from bgjobs.lifecycle import Policy

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from bgjobs import clock, disk
 from bgjobs.config import settings
 from bgjobs.errors import SpoolError, SyncFailedError
-from bgjobs.events import Log
+from bgjobs.event_log import Log
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import counts, quota, record

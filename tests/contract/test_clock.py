@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from bgjobs import clock, lifecycle
-from bgjobs.events import STATUS_LOG
+from bgjobs.event_log import STATUS_LOG
+from bgjobs.events import Submitted
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds, moment
 from bgjobs.lifecycle import Policy
@@ -164,7 +165,7 @@ def test_the_zone_of_the_machine_and_its_summer_time_change_nothing(
             (claim,) = claim_all(session, 1)
             assert claim.job.id == later.id
             finish(session, claim, Succeeded())
-            spool.log.submitted(later, wrong.at)
+            spool.emit(Submitted(later, wrong.at))
         finally:
             patch.undo()
             time.tzset()

@@ -13,7 +13,8 @@ import pytest
 import bgjobs.system
 from bgjobs import clock, lifecycle
 from bgjobs.errors import BgjobsError, SpoolError
-from bgjobs.events import STATUS_LOG
+from bgjobs.event_log import STATUS_LOG, Log
+from bgjobs.events import Submitted
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import upcoming
@@ -430,17 +431,18 @@ def test_a_log_that_is_held_costs_lines_and_no_job(
     scene = Scene(tmp_path / "scene")
     (job,) = scene.submit()
     log = Path(scene.spool.settings.log_dir, STATUS_LOG)
-    scene.spool.log.submitted(job, clock.now())
+    scene.spool.emit(Submitted(job, clock.now()))
     before = log.read_bytes()
     held.hold(code, part=STATUS_LOG)
-    scene.spool.log.submitted(job, clock.now())
-    scene.spool.log.submitted(job, clock.now())
+    scene.spool.emit(Submitted(job, clock.now()))
+    scene.spool.emit(Submitted(job, clock.now()))
     held.free()
     assert log.read_bytes() == before
-    assert scene.spool.log.dropped == 2
+    assert isinstance(scene.spool.emit, Log)
+    assert scene.spool.emit.dropped == 2
     [said] = capsys.readouterr().err.splitlines()
     assert said.startswith("bgjobs: cannot write ")
-    scene.spool.log.submitted(job, clock.now())
+    scene.spool.emit(Submitted(job, clock.now()))
     assert log.read_bytes().count(b"\n") == 2
     scene.close()
 

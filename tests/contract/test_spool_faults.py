@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from bgjobs import disk, files, lifecycle
 from bgjobs.config import settings
 from bgjobs.errors import BgjobsError, ClaimLostError, SessionLostError, SpoolError
-from bgjobs.events import STATUS_LOG, Log
+from bgjobs.event_log import STATUS_LOG, Log
 from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds
 from bgjobs.spool import layout, record, transitions
@@ -203,7 +203,7 @@ def test_a_copy_of_a_spool_that_was_made_of_links_is_refused_with_the_way_to_cop
 ) -> None:
     shutil.copytree(spool.paths.root, tmp_path / "copy", copy_function=os.link)
     with pytest.raises(SpoolError, match="cp -a"):
-        SpoolQueue(replace(spool.settings, spool=str(tmp_path / "copy")), spool.log)
+        SpoolQueue(replace(spool.settings, spool=str(tmp_path / "copy")), spool.emit)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -19,7 +19,7 @@ import pytest
 
 from bgjobs import disk, locks, system
 from bgjobs.errors import SpoolError
-from bgjobs.events import ERROR_LOG
+from bgjobs.event_log import ERROR_LOG
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import recover as recovery

@@ -15,7 +15,7 @@ import pytest
 
 from bgjobs import disk
 from bgjobs.errors import SpoolError
-from bgjobs.events import ERROR_LOG
+from bgjobs.event_log import ERROR_LOG
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import record
 from tests.contract.spooling import corrupt, path_of, plant, reasons, submitted

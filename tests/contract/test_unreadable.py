@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs import disk
-from bgjobs.events import ERROR_LOG
+from bgjobs.event_log import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
 from bgjobs.locks import ClaimLock
 from bgjobs.spool import upcoming

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bgjobs import clock, files, lifecycle
 from bgjobs.config import settings
-from bgjobs.events import Log
+from bgjobs.event_log import Log
 from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Job, State, milliseconds, moment
 from bgjobs.lifecycle import Policy, Verdict

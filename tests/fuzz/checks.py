@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from bgjobs import events
-from bgjobs.events import sanitized
+from bgjobs import event_log
 from bgjobs.job import Job, State
+from bgjobs.plain_text import sanitized
 from bgjobs.spool import record
 
 LETTERS = frozenset(string.ascii_letters)
@@ -98,7 +98,7 @@ def shown(found: Job) -> None:
     """Check what is made of a job: JSON for programs, and one line for the log."""
     json.loads(msgspec.json.encode(found.to_json()))
     error = found.error.message if found.error else "x"
-    line = events._job_line(found, "FAILED", NOW, error)
+    line = event_log._job_line(found, "FAILED", NOW, error)
     assert line.endswith("\n"), line
     assert line[:-1].isprintable(), line
     line.encode()

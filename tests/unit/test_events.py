@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bgjobs import disk, events, lifecycle
-from bgjobs.events import ERROR_LOG, STATUS_LOG, Log
+from bgjobs import disk, events, lifecycle, plain_text
+from bgjobs.event_log import ERROR_LOG, STATUS_LOG, Log
 from bgjobs.job import (
     Cancelled,
     Crashed,
@@ -72,7 +72,7 @@ def lines_of(path: Path) -> list[str]:
 
 def end(log: Log, before: Job, outcome: Outcome, policy: Policy = POLICY) -> Job:
     verdict = lifecycle.after(before, outcome, policy, NOW, 0.5)
-    log.ended(before, verdict, outcome, NOW)
+    log(events.Decided(before, verdict, outcome, NOW))
     return lifecycle.applied(before, verdict, NOW)
 
 
@@ -80,14 +80,14 @@ def end(log: Log, before: Job, outcome: Outcome, policy: Policy = POLICY) -> Job
 
 
 def test_a_submitted_job_is_queued(tmp_path: Path) -> None:
-    Log(str(tmp_path)).submitted(JOB, NOW)
+    Log(str(tmp_path))(events.Submitted(JOB, NOW))
     line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Attempt: -, Message: submitted by ann@web1"
     assert logged(tmp_path) == ([line], [])
 
 
 def test_a_delayed_job_is_queued_and_its_moment_named(tmp_path: Path) -> None:
     later = replace(JOB, not_before=NOW + timedelta(hours=1))
-    Log(str(tmp_path)).submitted(later, NOW)
+    Log(str(tmp_path))(events.Submitted(later, NOW))
     when = "not before 2026-11-23 04:19:00.123+00:00"
     line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Attempt: -, Message: submitted by ann@web1, {when}"
     assert logged(tmp_path) == ([line], [])
@@ -95,13 +95,13 @@ def test_a_delayed_job_is_queued_and_its_moment_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("by", "shown"), [("ann@web1", ", by ann@web1"), ("", "")])
 def test_a_job_whose_delay_was_dropped_is_queued(tmp_path: Path, by: str, shown: str) -> None:
-    Log(str(tmp_path)).undelayed(JOB, NOW, by)
+    Log(str(tmp_path))(events.Undelayed(JOB, NOW, by))
     line = f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Attempt: -, Message: not delayed any more{shown}"
     assert logged(tmp_path) == ([line], [])
 
 
 def test_an_attempt_that_began_is_running(tmp_path: Path) -> None:
-    Log(str(tmp_path)).started(RUNNING, NOW)
+    Log(str(tmp_path))(events.Started(RUNNING, NOW))
     line = f"{HEAD}, Priority: HIGH, Status: RUNNING, Job: {ID}, Attempt: 1/4, Message: started on web1:2211"
     assert logged(tmp_path) == ([line], [])
 
@@ -109,7 +109,7 @@ def test_an_attempt_that_began_is_running(tmp_path: Path) -> None:
 def test_a_job_handed_back_uncharged_is_queued(tmp_path: Path) -> None:
     log = Log(str(tmp_path))
     end(log, RUNNING, Interrupted())
-    log.handed_back(JOB, NOW, "claimed ahead, but not begun")
+    log(events.HandedBack(JOB, NOW, "claimed ahead, but not begun"))
     status, errors = logged(tmp_path)
     assert [re.sub(r"Attempt: ./4, ", "", line) for line in status] == [
         f"{HEAD}, Priority: HIGH, Status: QUEUED, Job: {ID}, Message: handed back: the worker stops",
@@ -180,7 +180,7 @@ def test_a_job_lost_with_its_worker_is_a_retry_at_once_and_a_crash(tmp_path: Pat
 def test_a_cancelled_job_is_cancelled_and_no_error(tmp_path: Path) -> None:
     log = Log(str(tmp_path))
     end(log, RUNNING, Cancelled("ann@web1"))
-    log.cancelled(JOB, NOW, "ann@web1")
+    log(events.Cancelled(JOB, NOW, "ann@web1"))
     status, errors = logged(tmp_path)
     assert status == [
         f"{HEAD}, Priority: HIGH, Status: CANCELLED, Job: {ID}, Attempt: 1/4, Message: cancelled by ann@web1",
@@ -190,7 +190,7 @@ def test_a_cancelled_job_is_cancelled_and_no_error(tmp_path: Path) -> None:
 
 
 def test_what_is_refused_at_submit_is_in_both_logs_without_a_job(tmp_path: Path) -> None:
-    Log(str(tmp_path)).refused_at_submit("Shell", "run", "not-allowed", "Shell.run is not in x.toml", NOW)
+    Log(str(tmp_path))(events.SubmissionRefused("Shell", "run", "not-allowed", "Shell.run is not in x.toml", NOW))
     line = (
         "[2026-11-23 03:19:00.123+00:00] Class: Shell, Method: run, Priority: -, Status: REFUSED, "
         "Job: -, Attempt: -, Message: not-allowed: Shell.run is not in x.toml"
@@ -202,7 +202,7 @@ def test_what_is_refused_at_submit_is_in_both_logs_without_a_job(tmp_path: Path)
     ("class_name", "method"), [("jobs.Mail", "send"), ("Mail", "send.all"), ("a.b", "c.d"), ("", "x")]
 )
 def test_a_refused_name_that_is_none_is_logged_as_it_was_given(tmp_path: Path, class_name: str, method: str) -> None:
-    Log(str(tmp_path)).refused_at_submit(class_name, method, "bad-name", "not a name", NOW)
+    Log(str(tmp_path))(events.SubmissionRefused(class_name, method, "bad-name", "not a name", NOW))
     status, _ = logged(tmp_path)
     shown = class_name or "''"
     assert f"Class: {shown}, Method: {method}, Priority: -, Status: REFUSED, " in status[0]
@@ -211,7 +211,7 @@ def test_a_refused_name_that_is_none_is_logged_as_it_was_given(tmp_path: Path, c
 def test_what_is_refused_at_claim_or_in_the_runner_is_in_both_logs_with_its_job(tmp_path: Path) -> None:
     log = Log(str(tmp_path))
     refusal = JobError(type="not-allowed", message="it is not in x.toml")
-    log.refused(JOB, refusal, NOW)
+    log(events.Decided(JOB, lifecycle.failed(refusal), Refused(refusal), NOW))
     end(log, RUNNING, Refused(refusal))
     status, errors = logged(tmp_path)
     assert status == errors
@@ -222,7 +222,7 @@ def test_what_is_refused_at_claim_or_in_the_runner_is_in_both_logs_with_its_job(
 
 
 def test_a_file_that_is_no_job_is_in_both_logs(tmp_path: Path) -> None:
-    Log(str(tmp_path)).corrupt("x\ny.json", "line 1 is not a job", NOW)
+    Log(str(tmp_path))(events.Corrupt("x\ny.json", "line 1 is not a job", NOW))
     status, errors = logged(tmp_path)
     assert status == errors
     assert len(status) == 1
@@ -235,12 +235,12 @@ def test_a_file_that_is_no_job_is_in_both_logs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("priority", "shown"), [(0, "0"), (2, "LOW"), (4, "4"), (5, "NORMAL"), (8, "HIGH"), (9, "9")])
 def test_a_priority_is_its_levels_name_or_its_number(tmp_path: Path, priority: int, shown: str) -> None:
-    Log(str(tmp_path)).started(replace(RUNNING, priority=priority), NOW)
+    Log(str(tmp_path))(events.Started(replace(RUNNING, priority=priority), NOW))
     assert f", Priority: {shown}, " in logged(tmp_path)[0][0]
 
 
 def test_moments_are_in_utc_whatever_zone_they_came_in(tmp_path: Path) -> None:
-    Log(str(tmp_path)).started(RUNNING, NOW.astimezone(timezone(timedelta(hours=-7))))
+    Log(str(tmp_path))(events.Started(RUNNING, NOW.astimezone(timezone(timedelta(hours=-7)))))
     assert logged(tmp_path)[0][0].startswith("[2026-11-23 03:19:00.123+00:00] ")
 
 
@@ -294,24 +294,24 @@ def test_one_record_is_one_line_whatever_it_says(one: str, other: str, third: st
         log = Log(name)
         error = JobError(type=one, message=other)
         records: list[Callable[[], object]] = [
-            lambda: log.submitted(replace(JOB, submitted_by=one), NOW),
-            lambda: log.undelayed(JOB, NOW, other),
-            lambda: log.cancelled(JOB, NOW, third),
-            lambda: log.started(replace(RUNNING, worker=other), NOW),
-            lambda: log.handed_back(JOB, NOW, third),
+            lambda: log(events.Submitted(replace(JOB, submitted_by=one), NOW)),
+            lambda: log(events.Undelayed(JOB, NOW, other)),
+            lambda: log(events.Cancelled(JOB, NOW, third)),
+            lambda: log(events.Started(replace(RUNNING, worker=other), NOW)),
+            lambda: log(events.HandedBack(JOB, NOW, third)),
             lambda: end(log, RUNNING, Succeeded(msgspec.Raw(one.encode("utf-8", "surrogatepass")))),
             lambda: end(log, RUNNING, Succeeded(note=other)),
             lambda: end(log, RUNNING, Raised(error)),
             lambda: end(log, LAST, Raised(error)),
             lambda: end(log, RUNNING, Cancelled(one)),
-            lambda: log.refused(JOB, error, NOW),
-            lambda: log.refused_at_submit(one, other, "not-allowed", third, NOW),
-            lambda: log.corrupt(one, other, NOW),
+            lambda: log(events.Decided(JOB, lifecycle.failed(error), Refused(error), NOW)),
+            lambda: log(events.SubmissionRefused(one, other, "not-allowed", third, NOW)),
+            lambda: log(events.Corrupt(one, other, NOW)),
         ]
         for number, record in enumerate(records, 1):
             record()
             assert len(lines_of(folder / STATUS_LOG)) == number
-        log.left_alone(one, other, NOW)
+        log(events.LeftAlone(one, other, NOW))
         for line in lines_of(folder / STATUS_LOG) + lines_of(folder / ERROR_LOG):
             assert line.isprintable()
             assert STRICT.fullmatch(line), line
@@ -327,8 +327,8 @@ def read_word(written: str) -> str:
 def test_the_fields_of_a_line_are_what_they_were_whatever_they_say(class_name: str, method: str, reason: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         log = Log(name)
-        log.refused_at_submit(class_name, method, "not-allowed", reason, NOW)
-        log.handed_back(replace(RUNNING, class_name=class_name, method=method), NOW, reason)
+        log(events.SubmissionRefused(class_name, method, "not-allowed", reason, NOW))
+        log(events.HandedBack(replace(RUNNING, class_name=class_name, method=method), NOW, reason))
         first, second = lines_of(Path(name) / STATUS_LOG)
     for line, status, job, message in (
         (first, "REFUSED", "-", f"not-allowed: {reason}"),
@@ -340,7 +340,7 @@ def test_the_fields_of_a_line_are_what_they_were_whatever_they_say(class_name: s
         assert read_word(found["method"]) == method[:100]
         assert (found["status"], found["job"]) == (status, job)
         assert [len(re.findall(f"{name}:", line)) for name in NAMES] == [1] * len(NAMES)
-        assert found["message"] == re.sub(f"({'|'.join(NAMES)}):", r"\1\\u003a", events.sanitized(message))
+        assert found["message"] == re.sub(f"({'|'.join(NAMES)}):", r"\1\\u003a", plain_text.sanitized(message))
         taken_apart = logs.fields(f"{line}\n".encode())
         assert (taken_apart["status"], taken_apart["job"] or "-") == (status, job)
         assert taken_apart["message"] == found["message"]
@@ -370,7 +370,7 @@ def test_lines_of_before_that_lack_fields_are_read_too() -> None:
 
 @given(st.text(st.characters()))
 def test_a_sanitized_text_is_printable_and_a_plain_one_stays_as_it_is(text: str) -> None:
-    clean = events.sanitized(text)
+    clean = plain_text.sanitized(text)
     assert clean.isprintable()
     assert len(clean.splitlines()) <= 1
     if text.isprintable():
@@ -390,13 +390,13 @@ def test_a_sanitized_text_is_printable_and_a_plain_one_stays_as_it_is(text: str)
     ],
 )
 def test_what_cannot_be_printed_is_escaped_as_in_a_python_text(text: str, clean: str) -> None:
-    assert events.sanitized(text) == clean
+    assert plain_text.sanitized(text) == clean
 
 
 def test_a_message_is_cut_so_that_no_job_can_fill_the_disk(tmp_path: Path) -> None:
     log = Log(str(tmp_path))
     end(log, RUNNING, Raised(JobError(type="E" * 10_000, message="\n" * 100_000)))
-    log.refused_at_submit("C" * 10_000, "m" * 10_000, "bad-name", "r" * 100_000, NOW)
+    log(events.SubmissionRefused("C" * 10_000, "m" * 10_000, "bad-name", "r" * 100_000, NOW))
     status, errors = logged(tmp_path)
     for line in status + errors:
         assert len(line) < 12_000
@@ -417,7 +417,7 @@ def test_a_log_that_cannot_be_written_is_said_once_and_counted(
 ) -> None:
     log = Log(str(no_directory))
     for _ in range(3):
-        log.started(RUNNING, NOW)
+        log(events.Started(RUNNING, NOW))
     end(log, RUNNING, CRASH)
     said = capsys.readouterr()
     assert said.out == ""
@@ -435,14 +435,14 @@ def test_nothing_is_raised_even_if_there_is_nobody_to_tell(
             raise error
 
     monkeypatch.setattr(sys, "stderr", Closed())
-    Log(str(no_directory)).started(RUNNING, NOW)
+    Log(str(no_directory))(events.Started(RUNNING, NOW))
 
 
 def test_without_a_stderr_nothing_is_said_on_stdout(
     no_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    Log(str(no_directory)).started(RUNNING, NOW)
+    Log(str(no_directory))(events.Started(RUNNING, NOW))
     assert capsys.readouterr().out == ""
 
 
@@ -450,16 +450,16 @@ def test_a_log_that_can_be_written_again_goes_on(tmp_path: Path, capsys: pytest.
     folder = tmp_path / "logs"
     folder.write_text("in the way", encoding="utf-8")
     log = Log(str(folder))
-    log.started(RUNNING, NOW)
+    log(events.Started(RUNNING, NOW))
     folder.unlink()
-    log.started(RUNNING, NOW)
+    log(events.Started(RUNNING, NOW))
     assert len(logged(folder)[0]) == 1
     assert capsys.readouterr().err
 
 
 def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
     log = Log(str(tmp_path / "a" / "logs"))
-    log.started(RUNNING, NOW)
+    log(events.Started(RUNNING, NOW))
     assert len(logged(tmp_path / "a" / "logs")[0]) == 1
 
 
@@ -467,7 +467,7 @@ def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
 def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious").write_bytes(b"data")
     (tmp_path / STATUS_LOG).symlink_to(tmp_path / "precious")
-    Log(str(tmp_path)).started(RUNNING, NOW)
+    Log(str(tmp_path))(events.Started(RUNNING, NOW))
     assert (tmp_path / "precious").read_bytes() == b"data"
     assert capsys.readouterr().err
 
@@ -478,8 +478,8 @@ def test_a_record_is_whole_however_little_the_system_takes_at_a_time(
     write = os.write
     monkeypatch.setattr(disk, "write", lambda descriptor, data: write(descriptor, bytes(data)[:50]))
     log = Log(str(tmp_path))
-    log.started(RUNNING, NOW)
-    log.started(RUNNING, NOW)
+    log(events.Started(RUNNING, NOW))
+    log(events.Started(RUNNING, NOW))
     status, _ = logged(tmp_path)
     assert len(status) == 2
     assert all(line.endswith("Message: started on web1:2211") for line in status)
@@ -499,10 +499,10 @@ def test_what_is_logged_together_is_one_write_to_each_log(tmp_path: Path, monkey
     monkeypatch.setattr(disk, "write", counted)
     log = Log(str(tmp_path))
     with log.together():
-        log.started(RUNNING, NOW)
+        log(events.Started(RUNNING, NOW))
         with log.together():
             end(log, RUNNING, CRASH)
-        log.started(RUNNING, NOW)
+        log(events.Started(RUNNING, NOW))
         assert logged(tmp_path) == ([], [])
     assert len(writes) == 2
     status, errors = logged(tmp_path)
@@ -515,12 +515,12 @@ def test_what_was_logged_together_is_written_also_when_the_block_fails(tmp_path:
 
     def fail_in_the_middle() -> None:
         with log.together():
-            log.started(RUNNING, NOW)
+            log(events.Started(RUNNING, NOW))
             raise KeyError
 
     with pytest.raises(KeyError):
         fail_in_the_middle()
-    log.started(RUNNING, NOW)
+    log(events.Started(RUNNING, NOW))
     assert len(logged(tmp_path)[0]) == 2
 
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from bgjobs import disk, ids, system
 from bgjobs.config.settings import load
 from bgjobs.errors import SpoolError, UsageError
-from bgjobs.events import Log
+from bgjobs.event_log import Log
 from bgjobs.ids import new_id
 from bgjobs.job import LATEST_MS, Cancelled, Interrupted, Job, JobError, Progress, Raised, State, Succeeded, moment
 from bgjobs.lifecycle import Policy, started

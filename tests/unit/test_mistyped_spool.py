@@ -9,7 +9,7 @@ import pytest
 
 from bgjobs import system
 from bgjobs.cli import app
-from bgjobs.events import ERROR_LOG
+from bgjobs.event_log import ERROR_LOG
 from tests.cli.commands import make_project
 
 ID = "01m00000000000000000000000"

@@ -11,6 +11,7 @@ import typer
 from bgjobs import clock, durations
 from bgjobs.cli import completion
 from bgjobs.errors import BadArgumentsError, RefusedError, UsageError
+from bgjobs.events import SubmissionRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -183,7 +184,7 @@ def call(
         else:
             by_place, by_name = from_json(json_args)
     except RefusedError as error:
-        queue.log.refused_at_submit(class_name, method, error.code, str(error), clock.now())
+        queue.events.emit(SubmissionRefused(class_name, method, error.code, str(error), clock.now()))
         raise
     return {
         "class_name": class_name,

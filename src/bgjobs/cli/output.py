@@ -13,7 +13,7 @@ import msgspec
 
 from bgjobs import system
 from bgjobs.errors import NotPrintedError
-from bgjobs.events import sanitized
+from bgjobs.plain_text import sanitized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence

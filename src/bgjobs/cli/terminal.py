@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from bgjobs.events import sanitized
+from bgjobs.plain_text import sanitized
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence

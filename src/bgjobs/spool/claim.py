@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock, files, locks, signing
 from bgjobs.errors import ClaimLostError, RefusedError
+from bgjobs.events import Corrupt, LeftAlone
 from bgjobs.job import JobError, State, moment
 from bgjobs.lifecycle import Ended
 from bgjobs.spool import find, lanes, layout, record
@@ -40,7 +41,7 @@ class Taker:
         """Know nothing of what waits yet. The `transitions` are those of this worker's claims."""
         self._spool = spool
         self._paths = spool.paths
-        self._log = spool.log
+        self._emit = spool.emit
         self._claims = spool.paths.claims_of(wid)
         self._transitions = transitions
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
@@ -214,7 +215,7 @@ class Taker:
         except OSError as error:
             self._leave_alone(path, error, f"{reason}; ")
             return
-        self._log.corrupt(os.path.basename(path), reason, clock.now())
+        self._emit(Corrupt(os.path.basename(path), reason, clock.now()))
 
     def _finish_move(self, path: str, job_id: str, data: bytes) -> None:
         """Move a job on that has ended already: a power cut undid the moves after that, but not the last line."""
@@ -231,13 +232,14 @@ class Taker:
         self._transitions.to_pending(path, priority, max(later, not_before_ms), job_id, at_once=False)
         if job_id not in self._noted:
             self._noted.add(job_id)
-            self._log.left_alone(job_id, "written by a newer bgjobs", clock.now())
+            self._emit(LeftAlone(job_id, "written by a newer bgjobs", clock.now()))
 
     def _leave_alone(self, path: str, error: OSError, reason: str = "") -> None:
         """Say, once, that something stays where it is. Nothing else may suffer from that."""
         if path not in self._noted:
             self._noted.add(path)
-            self._log.left_alone(os.path.relpath(path, self._paths.root), f"{reason}{error.strerror}", clock.now())
+            name = os.path.relpath(path, self._paths.root)
+            self._emit(LeftAlone(name, f"{reason}{error.strerror}", clock.now()))
 
 
 def _doubt(keyring: Keyring, data: bytes) -> JobError | None:

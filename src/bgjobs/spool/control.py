@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk, files
 from bgjobs.errors import ClaimLostError, SpoolError
+from bgjobs.events import Cancelled, Undelayed
 from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
 from bgjobs.lifecycle import cancelled
@@ -17,7 +18,7 @@ from bgjobs.spool.transitions import SUFFIX, Transitions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.events import Log
+    from bgjobs.events import Emit
     from bgjobs.job import Job
     from bgjobs.spool.find import Place
     from bgjobs.spool.layout import Layout
@@ -29,10 +30,10 @@ TRIES = 100
 class Control:
     """Acts on the jobs of one spool. `read` returns the job at a place, or None when it has moved or is none."""
 
-    def __init__(self, paths: Layout, log: Log, read: Callable[[Place], Job | None]) -> None:
+    def __init__(self, paths: Layout, emit: Emit, read: Callable[[Place], Job | None]) -> None:
         """Choose the buckets of our own: one for each priority and minute, however many jobs get into it."""
         self._paths = paths
-        self._log = log
+        self._emit = emit
         self._read = read
         self._transitions = Transitions(paths)
         self._suffix = new_id()[-SUFFIX:]
@@ -67,7 +68,7 @@ class Control:
             if self._undelay(place):
                 disk.ring(self._paths.doorbell)
                 if job is not None:
-                    self._log.undelayed(job, clock.now(), by)
+                    self._emit(Undelayed(job, clock.now(), by))
                 return "now"
         raise _too_fast(job_id)
 
@@ -97,7 +98,7 @@ class Control:
         with suppress(OSError):  # somebody deleted the cancelled job at once
             job = self._read(place._replace(path=target, state=State.CANCELLED))
             if job is not None:
-                self._log.cancelled(job, now, by)
+                self._emit(Cancelled(job, now, by))
         return "cancelled"
 
     def _ask(self, place: Place, by: str) -> CancelResult | None:

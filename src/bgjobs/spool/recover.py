@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import clock, disk, files, locks, slots, system
+from bgjobs.events import Cancelled, Corrupt, LeftAlone
 from bgjobs.ids import ID
 from bgjobs.job import Attempt, State, milliseconds
 from bgjobs.lifecycle import Ended, cancelled
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from datetime import datetime
 
-    from bgjobs.events import Log
+    from bgjobs.events import Emit
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
     from bgjobs.spool.store import SpoolQueue
@@ -159,10 +160,10 @@ LEFTOVER_PATIENCE_S = 0.5
 class Orphans:
     """The runners of dead workers, and which workers have some that cannot be ended."""
 
-    def __init__(self, paths: Layout, log: Log) -> None:
+    def __init__(self, paths: Layout, emit: Emit) -> None:
         """Know of none yet."""
         self._paths = paths
-        self._log = log
+        self._emit = emit
         self._hanging: set[str] = set()
 
     def end(self, wid: str) -> bool:
@@ -229,7 +230,7 @@ class Orphans:
     def _tell_once(self, wid: str, what: str) -> None:
         if wid not in self._hanging:
             self._hanging.add(wid)
-            self._log.left_alone(f"workers/{wid}", f"{what}; its jobs wait until it is gone", clock.now())
+            self._emit(LeftAlone(f"workers/{wid}", f"{what}; its jobs wait until it is gone", clock.now()))
 
 
 def _is_held(lock: str) -> bool:
@@ -251,9 +252,9 @@ class Recovery:
         self._spool = spool
         self._inherit = inherit
         self._told: set[str] = set()
-        self._log: Log = spool.log
+        self._emit = spool.emit
         self._others = Others(self._paths, me)
-        self._orphans = Orphans(self._paths, self._log)
+        self._orphans = Orphans(self._paths, self._emit)
         self._transitions_of: dict[str, Transitions] = {}
         self._given_out: dict[str, set[str]] = {}  # by worker: the paths of the claims that are being finished
 
@@ -425,7 +426,7 @@ class Recovery:
         is_running = bool(job.attempts) and not job.attempts[-1].outcome
         verdict = cancelled(by, outcome="cancelled" if is_running else "")
         self._transitions(wid).apply(path, job, verdict, now)
-        self._log.cancelled(job, now, by)
+        self._emit(Cancelled(job, now, by))
 
     def _wish(self, wid: str, job_id: str) -> str | None:
         return files.read_note(self._paths.worker(wid, f"cancel-{job_id}"))
@@ -439,8 +440,8 @@ class Recovery:
         if path not in self._told:
             self._told.add(path)
             reason = f"cannot be recovered: {error.strerror}"
-            self._log.left_alone(os.path.basename(path), reason, clock.now())
+            self._emit(LeftAlone(os.path.basename(path), reason, clock.now()))
 
     def _quarantine(self, path: str, reason: str) -> None:
         quarantine(self._paths, path, reason)
-        self._log.corrupt(os.path.basename(path), reason, clock.now())
+        self._emit(Corrupt(os.path.basename(path), reason, clock.now()))

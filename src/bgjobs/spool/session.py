@@ -43,7 +43,6 @@ class SpoolSession:
         self.id = new_id()
         self._spool = spool
         self._paths = spool.paths
-        self._log = spool.log
         self._info = info
         self._boot = system.boot_id()
         self._place = Workplace(self._paths, self.id)
@@ -176,7 +175,7 @@ class SpoolSession:
 
     # Living
 
-    def renew(self, progress: Mapping[str, Progress], *, stale: bool = False) -> dict[str, str]:
+    def renew(self, progress: Mapping[str, Progress], *, stale: bool = False, dropped: int = 0) -> dict[str, str]:
         """Check that our place is still ours, store progress, and return who asked to cancel which job."""
         self._place.check()
         if time.monotonic() >= self._ground_due:  # `git clean` takes empty directories, under a worker too
@@ -185,7 +184,7 @@ class SpoolSession:
             self._ground_due = time.monotonic() + GROUND_S
         for job_id, state in progress.items():
             self._place.tell_progress(job_id, state)
-        self._place.tell_dropped(self._log.dropped)
+        self._place.tell_dropped(dropped)
         self._place.tell_stale(stale)
         wishes = {}
         for job_id in self._place.wishes():
@@ -216,7 +215,7 @@ class SpoolSession:
         """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
         from bgjobs.spool.doctor.repair import Repair  # noqa: PLC0415 - workers do without
 
-        return Repair(self._paths, self._log).run()
+        return Repair(self._paths, self._spool.emit).run()
 
     def leave(self) -> None:
         """Give up the place."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bgjobs.config.settings import Settings
-    from bgjobs.events import Log
+    from bgjobs.events import Emit
     from bgjobs.signing import Keys
     from bgjobs.spool.control import Control
     from bgjobs.spool.reading import Reader
@@ -48,13 +48,13 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class SpoolQueue:
     """Jobs as files in directories named after their state. See docs/spool.md for the protocol."""
 
-    def __init__(self, settings: Settings, log: Log, *, make: bool = True) -> None:
+    def __init__(self, settings: Settings, emit: Emit, *, make: bool = True) -> None:
         """Open the spool. Where there is none it is set up now, or without `make` by the first who submits or works.
 
         Raises SpoolError.
         """
         self.paths = Layout(settings.spool)
-        self.log = log
+        self.emit = emit
         self.settings = settings
         self.durable = settings.durability == "full"
         self.keyring = signing.Keyring(settings.signing_keys, settings.spool) if settings.signing_keys else None
@@ -270,7 +270,7 @@ class SpoolQueue:
     def _control(self) -> Control:
         from bgjobs.spool.control import Control  # noqa: PLC0415 - who only submits does nothing else to jobs
 
-        return Control(self.paths, self.log, self._reader.read)
+        return Control(self.paths, self.emit, self._reader.read)
 
     def stop(self, worker_id: str) -> bool:
         """Ask a worker to stop, as a signal does; return False when there is none of this id. Raises SpoolError."""

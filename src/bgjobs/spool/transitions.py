@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from bgjobs import disk, files
 from bgjobs.errors import ClaimLostError
-from bgjobs.events import sanitized
 from bgjobs.ids import new_id
 from bgjobs.job import milliseconds
 from bgjobs.lifecycle import Again, Ended
+from bgjobs.plain_text import sanitized
 from bgjobs.spool import layout, record
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bgjobs import system
 from bgjobs.errors import SpoolError
-from bgjobs.events import ERROR_LOG, NONE, STATUS_LOG
+from bgjobs.event_log import ERROR_LOG, NONE, STATUS_LOG
 from bgjobs.log_file import KEPT
 from bgjobs.queue import store_of
 from bgjobs.views.plain_files import NoPlainFileError, open_plain

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock, disk, system
 from bgjobs.config import run_as
-from bgjobs.events import sanitized
 from bgjobs.log_file import LogFile
+from bgjobs.plain_text import sanitized
 from bgjobs.spool import setup
 from bgjobs.spool.layout import Layout
 

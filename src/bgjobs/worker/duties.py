@@ -11,6 +11,7 @@ from bgjobs import __version__, clock, lifecycle, signing, system
 from bgjobs.config import run_as, settings, trust
 from bgjobs.config.allowlist import Allowlist
 from bgjobs.errors import BgjobsError
+from bgjobs.events import Decided
 from bgjobs.job import Crashed, JobError
 from bgjobs.queue import store_of, take_over
 from bgjobs.store import Finish, Selection, WorkerInfo
@@ -78,7 +79,7 @@ def recover(session: Session, queue: Queue) -> int:
         (error,) = session.finish([Finish(claim=claim, running=claim.job, verdict=verdict, at=now)])
         if error is not None:
             raise error  # the next round goes on from there
-        queue.log.ended(claim.job, verdict, outcome, now)
+        queue.events.emit(Decided(claim.job, verdict, outcome, now))
         count += 1
     return count
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs import clock, lifecycle
 from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError, why
+from bgjobs.events import Cancelled, Decided, HandedBack
 from bgjobs.job import Crashed, JobError, Refused
 from bgjobs.store import Finish
 from bgjobs.worker.runner import Why
@@ -47,6 +48,7 @@ class InFlight:
         self._is_current = is_current
         self._keys_are_current = keys_are_current
         self._queue = queue
+        self._emit = queue.events.emit
         self._session = session
         self._say = say
         self._claims: dict[str, Claim] = {}
@@ -121,7 +123,7 @@ class InFlight:
             self.release(claim, Why.WORKER_STOPS.value)
         else:
             if reason or held.head_since is not None:  # the log has said that it runs
-                self._queue.log.handed_back(claim.job, clock.now(), reason or NOT_BEGUN)
+                self._emit(HandedBack(claim.job, clock.now(), reason or NOT_BEGUN))
             self._wait_again(claim)
 
     def return_untried(self, claim: Claim, held: Assignment, reason: str) -> None:
@@ -131,7 +133,7 @@ class InFlight:
             return
         finish = Finish(claim=claim, running=held.job, verdict=lifecycle.Back(), at=clock.now())
         if self.finish(finish):
-            self._queue.log.handed_back(claim.job, finish.at, reason)
+            self._emit(HandedBack(claim.job, finish.at, reason))
 
     def _wait_again(self, claim: Claim) -> None:
         self.waiting.append(claim)
@@ -163,7 +165,7 @@ class InFlight:
         """End a claimed job of which no attempt runs."""
         finish = Finish(claim=claim, running=claim.job, verdict=verdict, at=clock.now())
         if self.finish(finish):
-            self._queue.log.ended(claim.job, verdict, outcome, finish.at)
+            self._emit(Decided(claim.job, verdict, outcome, finish.at))
 
     def retry_pending_writes(self) -> None:
         """Try again to store and to put back what could not be when it was decided."""
@@ -185,7 +187,7 @@ class InFlight:
             self._pending_releases.append((claim, reason))
             return
         else:
-            self._queue.log.handed_back(claim.job, clock.now(), reason)
+            self._emit(HandedBack(claim.job, clock.now(), reason))
         self.forget(claim)
 
     def release_waiting(self, reason: str) -> None:
@@ -215,7 +217,7 @@ class InFlight:
         """Cancel a claimed job that was not begun."""
         finish = Finish(claim=claim, running=claim.job, verdict=lifecycle.cancelled(by), at=clock.now())
         if self.finish(finish):
-            self._queue.log.cancelled(claim.job, finish.at, by)
+            self._emit(Cancelled(claim.job, finish.at, by))
 
     def forget(self, claim: Claim) -> None:
         """Drop a claim that is not ours any more."""

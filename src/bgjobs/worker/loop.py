@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
 from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError, why
+from bgjobs.events import Decided, Started
 from bgjobs.job import Interrupted, Succeeded, moment
 from bgjobs.queue import store_of
 from bgjobs.store import Finish, Selection, WorkerInfo
@@ -166,7 +167,7 @@ class Worker:
         try:
             while not self._ending.is_over():
                 self._report()
-                with self._queue.log.together():
+                with self._queue.events.together():
                     self._go_round()
                 for runner, data in self._hearing.wait(self._patience()):
                     self._hear(runner, data)
@@ -242,7 +243,7 @@ class Worker:
             self._take_report(began)
 
     def _hear(self, runner: object, data: bytes) -> None:
-        with self._queue.log.together():
+        with self._queue.events.together():
             reports = list(self._pool.hear(runner, data))
             if not any(isinstance(report, Returned) for report in reports):
                 self._assign()  # first of all: the runner need not wait while we do the books of the last jobs
@@ -256,7 +257,7 @@ class Worker:
             return  # it is not ours any more
         match report:
             case Began(assignment=held):
-                self._queue.log.started(held.job, clock.now())
+                self._queue.events.emit(Started(held.job, clock.now()))
             case Finished(died=False):
                 self._finish(claim, report)
             case Finished():
@@ -294,7 +295,7 @@ class Worker:
         running, policy = report.running(), report.assignment.policy
         verdict = lifecycle.after(running, report.outcome, policy, at, random.random())  # noqa: S311 - jitter, no secret
         if self._in_flight.finish(Finish(claim=claim, running=running, verdict=verdict, at=at, recorded=recorded)):
-            self._queue.log.ended(running, verdict, report.outcome, at)
+            self._queue.events.emit(Decided(running, verdict, report.outcome, at))
         if not isinstance(report.outcome, Interrupted):
             self._claiming.count_ended()
         if report.took is not None:
@@ -351,7 +352,8 @@ class Worker:
 
     def _obey_cancels(self) -> None:
         """Stop the jobs that somebody asked to cancel."""
-        for job_id, by in self._session.renew(self._pool.progress(), stale=self._stale.look()).items():
+        progress, dropped = self._pool.progress(), self._queue.events.dropped
+        for job_id, by in self._session.renew(progress, stale=self._stale.look(), dropped=dropped).items():
             if not self._pool.cancel(job_id, by):
                 self._in_flight.cancel_waiting(job_id, by)
 

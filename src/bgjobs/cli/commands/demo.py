@@ -22,7 +22,7 @@ from bgjobs.cli import example, job_lines, options, output, times
 from bgjobs.cli.spans import Line, Span
 from bgjobs.config import settings
 from bgjobs.errors import BgjobsError
-from bgjobs.events import ERROR_LOG, STATUS_LOG
+from bgjobs.event_log import ERROR_LOG, STATUS_LOG
 from bgjobs.job import Job, State, show_priority
 from bgjobs.queue import Queue, store_of
 from bgjobs.requests import Request

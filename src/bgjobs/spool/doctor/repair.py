@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from bgjobs import clock, disk, files
+from bgjobs.events import Corrupt
 from bgjobs.job import State, moment
 from bgjobs.spool import layout, record, transitions
 from bgjobs.spool.doctor import fsck, process_check, worker_check
@@ -19,7 +20,7 @@ from bgjobs.spool.line1 import CorruptError, NewerFormatError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.events import Log
+    from bgjobs.events import Emit
     from bgjobs.spool.layout import Layout
     from bgjobs.store import Finding
 
@@ -45,10 +46,10 @@ def make_ground(paths: Layout) -> list[str]:
 class Repair:
     """One walk through a spool that mends what it finds."""
 
-    def __init__(self, paths: Layout, log: Log) -> None:
+    def __init__(self, paths: Layout, emit: Emit) -> None:
         """Mend nothing yet."""
         self._paths = paths
-        self._log = log
+        self._emit = emit
         self._ways: dict[str, Callable[[Finding], Iterator[str]]] = {
             "no-claim-lock": self._make_claim_lock,
             "strange-name": self._put_aside,
@@ -141,7 +142,7 @@ class Repair:
 
     def _quarantine(self, path: str, reason: str) -> str:
         target = transitions.quarantine(self._paths, path, reason)
-        self._log.corrupt(os.path.basename(path), reason, clock.now())
+        self._emit(Corrupt(os.path.basename(path), reason, clock.now()))
         return target
 
 

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from bgjobs import clock, disk, files, system
+from bgjobs.events import LeftAlone
 from bgjobs.spool import layout
 from bgjobs.spool.inbox import accounts
 from bgjobs.spool.line1 import MOST_LINE_1
@@ -22,7 +23,7 @@ from bgjobs.throttle import Throttle
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bgjobs.events import Log
+    from bgjobs.events import Emit
     from bgjobs.spool.inbox.accounts import Submitters
     from bgjobs.spool.layout import Layout
 
@@ -106,11 +107,11 @@ class Arrival(NamedTuple):
 class SharedArrivals:
     """What has come into `incoming/`, by owner, as of the last walk through it."""
 
-    def __init__(self, paths: Layout, accounts: Submitters, log: Log) -> None:
+    def __init__(self, paths: Layout, accounts: Submitters, emit: Emit) -> None:
         """Look at nothing yet."""
         self._path = paths.incoming
         self._accounts = accounts
-        self._log = log
+        self._emit = emit
         self._listing = Listing(paths.incoming)
         self._walk: Generator[None] | None = None
         self._rows: dict[int, list[Arrival]] = {}  # the next one last
@@ -214,7 +215,7 @@ class SharedArrivals:
                 f"user {self._who[uid]} has {self._accounts.holds(uid)} files in the spool and no room for more "
                 "(max_queued_per_user, max_bytes_per_user): the others wait"
             )
-            self._log.left_alone(f"incoming/{arrival.name}", reason, clock.now())
+            self._emit(LeftAlone(f"incoming/{arrival.name}", reason, clock.now()))
         return False
 
     def _name_once(self, uid: int, name: str, reason: str) -> None:
@@ -228,7 +229,7 @@ class SharedArrivals:
         told.add(name)
         of = f"of user {self._who[uid]}: " if uid in self._who else ""
         more = "; further ones are not named for now" if len(told) == MOST_NAMED else ""
-        self._log.left_alone(f"incoming/{name}", f"{of}{reason}{more}", clock.now())
+        self._emit(LeftAlone(f"incoming/{name}", f"{of}{reason}{more}", clock.now()))
 
     # Looking
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from bgjobs import clock, files
 from bgjobs.errors import SpoolError
+from bgjobs.events import Corrupt, LeftAlone, Submitted
 from bgjobs.ids import new_id
 from bgjobs.job import MILLISECOND, milliseconds
 from bgjobs.spool import find, layout, transitions
@@ -67,7 +68,7 @@ class Importer:
         if not settings.shared_with:
             return Arrivals(self._paths.incoming)
         accounts = Submitters(self._paths, settings.max_queued_per_user, settings.max_bytes_per_user)
-        shared = SharedArrivals(self._paths, accounts, spool.log)
+        shared = SharedArrivals(self._paths, accounts, spool.emit)
         spool.waits_to_be_taken = shared.waits
         return shared
 
@@ -221,7 +222,7 @@ class Importer:
             except (files.StrangeFileError, CorruptError) as error:
                 name = f"incoming/{taken.name}" if taken.name else os.path.basename(path)
                 transitions.quarantine(self._paths, path, f"{name}: {error}")
-                self._spool.log.corrupt(name, str(error), clock.now())
+                self._spool.emit(Corrupt(name, str(error), clock.now()))
         except FileNotFoundError:
             pass  # somebody has removed it
         except OSError as error:
@@ -251,7 +252,7 @@ class Importer:
                 self._wait(job.id, Taken(batch[job.id].name, begun=True), error if len(jobs) == 1 else None)
             return 0
         for job in jobs:
-            self._spool.log.submitted(job, job.submitted_at)
+            self._spool.emit(Submitted(job, job.submitted_at))
             self._drop(job.id)
         return len(jobs)
 
@@ -297,7 +298,7 @@ class Importer:
         if name not in self._told:
             self._told.add(name)
             reason = (isinstance(error, OSError) and error.strerror) or str(error)
-            self._spool.log.left_alone(name, f"cannot be imported: {reason}", clock.now())
+            self._spool.emit(LeftAlone(name, f"cannot be imported: {reason}", clock.now()))
 
     def _sync(self, *directories: str) -> None:
         for directory in directories if self._spool.durable else ():
