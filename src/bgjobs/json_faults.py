@@ -20,6 +20,7 @@ LONGEST_NAME = 80
 MOST_NAMES = 40
 MOST_DIGITS = 4300  # the default limit of Python for converting text to a number
 _ONE_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_LAST_COMMA = re.compile(r",[ \t\r\n]*(?=[\]}])")
 _BEGINNINGS = frozenset(word[:end] for word in ("true", "false", "null", "-") for end in range(1, len(word) + 1))
 
 
@@ -97,6 +98,9 @@ def misfit(value: object, wanted: Any) -> str | None:  # noqa: ANN401 - any type
 
 
 def _syntax(text: str, position: int) -> str:
+    comma = _LAST_COMMA.match(text, position)
+    if comma is not None:
+        position = comma.end()  # Python 3.13 names the comma itself, earlier ones what follows it
     rest = text[position:]
     if not rest or rest in _BEGINNINGS or (rest[0] == '"' and not _ONE_TEXT.match(rest)):
         return "not JSON: truncated, it ends in the middle"

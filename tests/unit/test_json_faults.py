@@ -42,6 +42,7 @@ NO_JSON: dict[str, tuple[bytes, str]] = {
     "zeros behind it": (b"[]\0\0", "not JSON: something follows its end, at character 3"),
     "two of them": (b"[] []", "not JSON: something follows its end, at character 4"),
     "a comma too many": (b"[1,]", "not JSON at character 4"),
+    "a comma too many in an object": (b'{"a":1, }', "not JSON at character 9"),
     "the quotes of Python": (b"{'a': 1}", "not JSON at character 2"),
     "a line break in a text": (b'"a\nb"', "not JSON at character 3"),
     "a key twice": (b'{"a":1,"a":2}', "a key is given twice: 'a'"),
