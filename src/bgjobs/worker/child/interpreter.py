@@ -8,6 +8,7 @@ which has no public way to ask; where one is missing, its part counts as unchang
 from __future__ import annotations
 
 import builtins
+import gc
 import sys
 import threading
 from _locale import LC_ALL, setlocale  # what `locale` is made of: that one takes milliseconds to import
@@ -400,6 +401,10 @@ def state() -> list[object]:
     """Return the state as it is now, part by part."""
     loaded = sys.modules
     return [read(loaded[module]) if module in loaded else unloaded for module, read, unloaded in _QUICK]
+
+
+# Python 3.12 begins with some objects frozen: whether a job freezes any could not be told.
+gc.unfreeze()
 
 
 def remembered() -> list[object]:
