@@ -34,7 +34,7 @@ WORDS = {
 ALLOWED = {
     "errors.py why": "the one place that says what the system says, and of which file",
     "cli/app.py _bug": "a bug: whoever looks for it needs all there is",
-    "calls/binding.py _fit": "only if it is a MisfitError, which is ours",
+    "calls/binding.py _convert": "only if it is a MisfitError, which is ours",
     "config/settings.py _parse": "only the number of the line is taken from it",
     "worker/child/outcome.py _message": "what a job raised is shown as it is",
     "spool/inbox/importer.py _tell_once": "a SpoolError; of an OSError only what the system says",

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bgjobs.calls.masking import VARIADIC
+
 if TYPE_CHECKING:
     from collections.abc import Container
 
-VARIADIC: Final = frozenset({Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD})
 BY_POSITION: Final = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
 MOST_LAYERS: Final = 50
 OTHER_CALL: Final = -1
