@@ -15,6 +15,7 @@ from benchmarks.measures.churn import Churn
 from benchmarks.measures.commands import Commands
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.latency import Latency
+from benchmarks.measures.only import Only
 from benchmarks.measures.quiet import Quiet
 from benchmarks.measures.recovery import Recovery
 from benchmarks.measures.scale import Scale
@@ -32,7 +33,19 @@ if TYPE_CHECKING:
 
 MANY = 1_000_000  # jobs for one runner: as if it were never replaced
 NAMES = (
-    *("submit", "submit-memory", "bulk", "drain", "steps", "latency", "quiet", "commands", "workers", "recovery"),
+    *(
+        "submit",
+        "submit-memory",
+        "bulk",
+        "drain",
+        "steps",
+        "only",
+        "latency",
+        "quiet",
+        "commands",
+        "workers",
+        "recovery",
+    ),
     *("churn", "backlog", "scale"),
 )
 # One of each peer that has a worker: it takes as long as the patience to see that a job does not run again.
@@ -63,6 +76,7 @@ def lineup(
         # Durability is a matter of submitting alone, and with this one the queue is filled sooner.
         (Drain(), [floor, left_to_system, Bgjobs("os", recycle=MANY), *found]),
         (Steps(), [left_to_system]),
+        (Only(), [Bgjobs("os", limited=False)]),
         (Latency(), [full, left_to_system, *others]),
         (Quiet(), [full, *others]),
         (Commands(), [full]),

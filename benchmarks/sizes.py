@@ -15,6 +15,8 @@ class Sizes(Struct, frozen=True, kw_only=True):
     group: int = 1000
     drained: int = 3000
     stepped: int = 2000
+    others: int = 100_000
+    claims: int = 200
     shots: int = 10
     pause_s: float = 0.2
     settle_s: float = 0.5
@@ -70,6 +72,8 @@ QUICK = Sizes(
     group=20,
     drained=40,
     stepped=30,
+    others=300,
+    claims=20,
     shots=3,
     pause_s=0.05,
     settle_s=0.1,

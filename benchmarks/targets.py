@@ -10,6 +10,7 @@ from msgspec import Struct
 from benchmarks.contestants.floors import BOTH, NAMES
 from benchmarks.measures import REFERENCE
 from benchmarks.measures.commands import IMPORT, NOTHING, TYPER
+from benchmarks.measures.only import ALL, ONLY
 from benchmarks.measures.recovery import ANOTHER, RESTART
 from benchmarks.measures.scale import AGAIN, FIRST
 from benchmarks.results import NotMeasuredError, Results
@@ -68,6 +69,10 @@ def _verdict(target: Target, results: Results) -> Verdict:
 
 def _figure(measure: str, row: str, per: float = 1) -> Callable[[Results], float]:
     return lambda results: results.figure(measure, row) / per
+
+
+def _of_only(results: Results) -> float:
+    return results.ratio("only", ONLY.format(100_000), ALL)
 
 
 def _ratio(measure: str, row: str, other: str) -> Callable[[Results], float]:
@@ -131,6 +136,7 @@ TARGETS = (
     Target("the same, against the uWSGI spooler", "at least", 0.35, "×", _ratio("drain", OS, "uWSGI spooler")),
     Target("the same, against the floor in Python", "at least", 0.6, "×", _ratio("drain", OS, FLOOR)),
     Target("drain with up to 1 M waiting and 1 M delayed: slowest / fastest", "at least", 0.75, "×", _flatness),
+    Target("claim of --only behind 100,000 of others, against one that takes all", "at most", 1.2, "×", _of_only),
     Target("durable submit, against Huey on SQLite", "at least", 0.9, "×", _ratio("submit", FULL, REFERENCE)),
     Target("durable submit, against two fsyncs, where one is safe", "at least", 1.3, "×", _where_one_fsync(safe=True)),
     Target("durable submit, against two fsyncs, elsewhere", "at least", 0.9, "×", _where_one_fsync(safe=False)),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgjobs import ids
+from bgjobs import ids, system
 from bgjobs.ids import ID, LANE, SUFFIX, first_id, id_ms, id_of, id_without_lane, lane_of, new_id
 
 MOMENTS = st.integers(0, 2**44 - 1)  # until the year 2527
@@ -69,6 +73,35 @@ def test_a_millisecond_has_room_for_16_384_ids_in_their_order() -> None:
 
 def test_each_millisecond_begins_to_count_at_random() -> None:
     assert len({new_id(ms)[10:13] for ms in range(1_000)}) > 800
+
+
+MAKER = """
+import sys
+from bgjobs.ids import lane_of, new_id
+lane = lane_of("Mail", "send")
+print("ready", flush=True)
+sys.stdin.readline()
+sys.stdout.write("".join([f"{new_id(lane=lane)}\\n" for _ in range(int(sys.argv[1]))]))
+"""
+
+
+def test_several_processes_at_once_make_unique_ids_each_in_its_order() -> None:
+    command = [sys.executable, "-c", MAKER, "20000"]
+    environment = system.base_environment(os.environ) | {"PYTHONPATH": str(Path(ids.__file__).parents[1])}
+    makers = [
+        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for maker in makers:
+        assert maker.stdout is not None
+        assert maker.stdout.readline() == "ready\n"
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write("go\n")
+        maker.stdin.flush()
+    made = [maker.communicate()[0].split() for maker in makers]
+    assert all(each == sorted(each) and len(each) == 20_000 for each in made)
+    assert len({job_id for each in made for job_id in each}) == 80_000
 
 
 # Lanes

@@ -46,12 +46,11 @@ class Listing:
         self._seen_ns: int | None = -1
         self._listed_ns = 0
         self._listed_at = 0.0
-        self._took_s = 0.0
+        self._took_s, self._patience_s = 0.0, RELIST_S
 
     def stale(self) -> bool:
         """Tell whether a new look could show something new; now and then also where the disk notes no changes."""
-        patience = max(RELIST_S, RELIST_COST * self._took_s)
-        return time.perf_counter() - self._listed_at > patience or self.changed()
+        return time.perf_counter() - self._listed_at > self._patience_s or self.changed()
 
     def changed(self) -> bool:
         """Tell whether the directory has changed, or may have, since the last look."""
@@ -72,6 +71,7 @@ class Listing:
         names = files.names(self.path)
         self._listed_at = time.perf_counter()
         self._took_s = self._listed_at - begun
+        self._patience_s = max(RELIST_S, RELIST_COST * self._took_s)
         return names
 
     def mark(self) -> None:
@@ -137,8 +137,12 @@ class Bucket:
         if self.names:
             if not (self._may_gain_older and self._listing.cheap() and self._listing.changed()):
                 return
-        elif not self._has_more and not self._is_worth_a_look(closed):
-            return
+        elif not self._has_more:
+            # While others work through the jobs of closed lanes, the directory changes all the time, and stays long.
+            if closed.closed and not self._listing.cheap():
+                return
+            if not self._listing.stale():
+                return
         if self._has_more and not self.names:
             # Not from the beginning: what could not be claimed is still there, and would be all that is found again.
             found = sorted(self._listing.look_on())
@@ -147,10 +151,6 @@ class Bucket:
             found = sorted(self._listing.look())
             self.aside, self.aside_count, self.forgotten = {}, 0, set()
         self._keep(found, most, closed, room)
-
-    def _is_worth_a_look(self, closed: ClosedLanes) -> bool:
-        # While others work through the jobs of closed lanes, the directory changes all the time, and stays long.
-        return (not closed.closed or self._listing.cheap()) and self._listing.stale()
 
     def _keep(self, found: list[str], most: int, closed: ClosedLanes, room: int) -> None:
         names: list[str] = []
@@ -291,8 +291,6 @@ class Backlog:
 
     def refresh(self, now_ms: int) -> None:
         """Learn of new buckets, and of new names in those that are opened."""
-        self.interrupted = False
-        is_any_closed = bool(self._lanes.closed)
         try:
             if self._listing.stale():
                 self._look()
@@ -300,11 +298,18 @@ class Backlog:
             self._listing = Listing(self._path)  # it may have failed after the listing, which then has told nothing
             self.unreadable[self._path] = allowed(error)
         for bucket in list(self._common.values()):
-            is_gone = self._look_into(bucket, now_ms)
-            if is_any_closed and not is_gone and not bucket.names and bucket.is_over(now_ms):
+            self._look_into(bucket, now_ms)
+        if self._lanes.closed:
+            self.interrupted = False
+            self._part_quiet_ones(now_ms)
+        self._look_into_quiet(now_ms)
+
+    def _part_quiet_ones(self, now_ms: int) -> None:
+        """Look from now on only in turn into buckets of long ago in which nothing is left but jobs of closed lanes."""
+        for bucket in list(self._common.values()):
+            if not bucket.names and bucket.is_over(now_ms):
                 del self._common[bucket.name]
                 self._quiet.append(bucket)
-        self._look_into_quiet(now_ms)
 
     def best(self, now_ms: int) -> str | None:
         """Return the oldest name that is due, of a lane that is open. None also means that this is `interrupted`."""
@@ -480,6 +485,8 @@ class Cursor:
         if closed is self._lanes.closed:
             return
         opened, self._lanes.closed = self._lanes.closed - closed, closed
+        for backlog in self._backlogs:
+            backlog.interrupted = False
         if opened:
             kept = [(backlog, backlog.reopen(opened)) for backlog in self._backlogs]
             self._backlogs = [backlog if is_whole else self._backlog(backlog.priority) for backlog, is_whole in kept]
