@@ -12,6 +12,7 @@ from bgjobs import Queue
 from bgjobs.job import State
 from bgjobs.worker.duties import LONG_STILL_S, LOOK_EVERY_S, STILL_S
 from tests.process.conftest import LIMIT, lines, posix_only, request, wait_for_lines, wait_until
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +162,7 @@ def test_what_could_be_the_beginning_of_a_file_must_stand_still_longer(project: 
         assert "took over" not in said
 
 
-@pytest.mark.parametrize("emptied", ["", "# nothing\n", "[bgjobs]\n", None])
+@pytest.mark.parametrize("emptied", part(["", "# nothing\n", "[bgjobs]\n", None]))
 def test_a_list_that_suddenly_allows_nothing_is_told_of_and_not_taken_over(
     project: Project, emptied: str | None
 ) -> None:

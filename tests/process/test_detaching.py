@@ -17,6 +17,7 @@ import pytest
 from bgjobs import system
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, gone, wait_for_lines, wait_until
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -331,7 +332,7 @@ def test_stop_ends_all_workers_of_the_project_wherever_they_were_started(project
     assert (again.returncode, json.loads(again.stdout)) == (0, {"stopped": []})
 
 
-@pytest.mark.parametrize("way", ["name", "pid", "id", "end of the id"])
+@pytest.mark.parametrize("way", part(["name", "pid", "id", "end of the id"]))
 def test_one_worker_can_be_named(project: Project, command: Command, way: str) -> None:
     one, other = detached(command), detached(command)
     words = {"name": one["name"], "pid": str(one["pid"]), "id": one["id"], "end of the id": one["id"][-10:]}

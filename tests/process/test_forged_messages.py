@@ -11,6 +11,7 @@ import pytest
 
 from bgjobs import Queue
 from bgjobs.job import State
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from tests.process.conftest import Project
@@ -85,7 +86,7 @@ def forging(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("message", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.parametrize("message", part(FORGED.values(), tried=3), ids=FORGED.keys())
 def test_a_forged_message_ends_its_own_attempt_and_nothing_else(forging: Project, message: str) -> None:
     if len(message) > 200_000:  # more than arguments may be
         source = FORGER.replace(

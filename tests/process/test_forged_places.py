@@ -13,6 +13,7 @@ import pytest
 from bgjobs import system
 from bgjobs.ids import new_id
 from bgjobs.spool import record
+from tests.cli.commands import Bgjobs
 from tests.process.conftest import Project, wait_until
 
 if not TYPE_CHECKING and sys.platform == "win32":
@@ -182,12 +183,12 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize("files", STRANGE, ids=range(len(STRANGE)))
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "coming"])
-def test_a_strange_note_of_a_worker_hinders_nobody(project: Project, files: dict[str, bytes], *, ready: bool) -> None:
-    place = forge(project, **files)
-    if not ready:
-        (place / "ready").unlink()
+def test_strange_notes_of_workers_hinder_nobody(project: Project, *, ready: bool) -> None:
+    for files in STRANGE:
+        place = forge(project, **files)
+        if not ready:
+            (place / "ready").unlink()
     job = project.queue.submit("Honest", "echo", ["mine"])
     worker = project.drain()
     assert project.queue.get(job.id).result == "mine"
@@ -196,18 +197,12 @@ def test_a_strange_note_of_a_worker_hinders_nobody(project: Project, files: dict
 
 
 @pytest.mark.parametrize("files", STRANGE, ids=range(len(STRANGE)))
-def test_a_strange_note_of_a_worker_can_be_looked_at(project: Project, files: dict[str, bytes]) -> None:
+def test_a_strange_note_of_a_worker_can_be_looked_at(project: Project, files: dict[str, bytes], tmp_path: Path) -> None:
     place = forge(project, **files)
     with (place / "alive.lock").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # so it seems to live
         for command in (["status"], ["status", "--json"], ["doctor"], ["list"]):
-            ran = subprocess.run(
-                [sys.executable, "-m", "bgjobs", *command],
-                cwd=project.root,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            ran = Bgjobs(project.root, tmp_path)(*command)
             assert "internal error" not in ran.stderr
             assert "\x1b" not in ran.stdout + ran.stderr
 

@@ -13,6 +13,7 @@ from bgjobs import Queue
 from bgjobs.job import State, Succeeded
 from bgjobs.worker import foreground
 from tests.process.conftest import LIMIT, Project, posix_only, request, wait_until
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -588,7 +589,7 @@ FLUSHES = {
 }
 
 
-@pytest.mark.parametrize("how", FLUSHES)
+@pytest.mark.parametrize("how", part(FLUSHES))
 @pytest.mark.parametrize("end", ["stop", "recycle", "failure"])
 def test_what_is_to_run_at_exit_runs_when_a_process_is_retired(
     project: Project, tmp_path: Path, how: str, end: str

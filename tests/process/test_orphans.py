@@ -16,6 +16,7 @@ import pytest
 from bgjobs import Queue
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, alive, gone, numbers, wait_for_lines, wait_until
+from tests.sweeping import part
 
 if not TYPE_CHECKING and sys.platform == "win32":
     pytest.skip("all of a job ends with its job object there", allow_module_level=True)
@@ -57,7 +58,7 @@ def none_is_left(pids: Path) -> bool:
 # The worker dies
 
 
-@pytest.mark.parametrize("how", KINDS)
+@pytest.mark.parametrize("how", part(KINDS))
 def test_what_left_the_session_ends_before_the_next_attempt_of_a_lost_job(
     project: Project, tmp_path: Path, how: str
 ) -> None:
@@ -156,7 +157,7 @@ def test_a_cancel_that_came_after_the_worker_was_killed_ends_what_left_the_sessi
 # The runner dies
 
 
-@pytest.mark.parametrize("how", [*KINDS, "wiped"])
+@pytest.mark.parametrize("how", part([*KINDS, "wiped"], tried=2))
 def test_what_left_the_session_ends_with_its_runner(project: Project, tmp_path: Path, how: str) -> None:
     pids = tmp_path / "pids"
     job = project.queue.submit("Escaping", "leave_and_die", [how, str(pids)], retries=1)
@@ -189,7 +190,7 @@ def test_what_a_killed_runner_leaves_ends_and_the_job_of_another_runner_keeps_it
 # Nobody dies
 
 
-@pytest.mark.parametrize("how", [*KINDS, "wiped"])
+@pytest.mark.parametrize("how", part([*KINDS, "wiped"], tried=2))
 def test_what_left_the_session_ends_with_its_job(project: Project, tmp_path: Path, how: str) -> None:
     pids = tmp_path / "pids"
     project.start()
@@ -198,7 +199,7 @@ def test_what_left_the_session_ends_with_its_job(project: Project, tmp_path: Pat
     wait_until(lambda: none_is_left(pids))
 
 
-@pytest.mark.parametrize("how", ["daemon", "forked daemon", "wiped"])
+@pytest.mark.parametrize("how", part(["daemon", "forked daemon", "wiped"]))
 def test_what_left_the_session_ends_with_a_cancelled_job(project: Project, tmp_path: Path, how: str) -> None:
     pids = tmp_path / "pids"
     project.start()
@@ -231,7 +232,7 @@ def found_orphans(said: dict[str, Any]) -> list[dict[str, Any]]:
     return [finding for finding in said["findings"] if finding["code"] == "orphan-process"]
 
 
-@pytest.mark.parametrize("how", KINDS)
+@pytest.mark.parametrize("how", part(KINDS))
 def test_doctor_names_and_ends_what_the_job_of_a_killed_worker_left(project: Project, tmp_path: Path, how: str) -> None:
     pids = tmp_path / "pids"
     worker = project.start()
@@ -252,7 +253,7 @@ def test_doctor_names_and_ends_what_the_job_of_a_killed_worker_left(project: Pro
     assert project.state(job) is State.QUEUED
 
 
-@pytest.mark.parametrize("how", KINDS)
+@pytest.mark.parametrize("how", part(KINDS))
 def test_doctor_names_and_ends_what_a_killed_job_in_the_foreground_left(
     project: Project, tmp_path: Path, how: str
 ) -> None:

@@ -22,6 +22,7 @@ from bgjobs.errors import ConfigError, RefusedError
 from bgjobs.ids import new_id
 from bgjobs.job import State
 from tests.process.conftest import LIMIT, Project, lines, request, wait_for_lines, wait_until
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -269,7 +270,7 @@ def test_a_retry_does_not_sign_what_somebody_put_among_the_failed(signed: Projec
 # ----------------------------------------------------------------------------------------------------------- replays
 
 
-@pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
+@pytest.mark.parametrize("state", part(["done", "failed", "cancelled"]))
 @pytest.mark.parametrize("whole", [False, True], ids=["line 1", "whole file"])
 def test_a_job_that_has_ended_does_not_run_again_and_its_record_stays(
     signed: Project, tmp_path: Path, state: str, *, whole: bool

@@ -13,6 +13,7 @@ import pytest
 from bgjobs.job import State
 from bgjobs.worker.protocol import Setup, encoded
 from tests.process.conftest import LIMIT, Project, Worker, lines, posix_only, request, wait_for_lines, wait_until
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,8 +102,8 @@ BREAKAGES: list[Breakage] = [
 DIFFERENT: list[Breakage] = [Interpreter.goes, Interpreter.dies, Interpreter.hangs]  # to the worker that starts it
 
 
-@pytest.mark.parametrize("breakage", BREAKAGES)
-@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("breakage", part(BREAKAGES, tried=2))
+@pytest.mark.parametrize("concurrency", part([1, 3]))
 def test_a_worker_that_can_start_no_runner_ends_with_1_and_says_why(
     project: Project, interpreter: Interpreter, breakage: Breakage, concurrency: int
 ) -> None:
@@ -154,7 +155,7 @@ def test_it_obeys_and_keeps_what_runs_while_no_other_runner_can_be_started(
     assert project.traces() == []
 
 
-@pytest.mark.parametrize("breakage", DIFFERENT)
+@pytest.mark.parametrize("breakage", part(DIFFERENT))
 @pytest.mark.parametrize("by_signal", [True, False])
 def test_it_stops_when_asked_to_while_it_has_no_runner(
     project: Project, interpreter: Interpreter, breakage: Breakage, by_signal: bool
