@@ -88,13 +88,15 @@ def _mentions(job: Job, text: str) -> bool:
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """What a worker says of itself when it joins."""
+    """What a worker says of itself when it joins. With `only` it takes no jobs of other classes."""
 
     host: str
     pid: Annotated[int, Meta(ge=1, le=0x7FFF_FFFF)]
     concurrency: int
     started_at: Annotated[datetime, Meta(tz=True)]
     version: str
+    only: tuple[str, ...] = ()
+    min_priority: int = 0
 
     @property
     def name(self) -> str:

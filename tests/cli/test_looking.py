@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 
 from bgjobs import system
 from bgjobs.job import State
-from tests.cli.commands import Bgjobs, Finished, environment, error, objects, on_terminal
+from tests.cli.commands import Bgjobs, Finished, environment, error, objects, on_terminal, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +88,28 @@ def test_status_of_a_job_shows_everything_about_it(finished: Finished) -> None:
     for part in (failed.id, "Work.fail", "failed", "ValueError: bad\\nnews", "1 of 1", "raised", "Traceback"):
         assert part in text
     assert "+00:00 (" in text  # local with the zone, and relative
+
+
+def test_status_of_a_job_that_has_not_begun_says_what_it_waits_for(
+    finished: Finished, bgjobs: Bgjobs, queue: Queue, tmp_path: Path
+) -> None:
+    assert "waits for   a worker: none runs" in finished.bgjobs("status", finished.jobs["queued"].id).stdout
+    assert "waits for   its moment, 2" in finished.bgjobs("status", finished.jobs["scheduled"].id).stdout
+    assert "waits for" not in finished.bgjobs("status", finished.jobs["failed"].id).stdout
+    job = queue.submit("Other", "handle")
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "bgjobs", "worker", "-c", "1", "--only", "Work"],
+        cwd=queue.settings.root,
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: any(seen.alive for seen in queue.workers()), "the start of the worker")
+        assert "waits for   a worker that takes it: each" in bgjobs("status", job.id).stdout
+    finally:
+        worker.terminate()
+        worker.wait()
 
 
 def test_status_of_a_job_as_json_has_every_field_of_the_contract(finished: Finished) -> None:

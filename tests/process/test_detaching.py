@@ -85,7 +85,7 @@ def test_a_detached_worker_has_its_place_when_the_command_returns_and_runs_jobs(
 ) -> None:
     done = command("--detach", "-c", "1")
     assert (done.returncode, list(workers(project))) == (0, [done.stdout.strip()])
-    assert done.stderr == f"bgjobs: what it says goes to {project.spool / 'logs' / 'background_jobs_workers.log'}\n"
+    assert done.stderr == f"bgjobs: its messages go to {project.spool / 'logs' / 'background_jobs_workers.log'}\n"
     job = project.queue.wait(project.queue.submit("Honest", "echo", ["hello"]).id, LIMIT)
     assert (job.result, job.worker) == ("hello", done.stdout.strip())
 

@@ -500,6 +500,35 @@ def test_pruning_at_once_means_at_once(queue: Queue) -> None:
             queue.prune(dry_run=dry_run)  # type: ignore[arg-type]  # as a person may write it
 
 
+def test_a_rehearsed_retry_checks_and_stores_nothing(queue: Queue, project: Path) -> None:
+    old = queue.submit("Mail", "note", ["x"], priority=2, delay=60)
+    with pytest.raises(UsageError, match="only an ended job can be retried"):
+        queue.retry(old.id, dry_run=True)
+    queue.cancel(old.id)
+    counts = queue.counts()
+    job = queue.retry(old.id, dry_run=True)
+    assert (job.retry_of, job.args, job.priority) == (old.id, ("x",), 2)
+    assert (queue.counts(), queue.retried([old.id])) == (counts, {})
+    with pytest.raises(NoSuchJobError):
+        queue.get(job.id)
+    for dry_run in (None, 0, "no"):
+        with pytest.raises(UsageError, match="dry_run"):
+            queue.retry(old.id, dry_run=dry_run)  # type: ignore[arg-type]  # as a person may write it
+
+
+def test_a_rehearsed_retry_is_refused_as_the_retry_would_be(tmp_path: Path) -> None:
+    config = tmp_path / "allowed_jobs.toml"
+    config.write_text(CONFIG, "utf-8")
+    (tmp_path / "mail.py").write_text(f"from datetime import datetime\n{MAIL}", "utf-8")
+    before = Queue.open(config=config, strict=False)
+    old = before.submit("Mail", "note", ["x"], delay=60)
+    before.cancel(old.id)
+    (tmp_path / "mail.py").write_text("class Mail:\n    def note(self): ...\n", "utf-8")
+    for dry_run in (True, False):
+        with pytest.raises(RefusedError, match="note"):
+            Queue.open(config=config, strict=False).retry(old.id, dry_run=dry_run)
+
+
 @pytest.mark.parametrize("value", [b"spool", "", 5, ["a"], "a\0b", *NO_PATH, True], ids=ident)
 def test_what_is_no_path_is_refused(value: Any) -> None:
     for name in ("config", "spool"):

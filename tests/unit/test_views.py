@@ -34,9 +34,9 @@ def queue(tmp_path: Path) -> Queue:
     return open_queue(make_project(tmp_path))
 
 
-def seen(*, alive: bool = True, responsive: bool = True) -> WorkerView:
-    info = WorkerInfo(host="web1", pid=7, concurrency=1, started_at=NOW, version="0")
-    return WorkerView(id=UNKNOWN, info=info, alive=alive, responsive=responsive)
+def seen(*, alive: bool = True, responsive: bool = True, **info: Any) -> WorkerView:
+    about: dict[str, Any] = {"host": "web1", "pid": 7, "concurrency": 1, "started_at": NOW, "version": "0"} | info
+    return WorkerView(id=UNKNOWN, info=WorkerInfo(**about), alive=alive, responsive=responsive)
 
 
 def job_in(state: State, charged: int = 0) -> Job:
@@ -55,6 +55,8 @@ def job_in(state: State, charged: int = 0) -> Job:
 
 
 DEAD, STOPPED, AT_WORK = seen(alive=False), seen(responsive=False), seen()
+REPAIRING = seen(concurrency=0)  # `doctor --repair` takes a place, and runs no job
+OTHERS = [seen(only=("Other",)), seen(only=("Other", "Work"), min_priority=6), seen(min_priority=8)]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,10 @@ DEAD, STOPPED, AT_WORK = seen(alive=False), seen(responsive=False), seen()
         (job_in(State.QUEUED), [DEAD], "no-worker"),
         (job_in(State.QUEUED), [DEAD, STOPPED], "stopped-workers"),
         (job_in(State.QUEUED), [DEAD, STOPPED, AT_WORK], "turn"),
+        (job_in(State.QUEUED), [REPAIRING], "no-worker"),
+        (job_in(State.QUEUED), OTHERS, "not-taken"),
+        (job_in(State.QUEUED), [*OTHERS, STOPPED], "stopped-workers"),
+        (job_in(State.QUEUED), [*OTHERS, seen(only=("Work",), min_priority=5)], "turn"),
         (job_in(State.SCHEDULED), [], "delay"),
         (job_in(State.SCHEDULED, charged=1), [AT_WORK], "backoff"),
         *((job_in(state), [], None) for state in State if state not in {State.QUEUED, State.SCHEDULED}),

@@ -22,6 +22,7 @@ WAITS = {
     "delay": "its moment",
     "backoff": "its next attempt",
     "no-worker": "a worker: none runs, start one with `bgjobs worker`",
+    "not-taken": "a worker that takes it: each that runs has --only or --min-priority",
     "stopped-workers": "a worker: the process of each was stopped, continue one (kill -CONT)",
     "turn": "a worker that is free and takes it",
 }

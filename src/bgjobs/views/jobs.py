@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bgjobs.queue import Queue
-    from bgjobs.store import Filter, WorkerView
+    from bgjobs.store import Filter, WorkerInfo, WorkerView
 
 FIRST_CHUNK = 64  # jobs whose retries are looked up together
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.2
@@ -44,11 +44,11 @@ class JobView(Struct, frozen=True):
 class Wait(Struct, frozen=True):
     """What a job that has not begun waits for.
 
-    Its moment (`delay`), the moment of its next attempt (`backoff`), any worker (`no-worker`), one whose process was
-    stopped (`stopped-workers`), or a worker that is free (`turn`).
+    Its moment (`delay`), the moment of its next attempt (`backoff`), any worker (`no-worker`), one that takes its class
+    and priority (`not-taken`), one whose process was stopped (`stopped-workers`), or one that is free (`turn`).
     """
 
-    reason: Literal["delay", "backoff", "no-worker", "stopped-workers", "turn"]
+    reason: Literal["delay", "backoff", "no-worker", "not-taken", "stopped-workers", "turn"]
     until: datetime | None = None
 
 
@@ -99,10 +99,17 @@ def wait_of(job: Job, workers: Iterable[WorkerView]) -> Wait | None:
         return Wait("backoff" if job.charged else "delay", job.not_before)
     if job.state is not State.QUEUED:
         return None
-    alive = [worker for worker in workers if worker.alive]
+    alive = [worker for worker in workers if worker.alive and worker.info.concurrency]
     if not alive:
         return Wait("no-worker")
-    return Wait("turn" if any(worker.responsive for worker in alive) else "stopped-workers")
+    taking = [worker for worker in alive if _takes(worker.info, job)]
+    if not taking:
+        return Wait("not-taken")
+    return Wait("turn" if any(worker.responsive for worker in taking) else "stopped-workers")
+
+
+def _takes(worker: WorkerInfo, job: Job) -> bool:
+    return (not worker.only or job.class_name in worker.only) and job.priority >= worker.min_priority
 
 
 def until_ended(

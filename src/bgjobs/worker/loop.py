@@ -129,6 +129,8 @@ class Worker:
             concurrency=options.concurrency,
             started_at=clock.now(),
             version=version(),
+            only=tuple(sorted(options.only)),
+            min_priority=options.min_priority,
         )
         selection = Selection(
             classes=options.only or None, min_priority=options.min_priority, pairs=lambda: queue.allowlist.pairs
