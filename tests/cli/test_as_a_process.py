@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         (["check"], 1),
         (["--version"], 0),
         (["submit", "-h"], 0),
-        (["submit", "Work", "not_approved"], 3),
+        (["submit", "Work", "not_approved", "--spool", "nowhere"], 3),  # where no log is shared with other tests
         (["cancel", "done"], 1),
         (["status", "00000000"], 4),
         (["wait", "failed"], 5),
