@@ -102,7 +102,7 @@ def _sync_appended(descriptor: int, path: str) -> None:
     try:
         disk.sync_file(descriptor)
     except OSError as error:
-        raise SyncFailedError(f"cannot bring {path} to the disk: {error.strerror}", hint="check the disk") from error
+        raise SyncFailedError(f"cannot sync {path}: {error.strerror}", hint="check the disk") from error
 
 
 def end(descriptor: int, size: int) -> bytes:

@@ -40,7 +40,7 @@ def hold_for_life(path: str, *, patience_s: float = 0) -> FileLock:
     except OSError as error:
         raise SpoolError(f"cannot lock {path}: {error.strerror}", hint="use a local file system") from error
     if not is_ours:
-        raise SpoolError(f"{path} is locked by another process", hint="two workers cannot share a place")
+        raise SpoolError(f"{path} is locked by another process", hint="two workers cannot share a directory")
     return lock
 
 

@@ -62,7 +62,7 @@ class Keys:
         import hmac  # noqa: PLC0415 - few need it
 
         if not hmac.compare_digest(self._code(signer, purpose, signed_part(line)), code):
-            raise RefusedError(f"its signature by {signer!r} is not good", hint=SUBMIT_ANEW, code="bad-signature")
+            raise RefusedError(f"its signature by {signer!r} is not valid", hint=SUBMIT_ANEW, code="bad-signature")
 
     def _code(self, key_id: str, purpose: bytes, line: bytes) -> bytes:
         import hmac  # noqa: PLC0415 - few need it
@@ -121,7 +121,7 @@ class Keyring:
         if self._keys is not None and mark is not None and mark == self._mark:
             return False
         if os.path.realpath(self._path).startswith(os.path.realpath(self._spool) + os.sep):
-            raise _bad(f"the signing keys {self._path} lie in the spool", hint="keep them where jobs are not")
+            raise _bad(f"the signing keys {self._path} lie in the spool", hint="keep them outside the spool")
         self._keys, self._mark = load(self._path), mark
         return True
 
@@ -172,7 +172,7 @@ def _parsed(path: str, content: bytes) -> list[tuple[str, bytes]]:
             )
         key_id, key = found[1], bytes.fromhex(found[2])
         if key_id in keys or key in keys.values():
-            raise _bad(f"{path}:{number}: an id or a key that is there already", hint="give each key an id of its own")
+            raise _bad(f"{path}:{number}: repeats an id or a key", hint="give each key an id of its own")
         keys[key_id] = key
         if len(keys) > MOST_KEYS:
             raise _bad(f"{path}:{number}: more than {MOST_KEYS} keys", hint="remove old ones")

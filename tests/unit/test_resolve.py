@@ -258,5 +258,5 @@ def test_an_error_of_the_constructor_is_passed_on_unchanged(module: Callable[[st
 
 
 def test_a_constructor_that_wants_arguments_is_named(module: Callable[[str], Module]) -> None:
-    with pytest.raises(NoSuchTargetError, match=r"cannot be made without arguments: __init__ wants name"):
+    with pytest.raises(NoSuchTargetError, match=r"cannot be made without arguments: __init__ needs name"):
         module(MAIL).resolve(owner="Wants")

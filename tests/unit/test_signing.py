@@ -163,8 +163,8 @@ def test_a_byte_order_mark_in_front_is_skipped(file: Path, first: bytes) -> None
         (f"new {'ab' * 16} {'ab' * 16}", "not a key"),
         (f"new={'ab' * 32}", "not a key"),
         (f"n\u00e9w {'ab' * 32}", "not a key"),
-        (f"there {'cd' * 32}", "there already"),
-        (f"again {'ef' * 32}", "there already"),
+        (f"there {'cd' * 32}", "repeats an id or a key"),
+        (f"again {'ef' * 32}", "repeats an id or a key"),
     ],
 )
 def test_a_line_that_is_no_key_is_named_by_its_number_and_nothing_of_it_is_shown(

@@ -74,7 +74,9 @@ def convert(
     try:
         found = _parameters_of(function)
     except (TypeError, ValueError):
-        raise BadArgumentsError(f"{name} does not say what it takes", hint="write it as a plain method") from None
+        raise BadArgumentsError(
+            f"{name} has no signature that can be read", hint="write it as a plain method"
+        ) from None
     call = _Call(name, found, secret)
     return call.converted(args, kwargs, partial(kinds.when_loaded, function) if text else None)
 

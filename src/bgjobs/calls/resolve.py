@@ -37,7 +37,7 @@ def resolve(module: str, owner: str | None, method: str) -> Callable[..., object
     """
     loaded: object = import_module(module)
     if not issubclass(type(loaded), ModuleType):
-        raise NoSuchTargetError(f"{module} puts something else in its place", code="no-such-module")
+        raise NoSuchTargetError(f"{module} puts something else into sys.modules", code="no-such-module")
     names = names_of_module(loaded)
     if owner is None:
         return _function(module, names, method)
@@ -141,7 +141,7 @@ def _instance(label: str, cls: type) -> object:
         lacking = _lacking(function) if type(function) is FunctionType else []
         if lacking and _first(type(cls), "__call__") is type.__call__:  # otherwise the metaclass may add arguments
             raise NoSuchTargetError(
-                f"{label} cannot be made without arguments: {maker} wants {', '.join(lacking)}",
+                f"{label} cannot be made without arguments: {maker} needs {', '.join(lacking)}",
                 hint="give them defaults",
                 code="no-instance",
             )

@@ -144,7 +144,7 @@ def _check(account: pwd.struct_passwd) -> None:
     """Check that this process has only the rights of the user, and that it cannot get root's back."""
     wanted = (account.pw_uid, account.pw_uid, account.pw_gid, account.pw_gid)
     if (os.getuid(), os.geteuid(), os.getgid(), os.getegid()) != wanted:
-        raise OSError(errno.EPERM, "the system did not take on its rights")
+        raise OSError(errno.EPERM, "the system did not change all user and group ids")
     try:
         os.setuid(0)
     except PermissionError:
