@@ -28,7 +28,7 @@ from bgjobs.events import Bus, SubmissionRefused, Submitted
 from bgjobs.ids import ID, SUFFIX
 from bgjobs.job import ENDED, Job, State
 from bgjobs.requests import Request, by, filter_of, flag, length, new_job, plain_arguments, shown, states_of
-from bgjobs.spool.store import SpoolQueue
+from bgjobs.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bgjobs.calls.signatures import Signature, Unreadable
     from bgjobs.requests import Length, Number, Priority, When, Words
     from bgjobs.signing import Keyring
-    from bgjobs.store import Backend, CancelResult, Filter, RunNowResult, WorkerView
+    from bgjobs.store import CancelResult, Filter, RunNowResult, Store, WorkerView
 
 Wanted = TypeVar("Wanted")
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
@@ -53,7 +53,7 @@ class Queue:
         """Open the queue of these settings. Raises ConfigError or SpoolError."""
         self.settings = _instance("settings", configured, Settings, "use Queue.open() to find those of the project")
         self.allowlist = Allowlist(configured)
-        self._opened: Backend | None = None
+        self._opened: Store | None = None
         self._known: dict[tuple[str, str], Signature | Unreadable] = {}
         self._known_since = -KNOWN_S
         # The project's own spool may begin with a refusal; one that was named may be mistyped.
@@ -74,17 +74,18 @@ class Queue:
         return cls(settings.load_whole(config=_path("config", config), spool=_path("spool", spool), strict=strict))
 
     @property
-    def _store(self) -> Backend:
+    def _store(self) -> Store:
         """The store behind the queue, opened when it is first needed, and made by the first job or worker."""
         if self._opened is None:
-            self._opened = SpoolQueue(self.settings, self.events.emit, make=False)
+            self._opened = open_store(self.settings, self.events.emit)
         return self._opened
 
     def _take_over(self, configured: Settings, allowlist: Allowlist, keyring: Keyring | None) -> None:
         self._known_since = -KNOWN_S
         self.settings = msgspec.structs.replace(configured, spool=self.settings.spool, log_dir=self.settings.log_dir)
         self.allowlist = allowlist
-        self._store.take_over(self.settings, keyring)
+        if self._store.files is not None:
+            self._store.files.take_over(self.settings, keyring)
 
     # Submitting
 
@@ -140,7 +141,8 @@ class Queue:
 
     def _submit(self, jobs: Sequence[Job]) -> None:
         store = self._store
-        store.refresh_keys()
+        if store.files is not None:
+            store.files.refresh_keys()
         store.submit(jobs)
         with self.events.together():
             for job in jobs:
@@ -352,7 +354,7 @@ class Queue:
         if not old.state.ended:
             raise UsageError(f"job {old.id} is {old.state}", hint="only an ended job can be retried", code="not-ended")
         try:
-            vouched = self._store.vouched(old.id)
+            vouched = old if self._store.files is None else self._store.files.vouched(old.id)
         except RefusedError as error:
             refusal = RefusedError(f"job {old.id}: {error.message}", hint=error.hint, code=error.code)
             self.events.emit(SubmissionRefused(old.class_name, old.method, refusal.code, str(refusal), clock.now()))
@@ -391,7 +393,7 @@ class Queue:
 # For the other parts of bgjobs; no part of the public face of a queue.
 
 
-def store_of(queue: Queue) -> Backend:
+def store_of(queue: Queue) -> Store:
     """Return the store behind a queue, opened when it is first needed."""
     return queue._store  # noqa: SLF001 - the one way to it from outside
 

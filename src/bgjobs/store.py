@@ -1,4 +1,4 @@
-"""What every store of jobs promises: `Backend` for anyone, `Session` for a worker. The one protocol of all storage."""
+"""What every store of jobs promises: `Store` to any process, `Session` to a worker."""
 
 from __future__ import annotations
 
@@ -266,9 +266,6 @@ class Session(Protocol):
         Between two steps anything else may be done. Whoever breaks it off leaves the rest to the next one.
         """
 
-    def mend(self) -> list[str]:
-        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
-
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
 
@@ -288,8 +285,38 @@ class Unfinished(Struct, frozen=True):
     incoming: bool = False
 
 
-class Backend(Protocol):
-    """A store of jobs, for any process. Nothing here blocks a worker."""
+class FileStore(Protocol):
+    """What only a store in files on this machine can do: sign and check jobs, look for damage, mend it."""
+
+    def vouched(self, job_id: str) -> Job | None:
+        """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+
+    def findings(self, *, quick: bool = False) -> list[Finding]:
+        """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
+
+    def fitness(self) -> Fitness:
+        """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
+
+    def open_to_others(self) -> list[Finding]:
+        """Return where other users could change what is stored. A worker refuses to work there."""
+
+    def take_over(self, configured: Settings, keyring: Keyring | None) -> None:
+        """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
+
+    def refresh_keys(self) -> Keys | None:
+        """Return the keys that sign and check, read again if their file has changed, or None where jobs are not signed.
+
+        Raises ConfigError, and goes on with those that it had, if it had any.
+        """
+
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+
+
+class Store(Protocol):
+    """A store of jobs, for any process. Nothing here blocks a worker. `files` is what only a store in files can do."""
+
+    files: FileStore | None
 
     def is_there(self) -> bool:
         """Tell whether there is anything to look into. Whoever only looks does not make it."""
@@ -299,9 +326,6 @@ class Backend(Protocol):
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None when there is none: unknown, never "pending"."""
-
-    def vouched(self, job_id: str) -> Job | None:
-        """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
 
     def retried(self, job_ids: Collection[str]) -> dict[str, str]:
         """Return which of these jobs a later job retries, each with the latest that does: one that is still there."""
@@ -346,24 +370,6 @@ class Backend(Protocol):
         """Delete the jobs that ended before this moment in one of these states; return how many.
 
         What is corrupt counts as ended when its file was last written. `dry_run` only counts.
-        """
-
-    def findings(self, *, quick: bool = False) -> list[Finding]:
-        """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
-
-    def fitness(self) -> Fitness:
-        """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
-
-    def open_to_others(self) -> list[Finding]:
-        """Return where other users could change what is stored. A worker refuses to work there."""
-
-    def take_over(self, configured: Settings, keyring: Keyring | None) -> None:
-        """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
-
-    def refresh_keys(self) -> Keys | None:
-        """Return the keys that sign and check, read again if their file has changed, or None where jobs are not signed.
-
-        Raises ConfigError, and goes on with those that it had, if it had any.
         """
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:

@@ -12,10 +12,12 @@ import pytest
 
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import upcoming
+from bgjobs.spool.doctor import fsck
+from bgjobs.spool.layout import Layout
 from bgjobs.system.retrying import PAUSES
 from tests.cli.commands import PATIENCE_S, Bgjobs, Result, environment
 from tests.contract.held_files import DENIED, LOCKED, SHARING, HeldFiles
-from tests.contract.stores import Sessions, SpoolStore, claim_all, finish
+from tests.contract.stores import Sessions, SpoolKind, claim_all, finish
 
 if TYPE_CHECKING:
     from bgjobs import Queue
@@ -73,7 +75,7 @@ def process(project: Path, plan: list[object]) -> Result:
 def ended(queue: Queue) -> str:
     """Return the id of a job that was done."""
     job = queue.submit("Work", "echo", ["x"])
-    workers = Sessions(SpoolStore(queue.settings.root))
+    workers = Sessions(SpoolKind(queue.settings.root))
     session = workers.join()
     finish(session, claim_all(session, 1)[0], Succeeded())
     workers.close()
@@ -120,7 +122,7 @@ def test_a_command_that_cannot_have_a_file_says_so_in_one_line_and_changes_nothi
     assert last.startswith("bgjobs: cannot "), done.stderr
     assert "Traceback" not in done.stderr
     assert queue.counts() == before
-    assert [finding for finding in queue._store.findings() if finding.serious] == []
+    assert [finding for finding in fsck.check(Layout(queue.settings.spool)) if finding.serious] == []
 
 
 @pytest.mark.parametrize("code", [DENIED, SHARING])
@@ -134,4 +136,4 @@ def test_a_worker_runs_all_jobs_though_files_are_held_for_longer_than_it_waits(
     assert "Traceback" not in done.stderr
     assert {queue.get(job.id).state for job in jobs} == {State.DONE}
     assert len(queue.get(jobs[0].id).attempts) == 2
-    assert [finding for finding in queue._store.findings() if finding.serious] == []
+    assert [finding for finding in fsck.check(Layout(queue.settings.spool)) if finding.serious] == []

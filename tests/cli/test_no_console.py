@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State
+from bgjobs.spool.doctor import fsck
+from bgjobs.spool.layout import Layout
 from tests.cli.commands import PATIENCE_S, environment, wait_until
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def test_jobs_are_submitted_run_and_looked_at(run: Callable[..., int], project: 
     jobs = list(queue.jobs())
     assert sorted(str(job.result) for job in jobs if job.state is State.DONE) == ["one", "two", "two"]
     assert len([job for job in jobs if job.state is State.FAILED]) == 2
-    assert [finding for finding in queue._store.findings() if finding.serious] == []
+    assert [finding for finding in fsck.check(Layout(queue.settings.spool)) if finding.serious] == []
     for words in (["status"], ["status", jobs[0].id], ["list"], ["logs"], ["jobs"], ["doctor"], ["check"]):
         assert run(*words) in {0, 1}
 

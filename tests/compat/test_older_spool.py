@@ -18,7 +18,7 @@ from bgjobs.ids import first_id, id_without_lane, lane_of
 from bgjobs.job import State, milliseconds, moment
 from bgjobs.spool import lanes
 from bgjobs.spool.doctor import fsck
-from bgjobs.spool.store import SpoolQueue
+from bgjobs.spool.store import SpoolStore
 from bgjobs.store import Filter, Selection
 from tests.contract.stores import claim_all, got, info, new_job
 
@@ -39,13 +39,13 @@ LATER_MS = 1_796_100_000_000  # after the spool was made
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> SpoolQueue:
+def spool(tmp_path: Path) -> SpoolStore:
     """Return a copy of the old spool, with the empty directories that no archive keeps."""
     config = tmp_path / "allowed_jobs.toml"
     config.write_text('[bgjobs]\ndurability = "os"\n', encoding="utf-8")
     configured = settings.load(config=str(config), environ={})
     shutil.copytree(OLD, configured.spool)
-    found = SpoolQueue(configured, Log(configured.log_dir))
+    found = SpoolStore(configured, Log(configured.log_dir))
     for directory in [configured.spool, *found.paths.directories()]:
         Path(directory).mkdir(exist_ok=True)
         Path(directory).chmod(0o700)
@@ -53,7 +53,7 @@ def spool(tmp_path: Path) -> SpoolQueue:
     return found
 
 
-def submit_without_lane(spool: SpoolQueue, class_name: str, n: int) -> str:
+def submit_without_lane(spool: SpoolStore, class_name: str, n: int) -> str:
     """Submit as an older bgjobs does, whose ids have chance where the lane is now."""
     at = moment(LATER_MS + n)
     job_id = id_without_lane(LATER_MS + n, os.urandom(8))
@@ -61,7 +61,7 @@ def submit_without_lane(spool: SpoolQueue, class_name: str, n: int) -> str:
     return job_id
 
 
-def test_every_job_is_read_as_what_it_was(spool: SpoolQueue) -> None:
+def test_every_job_is_read_as_what_it_was(spool: SpoolStore) -> None:
     assert {job.id: job.state for job in spool.jobs(Filter(states=frozenset(State)))} == STATES
     assert {job_id: got(spool, job_id).state for job_id in STATES} == STATES
     assert got(spool, DONE).result == "to ann"
@@ -69,7 +69,7 @@ def test_every_job_is_read_as_what_it_was(spool: SpoolQueue) -> None:
     assert fsck.check(spool.paths) == []
 
 
-def test_a_worker_takes_what_waits_and_from_then_on_ids_tell(spool: SpoolQueue) -> None:
+def test_a_worker_takes_what_waits_and_from_then_on_ids_tell(spool: SpoolStore) -> None:
     assert not Path(spool.paths.lanes).exists()
     session = spool.join(info(), Selection())
     assert lanes.first_telling(spool.paths) > max(STATES)
@@ -78,7 +78,7 @@ def test_a_worker_takes_what_waits_and_from_then_on_ids_tell(spool: SpoolQueue) 
     session.leave()
 
 
-def test_a_worker_with_a_selection_looks_into_the_old_files(spool: SpoolQueue) -> None:
+def test_a_worker_with_a_selection_looks_into_the_old_files(spool: SpoolStore) -> None:
     session = spool.join(info(), ONLY_POST)
     assert [claim.job.id for claim in claim_all(session, 1)] == [POST]
     assert session.claim(5) == []
@@ -87,7 +87,7 @@ def test_a_worker_with_a_selection_looks_into_the_old_files(spool: SpoolQueue) -
     session.leave()
 
 
-def test_jobs_of_older_programs_and_of_new_ones_are_taken_by_their_class(spool: SpoolQueue) -> None:
+def test_jobs_of_older_programs_and_of_new_ones_are_taken_by_their_class(spool: SpoolStore) -> None:
     lanes.publish(spool.paths, LATER_MS)
     wanted = {POST}
     for n in range(0, 20, 4):
@@ -102,7 +102,7 @@ def test_jobs_of_older_programs_and_of_new_ones_are_taken_by_their_class(spool: 
     session.leave()
 
 
-def test_the_doctor_names_ids_without_a_lane_from_when_they_should_have_one(spool: SpoolQueue) -> None:
+def test_the_doctor_names_ids_without_a_lane_from_when_they_should_have_one(spool: SpoolStore) -> None:
     lanes.publish(spool.paths, LATER_MS)
     assert fsck.check(spool.paths) == []
     job_id = submit_without_lane(spool, "Mail", 1)

@@ -21,7 +21,7 @@ from bgjobs.ids import ID
 from bgjobs.job import State
 from bgjobs.spool import record
 from bgjobs.spool.line1 import Line1
-from bgjobs.spool.store import SpoolQueue
+from bgjobs.spool.store import SpoolStore
 from bgjobs.store import Filter, Selection
 from tests.contract.stores import claim_all, info
 
@@ -34,14 +34,14 @@ VERSION = SAMPLES / "VERSION"
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> SpoolQueue:
+def spool(tmp_path: Path) -> SpoolStore:
     """Return a spool that was set up by the bgjobs that wrote the samples."""
     config = tmp_path / "allowed_jobs.toml"
     config.write_text("", encoding="utf-8")
     configured = settings.load(config=str(config), environ={})
-    fresh = SpoolQueue(configured, Log(configured.log_dir))
+    fresh = SpoolStore(configured, Log(configured.log_dir))
     shutil.copyfile(VERSION, fresh.paths.version)
-    return SpoolQueue(configured, Log(configured.log_dir))
+    return SpoolStore(configured, Log(configured.log_dir))
 
 
 def expected(name: str) -> tuple[str, dict[str, Any]]:
@@ -50,7 +50,7 @@ def expected(name: str) -> tuple[str, dict[str, Any]]:
     return about["path"], {"from_user": None} | about["view"]  # what came later has its first value
 
 
-def put(spool: SpoolQueue, name: str) -> Path:
+def put(spool: SpoolStore, name: str) -> Path:
     """Put a sample where it lay."""
     path = Path(spool.paths.root, *expected(name)[0].split("/"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,12 +58,12 @@ def put(spool: SpoolQueue, name: str) -> Path:
     return path
 
 
-def listed(spool: SpoolQueue) -> list[Job]:
+def listed(spool: SpoolStore) -> list[Job]:
     return list(spool.jobs(Filter(states=frozenset(State))))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_old_job_file_is_read_as_what_it_was(spool: SpoolQueue, name: str) -> None:
+def test_an_old_job_file_is_read_as_what_it_was(spool: SpoolStore, name: str) -> None:
     put(spool, name)
     _, view = expected(name)
     job = spool.get(view["id"])
@@ -74,7 +74,7 @@ def test_an_old_job_file_is_read_as_what_it_was(spool: SpoolQueue, name: str) ->
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if expected(name)[1]["state"] == "queued"])
-def test_an_old_job_file_is_claimed_as_what_it_was(spool: SpoolQueue, name: str) -> None:
+def test_an_old_job_file_is_claimed_as_what_it_was(spool: SpoolStore, name: str) -> None:
     put(spool, name)
     session = spool.join(info(), Selection())
     (claim,) = claim_all(session, 1)
@@ -83,7 +83,7 @@ def test_an_old_job_file_is_claimed_as_what_it_was(spool: SpoolQueue, name: str)
     session.leave()
 
 
-def test_reading_and_listing_change_nothing(spool: SpoolQueue) -> None:
+def test_reading_and_listing_change_nothing(spool: SpoolStore) -> None:
     paths = {put(spool, name): (SAMPLES / f"{name}.jsonl").read_bytes() for name in NAMES}
     assert len(listed(spool)) == len(NAMES)
     assert {path: path.read_bytes() for path in paths} == paths

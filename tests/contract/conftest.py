@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.spool import upcoming
-from tests.contract.stores import KINDS, SOON, Sessions, SpoolStore
+from tests.contract.stores import KINDS, SOON, Sessions, SpoolKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bgjobs.spool.store import SpoolQueue
-    from bgjobs.store import Backend
-    from tests.contract.stores import Store
+    from bgjobs.spool.store import SpoolStore
+    from bgjobs.store import Store
+    from tests.contract.stores import StoreKind
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,26 +28,26 @@ def _no_look_takes_long() -> Iterator[None]:
 
 
 @pytest.fixture(params=sorted(KINDS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreKind:
     """Return a new store of each kind in turn."""
     return KINDS[request.param](str(tmp_path))
 
 
 @pytest.fixture
-def spool(store: Store) -> SpoolQueue:
+def spool(store: StoreKind) -> SpoolStore:
     """Return the backend of a new spool, for tests of what only a spool has."""
-    assert isinstance(store, SpoolStore)
+    assert isinstance(store, SpoolKind)
     return store.open()
 
 
 @pytest.fixture
-def backend(store: Store) -> Backend:
+def backend(store: StoreKind) -> Store:
     """Return a backend on the new store."""
     return store.open()
 
 
 @pytest.fixture
-def workers(store: Store) -> Iterator[Sessions]:
+def workers(store: StoreKind) -> Iterator[Sessions]:
     """Return what makes workers."""
     sessions = Sessions(store)
     yield sessions

@@ -1,6 +1,6 @@
 """The stores that the contract is tried on, and what goes into them.
 
-A store is a `Backend` and the few things that a test needs beside it: a look behind it, and workers that die. A new
+A store is a `Store` and the few things that a test needs beside it: a look behind it, and workers that die. A new
 backend plugs in by a class here and its name in `KINDS`; the tests stay as they are.
 """
 
@@ -25,7 +25,7 @@ from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Crashed, Job, JobError, State, milliseconds, moment
 from bgjobs.lifecycle import Policy
 from bgjobs.spool.session import SpoolSession
-from bgjobs.spool.store import SpoolQueue
+from bgjobs.spool.store import SpoolStore
 from bgjobs.store import Finish, Selection, WorkerInfo
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Outcome
     from bgjobs.lifecycle import Verdict
-    from bgjobs.store import Backend, Claim, Session
+    from bgjobs.store import Claim, Session, Store
 
 ROOT = Path(__file__).parents[2]
 WORKER_PROCESS = Path(__file__).with_name("worker_process.py")
@@ -46,13 +46,13 @@ NO_SELECTION = Selection()
 LANE = lane_of("Mail", "send")  # of the jobs that `new_job` makes, unless it is told otherwise
 
 
-class Store(Protocol):
+class StoreKind(Protocol):
     """One store, and how to look behind it."""
 
     kind: str
     where: str
 
-    def open(self) -> Backend:
+    def open(self) -> Store:
         """Return a backend of its own, as another process has it."""
 
     def holders(self) -> dict[str, list[State]]:
@@ -71,7 +71,7 @@ class Store(Protocol):
         """Let every later change of state in this process stop after it was decided, before it shows."""
 
 
-class SpoolStore:
+class SpoolKind:
     """The queue in a directory."""
 
     kind = "spool"
@@ -85,8 +85,8 @@ class SpoolStore:
         self._settings = settings.load(config=str(config), environ={})
         self._coarse: bool | None = None
 
-    def open(self) -> SpoolQueue:
-        return SpoolQueue(self._settings, Log(self._settings.log_dir))
+    def open(self) -> SpoolStore:
+        return SpoolStore(self._settings, Log(self._settings.log_dir))
 
     def holders(self) -> dict[str, list[State]]:
         found: dict[str, list[State]] = defaultdict(list)
@@ -140,7 +140,7 @@ def _is_coarse(folder: Path) -> bool:
     return len(set(times)) < len(times)
 
 
-KINDS: dict[str, Callable[[str], Store]] = {"spool": SpoolStore}
+KINDS: dict[str, Callable[[str], StoreKind]] = {"spool": SpoolKind}
 
 
 # Jobs and what workers do with them
@@ -235,7 +235,7 @@ def recover(session: Session, *, policy: Policy = POLICY) -> list[Job]:
     return [stored(session, claim, decided(claim.job, LOST, policy)) for claim in session.recover()]
 
 
-def recover_all(backend: Backend, session: Session, *, policy: Policy = POLICY) -> list[Job]:
+def recover_all(backend: Store, session: Session, *, policy: Policy = POLICY) -> list[Job]:
     """Take over from dead workers until none is left."""
     found: list[Job] = []
 
@@ -255,7 +255,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)  # between two looks
 
 
-def got(backend: Backend, job_id: str) -> Job:
+def got(backend: Store, job_id: str) -> Job:
     """Return a job that must be there."""
     job = backend.get(job_id)
     assert job is not None
@@ -282,7 +282,7 @@ def plain(job: Job, state: State) -> Job:
 class WorkerProcess:
     """A worker in a process of its own, which does what it is told; see `worker_process.py`."""
 
-    def __init__(self, store: Store, plan: dict[str, object]) -> None:
+    def __init__(self, store: StoreKind, plan: dict[str, object]) -> None:
         environment = system.base_environment(os.environ) | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(lifecycle.__file__).parents[1])])
         }
@@ -325,7 +325,7 @@ class WorkerProcess:
 class Sessions:
     """Joins a backend and sees to it that every session leaves in the end."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreKind) -> None:
         self._store = store
         self._sessions: list[Session] = []
         self._processes: list[WorkerProcess] = []

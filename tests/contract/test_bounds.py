@@ -18,8 +18,8 @@ from bgjobs.event_log import Log
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
 from bgjobs.spool import counts, quota, record
-from bgjobs.spool.store import SpoolQueue
-from tests.contract.stores import Sessions, SpoolStore, begin, claim_all, finish, got, new_job, recover_all
+from bgjobs.spool.store import SpoolStore
+from tests.contract.stores import Sessions, SpoolKind, begin, claim_all, finish, got, new_job, recover_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +30,11 @@ LONG = Raised(JobError(type="OSError", message="no " * 2000, traceback="deep\n" 
 AT_ONCE = Policy(retry_delay=timedelta(0), max_crashes=3)
 
 
-def spool_with(folder: Path, *lines: str) -> SpoolQueue:
+def spool_with(folder: Path, *lines: str) -> SpoolStore:
     config = folder / "allowed_jobs.toml"
     config.write_text("\n".join(["[bgjobs]", *lines]), encoding="utf-8")
     configured = settings.load(config=str(config), environ={})
-    return SpoolQueue(configured, Log(configured.log_dir))
+    return SpoolStore(configured, Log(configured.log_dir))
 
 
 def room(size: int, files: int | None) -> Callable[[str], tuple[int, int | None]]:
@@ -159,7 +159,7 @@ def test_a_count_that_cannot_be_is_counted_anew(tmp_path: Path, note: bytes) -> 
         spool.submit([new_job()])
 
 
-def _forget_counts(spool: SpoolQueue) -> None:
+def _forget_counts(spool: SpoolStore) -> None:
     """Let a second pass for the quota."""
     spool._quota = quota.Quota(spool.paths, spool.settings.max_queued)
 
@@ -168,7 +168,7 @@ def _forget_counts(spool: SpoolQueue) -> None:
 
 
 def test_a_job_that_is_tried_until_its_record_is_full_fails_and_is_never_corrupt(
-    store: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert record.BRIEF_BYTES < record.FULL_BYTES < record.MOST_BYTES - 2 * record.MOST_RESULT + 1
     monkeypatch.setattr(record, "BRIEF_BYTES", record.BRIEF_BYTES // 4)  # the real one takes a while
@@ -218,10 +218,10 @@ def test_with_finish_fsync_the_end_of_a_job_is_on_the_disk(tmp_path: Path, monke
         folder = tmp_path / wanted
         folder.mkdir()
         spool_with(folder, 'durability = "os"', f"finish_fsync = {wanted}")
-        workers = Sessions(SpoolStore(str(folder)))
+        workers = Sessions(SpoolKind(str(folder)))
         session = workers.join()
         job = new_job()
-        SpoolStore(str(folder)).open().submit([job])
+        SpoolKind(str(folder)).open().submit([job])
         with monkeypatch.context() as patch:
             watched = Disk(patch)
             finish(session, claim_all(session, 1)[0], Succeeded())
@@ -233,7 +233,7 @@ def test_an_end_that_could_not_be_synced_stays_claimed_and_is_moved_on_by_the_ne
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = spool_with(tmp_path, "finish_fsync = true")
-    store = SpoolStore(str(tmp_path))
+    store = SpoolKind(str(tmp_path))
     workers = Sessions(store)
     session = workers.join()
     job = new_job()
@@ -253,7 +253,7 @@ def test_an_end_that_could_not_be_synced_stays_claimed_and_is_moved_on_by_the_ne
     workers.close()
 
 
-def test_a_pending_job_that_has_ended_is_not_run_again(store: SpoolStore, workers: Sessions) -> None:
+def test_a_pending_job_that_has_ended_is_not_run_again(store: SpoolKind, workers: Sessions) -> None:
     spool, session = store.open(), workers.join()
     job = new_job()
     spool.submit([job])

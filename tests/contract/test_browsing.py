@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bgjobs.job import Job
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from tests.contract.stores import Sessions
 
 HOURS = 9
@@ -41,7 +41,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def lay_down(spool: SpoolQueue, made_ms: int, ended_ms: int) -> str:
+def lay_down(spool: SpoolStore, made_ms: int, ended_ms: int) -> str:
     """Lay down a job as it lies after it was done; return its id."""
     at = moment(made_ms)
     job = msgspec.structs.replace(new_job(), id=new_id(made_ms, lane=LANE), submitted_at=at, not_before=at)
@@ -52,7 +52,7 @@ def lay_down(spool: SpoolQueue, made_ms: int, ended_ms: int) -> str:
     return job.id
 
 
-def many_hours(spool: SpoolQueue) -> list[str]:
+def many_hours(spool: SpoolStore) -> list[str]:
     """Lay down jobs that ended in each of the last hours, some long after they were made; return their ids."""
     now_ms = clock.now_ms()
     ids = []
@@ -66,7 +66,7 @@ def newest_first(jobs: Iterable[Job]) -> list[str]:
     return [job.id for job in jobs]
 
 
-def test_the_newest_jobs_come_first_wherever_they_lie(spool: SpoolQueue, workers: Sessions) -> None:
+def test_the_newest_jobs_come_first_wherever_they_lie(spool: SpoolStore, workers: Sessions) -> None:
     ids = many_hours(spool)
     waiting = [new_job(), new_job(priority=9), new_job(delay=FAR), new_job(delay=timedelta(hours=2))]
     for job in waiting:
@@ -80,7 +80,7 @@ def test_the_newest_jobs_come_first_wherever_they_lie(spool: SpoolQueue, workers
     assert newest_first(spool.jobs(Filter(states=frozenset({State.SCHEDULED})))) == [waiting[3].id, waiting[2].id]
 
 
-def test_for_the_newest_few_the_hours_of_old_are_not_read(spool: SpoolQueue, opened: list[str]) -> None:
+def test_for_the_newest_few_the_hours_of_old_are_not_read(spool: SpoolStore, opened: list[str]) -> None:
     ids = many_hours(spool)
     opened.clear()
     found = islice(spool.jobs(Filter(states=frozenset({State.DONE}))), 4)
@@ -88,7 +88,7 @@ def test_for_the_newest_few_the_hours_of_old_are_not_read(spool: SpoolQueue, ope
     assert len([name for name in opened if layout.HOUR_NAME.fullmatch(name)]) < HOURS - 3
 
 
-def test_jobs_since_a_moment_are_those_and_no_others(spool: SpoolQueue) -> None:
+def test_jobs_since_a_moment_are_those_and_no_others(spool: SpoolStore) -> None:
     many_hours(spool)
     spool.submit([new_job(), new_job(delay=FAR)])
     every = list(spool.jobs(Filter()))
@@ -97,7 +97,7 @@ def test_jobs_since_a_moment_are_those_and_no_others(spool: SpoolQueue) -> None:
         assert newest_first(spool.jobs(Filter(since=since))) == expected
 
 
-def test_a_job_that_ends_while_the_list_is_read_is_not_missed(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_job_that_ends_while_the_list_is_read_is_not_missed(spool: SpoolStore, workers: Sessions) -> None:
     jobs = [new_job() for _ in range(5)]
     spool.submit(jobs)
     found = spool.jobs(Filter())
@@ -110,7 +110,7 @@ def test_a_job_that_ends_while_the_list_is_read_is_not_missed(spool: SpoolQueue,
     assert {job.state for job in rest} == {State.DONE}
 
 
-def test_a_strange_hour_or_name_hides_no_job(spool: SpoolQueue) -> None:
+def test_a_strange_hour_or_name_hides_no_job(spool: SpoolStore) -> None:
     ids = many_hours(spool)
     above = Path(spool.paths.ended(State.DONE))
     for name in ("2026139923", "kept", "2026112307"):
@@ -123,7 +123,7 @@ def test_a_strange_hour_or_name_hides_no_job(spool: SpoolQueue) -> None:
     assert shown == sorted(ids, reverse=True)
 
 
-def test_the_end_of_an_id_is_found_in_every_state(spool: SpoolQueue, workers: Sessions) -> None:
+def test_the_end_of_an_id_is_found_in_every_state(spool: SpoolStore, workers: Sessions) -> None:
     ids = [lay_down(spool, clock.now_ms(), clock.now_ms())]
     spool.submit([new_job()])
     claim_all(workers.join(), 1)
@@ -139,7 +139,7 @@ def test_the_end_of_an_id_is_found_in_every_state(spool: SpoolQueue, workers: Se
 # One job
 
 
-def test_a_delayed_job_is_found_without_a_look_at_those_that_may_start(spool: SpoolQueue, opened: list[str]) -> None:
+def test_a_delayed_job_is_found_without_a_look_at_those_that_may_start(spool: SpoolStore, opened: list[str]) -> None:
     later = new_job(delay=FAR)
     spool.submit([new_job(), new_job(), new_job()])
     spool.submit([later])
@@ -149,7 +149,7 @@ def test_a_delayed_job_is_found_without_a_look_at_those_that_may_start(spool: Sp
 
 
 def test_who_asks_for_a_delayed_job_again_and_again_reads_no_directory_for_it(
-    spool: SpoolQueue, opened: list[str]
+    spool: SpoolStore, opened: list[str]
 ) -> None:
     later = new_job(delay=FAR)
     spool.submit([later])
@@ -159,7 +159,7 @@ def test_who_asks_for_a_delayed_job_again_and_again_reads_no_directory_for_it(
     assert opened == []
 
 
-def test_a_job_that_was_seen_waiting_is_found_where_it_goes(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_job_that_was_seen_waiting_is_found_where_it_goes(spool: SpoolStore, workers: Sessions) -> None:
     job = new_job(delay=FAR)
     spool.submit([job])
     states = [got(spool, job.id).state]

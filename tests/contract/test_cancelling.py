@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from bgjobs.lifecycle import Policy
-    from bgjobs.store import Backend
-    from tests.contract.stores import Sessions, Store
+    from bgjobs.store import Store
+    from tests.contract.stores import Sessions, StoreKind
 
 WRONG = JobError(type="OSError", message="no answer")
 RAISED = Raised(WRONG, ("OSError", "Exception"))
@@ -26,7 +26,7 @@ BY_ANN = JobError(type="Cancelled", message="by ann@web1")
 
 
 @pytest.mark.parametrize("delay", [0 * FAR, FAR])
-def test_a_job_that_has_not_begun_is_cancelled_at_once(store: Store, backend: Backend, delay: timedelta) -> None:
+def test_a_job_that_has_not_begun_is_cancelled_at_once(store: StoreKind, backend: Store, delay: timedelta) -> None:
     job = new_job(delay=delay)
     backend.submit([job])
     assert backend.cancel(job.id, "ann@web1") == "cancelled"
@@ -36,7 +36,7 @@ def test_a_job_that_has_not_begun_is_cancelled_at_once(store: Store, backend: Ba
     assert store.holders() == {job.id: [State.CANCELLED]}
 
 
-def test_a_cancelled_job_is_never_claimed(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_cancelled_job_is_never_claimed(store: StoreKind, backend: Store, workers: Sessions) -> None:
     gone, left = new_job(priority=9), new_job()
     backend.submit([gone, left])
     session = workers.join()
@@ -46,7 +46,7 @@ def test_a_cancelled_job_is_never_claimed(store: Store, backend: Backend, worker
 
 
 def test_a_job_that_waits_for_another_attempt_is_cancelled_with_its_history(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     job = new_job()
     backend.submit([job])
@@ -60,7 +60,7 @@ def test_a_job_that_waits_for_another_attempt_is_cancelled_with_its_history(
 
 
 def test_an_ended_job_is_too_late_to_cancel_and_stays_as_it_is(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     jobs = [new_job() for _ in range(3)]
     backend.submit(jobs)
@@ -74,7 +74,7 @@ def test_an_ended_job_is_too_late_to_cancel_and_stays_as_it_is(
     assert session.renew({}) == {}
 
 
-def test_a_job_that_was_cancelled_cannot_be_cancelled_again(store: Store, backend: Backend) -> None:
+def test_a_job_that_was_cancelled_cannot_be_cancelled_again(store: StoreKind, backend: Store) -> None:
     job = new_job()
     backend.submit([job])
     assert backend.cancel(job.id, "ann") == "cancelled"
@@ -83,14 +83,14 @@ def test_a_job_that_was_cancelled_cannot_be_cancelled_again(store: Store, backen
     assert store.ended() == before
 
 
-def test_a_job_that_does_not_exist_is_unknown(store: Store, backend: Backend) -> None:
+def test_a_job_that_does_not_exist_is_unknown(store: StoreKind, backend: Store) -> None:
     assert backend.cancel(new_id(), "ann") == "unknown"
     assert store.holders() == {}
 
 
 @pytest.mark.parametrize("is_begun", [True, False])
 def test_the_worker_that_holds_a_job_is_asked_and_nobody_else(
-    store: Store, backend: Backend, workers: Sessions, is_begun: bool
+    store: StoreKind, backend: Store, workers: Sessions, is_begun: bool
 ) -> None:
     jobs = [new_job(), new_job()]
     backend.submit(jobs)
@@ -112,7 +112,7 @@ def test_the_worker_that_holds_a_job_is_asked_and_nobody_else(
     assert got(backend, jobs[0].id).error == BY_ANN
 
 
-def test_the_waiting_worker_is_rung(backend: Backend, workers: Sessions) -> None:
+def test_the_waiting_worker_is_rung(backend: Store, workers: Sessions) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -122,7 +122,7 @@ def test_the_waiting_worker_is_rung(backend: Backend, workers: Sessions) -> None
     assert session.bell.rang()
 
 
-def test_asking_twice_is_asking_once(backend: Backend, workers: Sessions) -> None:
+def test_asking_twice_is_asking_once(backend: Store, workers: Sessions) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -132,7 +132,7 @@ def test_asking_twice_is_asking_once(backend: Backend, workers: Sessions) -> Non
 
 
 @pytest.mark.parametrize("was_seen", [True, False])
-def test_a_wish_that_came_too_late_is_forgotten(backend: Backend, workers: Sessions, was_seen: bool) -> None:
+def test_a_wish_that_came_too_late_is_forgotten(backend: Store, workers: Sessions, was_seen: bool) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -153,7 +153,7 @@ RETURNS: list[Outcome] = [RAISED, Interrupted(), Crashed(WRONG, exit=-9)]
 @pytest.mark.parametrize("policy", [POLICY, LATER])
 @pytest.mark.parametrize("outcome", RETURNS)
 def test_a_wish_that_meets_a_return_to_the_queue_cancels_the_job(
-    store: Store, backend: Backend, workers: Sessions, *, outcome: Outcome, policy: Policy, was_seen: bool
+    store: StoreKind, backend: Store, workers: Sessions, *, outcome: Outcome, policy: Policy, was_seen: bool
 ) -> None:
     job = new_job()
     backend.submit([job])
@@ -172,7 +172,9 @@ def test_a_wish_that_meets_a_return_to_the_queue_cancels_the_job(
     assert session.claim(1) == []
 
 
-def test_a_wish_that_meets_a_job_being_given_back_cancels_it(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_wish_that_meets_a_job_being_given_back_cancels_it(
+    store: StoreKind, backend: Store, workers: Sessions
+) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -184,7 +186,7 @@ def test_a_wish_that_meets_a_job_being_given_back_cancels_it(store: Store, backe
     assert store.holders() == {job.id: [State.CANCELLED]}
 
 
-def test_a_cancelled_job_and_a_claimed_one_are_never_the_same(store: Store, workers: Sessions) -> None:
+def test_a_cancelled_job_and_a_claimed_one_are_never_the_same(store: StoreKind, workers: Sessions) -> None:
     jobs = [new_job(priority=n % 3) for n in range(120)]
     store.open().submit(jobs)
     session = workers.join()
@@ -215,7 +217,7 @@ def test_a_cancelled_job_and_a_claimed_one_are_never_the_same(store: Store, work
 
 
 def test_a_job_that_is_cancelled_while_it_fails_and_returns_ends_cancelled_if_that_was_the_answer(
-    store: Store, workers: Sessions
+    store: StoreKind, workers: Sessions
 ) -> None:
     jobs = [new_job(retries=1_000) for _ in range(30)]
     backend = store.open()

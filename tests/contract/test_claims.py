@@ -51,14 +51,14 @@ from tests.contract.stores import (
 
 if TYPE_CHECKING:
     from bgjobs.lifecycle import Policy
-    from bgjobs.store import Backend, Session
-    from tests.contract.stores import Sessions, Store
+    from bgjobs.store import Session, Store
+    from tests.contract.stores import Sessions, StoreKind
 
 WRONG = JobError(type="OSError", message="no answer", traceback="Traceback …")
 RAISED = Raised(WRONG, ("OSError", "Exception"))
 
 
-def submit(backend: Backend, *jobs: Job) -> list[str]:
+def submit(backend: Store, *jobs: Job) -> list[str]:
     """Submit jobs one by one, and return their ids."""
     for job in jobs:
         backend.submit([job])
@@ -76,27 +76,27 @@ def test_nothing_is_claimed_from_an_empty_queue(workers: Sessions) -> None:
     assert workers.join().claim(10) == []
 
 
-def test_jobs_are_claimed_by_priority_and_then_by_age(backend: Backend, workers: Sessions) -> None:
+def test_jobs_are_claimed_by_priority_and_then_by_age(backend: Store, workers: Sessions) -> None:
     jobs = [new_job(priority=priority) for priority in (0, 5, 9, 5, 2, 8, 9, 5)]
     submit(backend, *jobs)
     expected = [job.id for job in sorted(jobs, key=lambda job: (-job.priority, job.not_before, job.id))]
     assert [claim.job.id for claim in claim_all(workers.join(), 8)] == expected
 
 
-def test_jobs_submitted_together_are_claimed_in_their_order(backend: Backend, workers: Sessions) -> None:
+def test_jobs_submitted_together_are_claimed_in_their_order(backend: Store, workers: Sessions) -> None:
     jobs = [new_job() for _ in range(50)]
     backend.submit(jobs)
     assert [claim.job.id for claim in claim_all(workers.join(), 50)] == [job.id for job in jobs]
 
 
-def test_no_more_are_claimed_than_asked_for(backend: Backend, workers: Sessions) -> None:
+def test_no_more_are_claimed_than_asked_for(backend: Store, workers: Sessions) -> None:
     submitted = submit(backend, *(new_job() for _ in range(5)))
     session = workers.join()
     assert [ids(session, most) for most in (1, 2, 10)] == [submitted[:1], submitted[1:3], submitted[3:]]
 
 
 @pytest.mark.parametrize("most", [0, -1])
-def test_who_asks_for_no_job_gets_none(backend: Backend, workers: Sessions, most: int) -> None:
+def test_who_asks_for_no_job_gets_none(backend: Store, workers: Sessions, most: int) -> None:
     job = new_job()
     backend.submit([job])
     assert workers.join().claim(most) == []
@@ -104,7 +104,7 @@ def test_who_asks_for_no_job_gets_none(backend: Backend, workers: Sessions, most
 
 
 def test_a_job_of_a_higher_priority_that_comes_later_is_claimed_first(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     low = submit(backend, *(new_job(priority=5) for _ in range(3)))
     session = workers.join()
@@ -114,7 +114,7 @@ def test_a_job_of_a_higher_priority_that_comes_later_is_claimed_first(
     assert ids(session, 2) == [high[0], low[1]]
 
 
-def test_only_jobs_of_a_higher_priority_are_claimed_when_asked_so(backend: Backend, workers: Sessions) -> None:
+def test_only_jobs_of_a_higher_priority_are_claimed_when_asked_so(backend: Store, workers: Sessions) -> None:
     low, same, high = submit(backend, new_job(priority=3), new_job(priority=5), new_job(priority=6))
     session = workers.join()
     assert ids(session, 10, above=5) == [high]
@@ -122,7 +122,7 @@ def test_only_jobs_of_a_higher_priority_are_claimed_when_asked_so(backend: Backe
     assert ids(session, 10) == [same, low]
 
 
-def test_a_job_is_not_claimed_before_its_moment(backend: Backend, workers: Sessions) -> None:
+def test_a_job_is_not_claimed_before_its_moment(backend: Store, workers: Sessions) -> None:
     submit(backend, new_job(delay=FAR), new_job(delay=timedelta(minutes=2), priority=9))
     (at_once,) = submit(backend, new_job(priority=0))
     session = workers.join()
@@ -130,7 +130,7 @@ def test_a_job_is_not_claimed_before_its_moment(backend: Backend, workers: Sessi
     assert ids(session, 10) == []
 
 
-def test_a_job_is_claimed_soon_after_its_moment(backend: Backend, workers: Sessions) -> None:
+def test_a_job_is_claimed_soon_after_its_moment(backend: Store, workers: Sessions) -> None:
     job = new_job(delay=timedelta(milliseconds=200))
     backend.submit([job])
     session = workers.join()
@@ -139,7 +139,7 @@ def test_a_job_is_claimed_soon_after_its_moment(backend: Backend, workers: Sessi
     assert now() >= job.not_before
 
 
-def test_the_next_moment_is_known_to_a_worker_that_looked(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_the_next_moment_is_known_to_a_worker_that_looked(store: StoreKind, backend: Store, workers: Sessions) -> None:
     session = workers.join()
     assert session.next_due() is None
     soon, later = new_job(delay=timedelta(minutes=3)), new_job(delay=FAR)
@@ -151,14 +151,14 @@ def test_the_next_moment_is_known_to_a_worker_that_looked(store: Store, backend:
     assert soon.not_before - timedelta(minutes=1) <= due <= soon.not_before
 
 
-def test_a_waiting_worker_is_rung_when_a_job_is_submitted(backend: Backend, workers: Sessions) -> None:
+def test_a_waiting_worker_is_rung_when_a_job_is_submitted(backend: Store, workers: Sessions) -> None:
     session = workers.join()
     session.bell.rang()
     submit(backend, new_job())
     wait_until(session.bell.rang)
 
 
-def test_a_worker_gets_only_classes_that_it_takes(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_worker_gets_only_classes_that_it_takes(store: StoreKind, backend: Store, workers: Sessions) -> None:
     mail, post = new_job(class_name="Mail"), new_job(class_name="Post", priority=0)
     submit(backend, mail, post)
     picky = workers.join(Selection(classes=frozenset({"Post", "Other"})))
@@ -171,13 +171,13 @@ def test_a_worker_gets_only_classes_that_it_takes(store: Store, backend: Backend
     assert [claim.job.id for claim in claim_all(workers.join(), 1)] == [mail.id]
 
 
-def test_a_worker_gets_only_priorities_that_it_takes(backend: Backend, workers: Sessions) -> None:
+def test_a_worker_gets_only_priorities_that_it_takes(backend: Store, workers: Sessions) -> None:
     low, high = submit(backend, new_job(priority=4), new_job(priority=5))
     assert ids(workers.join(Selection(min_priority=5)), 10) == [high]
     assert ids(workers.join(), 10) == [low]
 
 
-def test_a_claimed_job_is_running_and_not_charged_before_it_begins(backend: Backend, workers: Sessions) -> None:
+def test_a_claimed_job_is_running_and_not_charged_before_it_begins(backend: Store, workers: Sessions) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -198,7 +198,7 @@ def test_a_claimed_job_is_running_and_not_charged_before_it_begins(backend: Back
 
 
 def test_a_success_that_the_runner_recorded_is_known_and_only_has_to_be_put_away(
-    backend: Backend, workers: Sessions
+    backend: Store, workers: Sessions
 ) -> None:
     job = new_job()
     backend.submit([job])
@@ -224,7 +224,7 @@ def test_a_success_that_the_runner_recorded_is_known_and_only_has_to_be_put_away
 # One job, one worker
 
 
-def test_two_workers_share_the_queue_and_no_job(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_two_workers_share_the_queue_and_no_job(store: StoreKind, backend: Store, workers: Sessions) -> None:
     submitted = submit(backend, *(new_job() for _ in range(6)))
     one, other = workers.join(), workers.join()
     assert [ids(one, 2), ids(other, 3), ids(one, 2)] == [submitted[:2], submitted[2:5], submitted[5:]]
@@ -232,7 +232,7 @@ def test_two_workers_share_the_queue_and_no_job(store: Store, backend: Backend, 
     assert ids(other, 10) == []
 
 
-def test_no_two_threads_get_the_same_job(store: Store, workers: Sessions) -> None:
+def test_no_two_threads_get_the_same_job(store: StoreKind, workers: Sessions) -> None:
     jobs = [new_job(priority=n % 3) for n in range(300)]
     sessions = [workers.join() for _ in range(4)]
 
@@ -252,7 +252,7 @@ def test_no_two_threads_get_the_same_job(store: Store, workers: Sessions) -> Non
     assert store.open().counts()[State.DONE] == 300
 
 
-def test_no_two_processes_get_the_same_job(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_no_two_processes_get_the_same_job(store: StoreKind, backend: Store, workers: Sessions) -> None:
     jobs = [new_job() for _ in range(300)]
     backend.submit(jobs)
     processes = [workers.process(hammer=7) for _ in range(3)]
@@ -266,7 +266,7 @@ def test_no_two_processes_get_the_same_job(store: Store, backend: Backend, worke
 
 
 def test_jobs_submitted_by_several_threads_while_workers_claim_are_each_run_once(
-    store: Store, workers: Sessions
+    store: StoreKind, workers: Sessions
 ) -> None:
     jobs = [[new_job(priority=n % 10) for n in range(40)] for _ in range(3)]
     sessions = [workers.join() for _ in range(2)]
@@ -312,7 +312,7 @@ ENDINGS: list[tuple[Outcome, Policy, State]] = [
 
 @pytest.mark.parametrize(("outcome", "policy", "state"), ENDINGS)
 def test_what_became_of_a_job_is_kept(
-    store: Store, backend: Backend, workers: Sessions, *, outcome: Outcome, policy: Policy, state: State
+    store: StoreKind, backend: Store, workers: Sessions, *, outcome: Outcome, policy: Policy, state: State
 ) -> None:
     job = new_job(retries=policy.retries)
     backend.submit([job])
@@ -327,7 +327,7 @@ def test_what_became_of_a_job_is_kept(
     assert store.holders() == {job.id: [State.QUEUED if state is State.SCHEDULED else state]}
 
 
-def test_a_job_that_may_not_run_any_more_fails_without_an_attempt(backend: Backend, workers: Sessions) -> None:
+def test_a_job_that_may_not_run_any_more_fails_without_an_attempt(backend: Store, workers: Sessions) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -337,7 +337,7 @@ def test_a_job_that_may_not_run_any_more_fails_without_an_attempt(backend: Backe
     assert got(backend, job.id).attempts == ()
 
 
-def test_another_attempt_is_scheduled_for_exactly_its_moment(backend: Backend, workers: Sessions) -> None:
+def test_another_attempt_is_scheduled_for_exactly_its_moment(backend: Store, workers: Sessions) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -351,7 +351,7 @@ def test_another_attempt_is_scheduled_for_exactly_its_moment(backend: Backend, w
 
 
 def test_a_job_is_tried_until_its_retries_are_used_up_and_every_attempt_is_kept(
-    backend: Backend, workers: Sessions
+    backend: Store, workers: Sessions
 ) -> None:
     job = new_job(retries=4)
     backend.submit([job])
@@ -365,7 +365,7 @@ def test_a_job_is_tried_until_its_retries_are_used_up_and_every_attempt_is_kept(
     assert [attempt.number for attempt in got(backend, job.id).attempts] == [1, 2, 3, 4, 5]
 
 
-def test_a_job_that_keeps_failing_at_length_never_becomes_corrupt(backend: Backend, workers: Sessions) -> None:
+def test_a_job_that_keeps_failing_at_length_never_becomes_corrupt(backend: Store, workers: Sessions) -> None:
     job = new_job(retries=1000)
     backend.submit([job])
     session = workers.join()
@@ -380,7 +380,7 @@ def test_a_job_that_keeps_failing_at_length_never_becomes_corrupt(backend: Backe
     assert backend.counts()[State.CORRUPT] == 0
 
 
-def test_an_interrupted_attempt_is_kept_but_not_charged(backend: Backend, workers: Sessions) -> None:
+def test_an_interrupted_attempt_is_kept_but_not_charged(backend: Store, workers: Sessions) -> None:
     job = new_job(retries=0)
     backend.submit([job])
     session = workers.join()
@@ -392,7 +392,7 @@ def test_an_interrupted_attempt_is_kept_but_not_charged(backend: Backend, worker
         assert {attempt.outcome for attempt in kept.attempts} == {"interrupted"}
 
 
-def test_a_job_that_is_given_back_is_as_it_was(backend: Backend, workers: Sessions) -> None:
+def test_a_job_that_is_given_back_is_as_it_was(backend: Store, workers: Sessions) -> None:
     old, new = new_job(), new_job()
     submit(backend, old, new)
     session = workers.join()
@@ -403,7 +403,7 @@ def test_a_job_that_is_given_back_is_as_it_was(backend: Backend, workers: Sessio
     assert again.job == claim.job
 
 
-def test_a_job_that_is_given_back_is_no_younger_for_it(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_job_that_is_given_back_is_no_younger_for_it(store: StoreKind, backend: Store, workers: Sessions) -> None:
     jobs = [new_job() for _ in range(4)]
     submit(backend, *jobs)
     session, other = workers.join(), workers.join()
@@ -416,7 +416,7 @@ def test_a_job_that_is_given_back_is_no_younger_for_it(store: Store, backend: Ba
 
 
 def test_jobs_that_are_given_back_one_after_the_other_are_claimed_by_age(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     a, b, c, d = submit(backend, *(new_job() for _ in range(4)))
     session, other = workers.join(), workers.join()
@@ -439,7 +439,7 @@ def of_a_clock_ahead() -> Job:
 
 
 def test_a_job_that_may_run_at_once_does_so_whatever_the_clock_of_its_submitter_said(
-    backend: Backend, workers: Sessions
+    backend: Store, workers: Sessions
 ) -> None:
     job = of_a_clock_ahead()
     backend.submit([job])
@@ -456,7 +456,7 @@ def test_a_job_that_may_run_at_once_does_so_whatever_the_clock_of_its_submitter_
 # Ended jobs, and claims that were lost
 
 
-def test_what_is_stored_of_an_ended_job_never_changes(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_what_is_stored_of_an_ended_job_never_changes(store: StoreKind, backend: Store, workers: Sessions) -> None:
     submit(backend, *(new_job() for _ in range(3)))
     session = workers.join()
     claims = claim_all(session, 3)
@@ -475,7 +475,7 @@ def test_what_is_stored_of_an_ended_job_never_changes(store: Store, backend: Bac
     assert store.ended() == before
 
 
-def test_a_claim_that_was_given_back_is_not_ours_any_more(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_claim_that_was_given_back_is_not_ours_any_more(store: StoreKind, backend: Store, workers: Sessions) -> None:
     job = new_job()
     backend.submit([job])
     session, other = workers.join(), workers.join()
@@ -493,7 +493,7 @@ def test_a_claim_that_was_given_back_is_not_ours_any_more(store: Store, backend:
 # Leaving
 
 
-def test_a_worker_that_leaves_leaves_no_trace(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_worker_that_leaves_leaves_no_trace(store: StoreKind, backend: Store, workers: Sessions) -> None:
     submit(backend, new_job(), new_job())
     session = workers.join()
     done, back = claim_all(session, 2)
@@ -509,7 +509,7 @@ def test_a_worker_that_leaves_leaves_no_trace(store: Store, backend: Backend, wo
 
 
 def test_a_claim_that_a_worker_could_not_end_before_it_left_is_recovered(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     job = new_job()
     backend.submit([job])
@@ -521,7 +521,7 @@ def test_a_claim_that_a_worker_could_not_end_before_it_left_is_recovered(
     assert store.holders() == {job.id: [State.QUEUED]}
 
 
-def test_young_ended_jobs_are_kept_and_old_ones_are_not(backend: Backend, workers: Sessions) -> None:
+def test_young_ended_jobs_are_kept_and_old_ones_are_not(backend: Store, workers: Sessions) -> None:
     submit(backend, *(new_job() for _ in range(3)))
     session = workers.join()
     claims = claim_all(session, 3)

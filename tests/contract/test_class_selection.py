@@ -18,14 +18,14 @@ from tests.contract.stores import Sessions, claim_all, got, new_job, wait_until
 if TYPE_CHECKING:
     import pytest
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
 
 PAIRS = frozenset({("Mail", "send"), ("Post", "send")})
 ONLY_POST = Selection(classes=frozenset({"Post"}), pairs=lambda: PAIRS)
 
 
-def submitted(spool: SpoolQueue, class_name: str, *, told: str | None = None, delay: timedelta = timedelta(0)) -> Job:
-    """Store a job; its id tells another class, if that is named."""
+def submitted(spool: SpoolStore, class_name: str, *, told: str | None = None, delay: timedelta = timedelta(0)) -> Job:
+    """StoreKind a job; its id tells another class, if that is named."""
     job = new_job(class_name=class_name, delay=delay)
     if told is not None:
         job = replace(job, id=new_id(id_ms(job.id), lane=lane_of(told, "send")))
@@ -47,7 +47,7 @@ def opened(patch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_ids_of_a_new_spool_tell_from_the_first_on(spool: SpoolQueue, workers: Sessions) -> None:
+def test_ids_of_a_new_spool_tell_from_the_first_on(spool: SpoolStore, workers: Sessions) -> None:
     submitted(spool, "Mail")
     assert lanes.first_telling(spool.paths) == "0" * 26
     workers.join()
@@ -55,7 +55,7 @@ def test_ids_of_a_new_spool_tell_from_the_first_on(spool: SpoolQueue, workers: S
 
 
 def test_no_file_of_another_class_is_opened(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(30):
         submitted(spool, "Mail")
@@ -69,7 +69,7 @@ def test_no_file_of_another_class_is_opened(
 
 
 def test_of_classes_that_are_not_allowed_one_file_each_is_opened(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
         submitted(spool, f"Old{number % 3}")
@@ -81,7 +81,7 @@ def test_of_classes_that_are_not_allowed_one_file_each_is_opened(
 
 
 def test_a_job_whose_id_misleads_goes_back_as_it_was_and_others_get_it_at_once(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     misleading, wanted = submitted(spool, "Mail", told="Post"), submitted(spool, "Post")
     session = workers.join(ONLY_POST)
@@ -93,13 +93,13 @@ def test_a_job_whose_id_misleads_goes_back_as_it_was_and_others_get_it_at_once(
     assert [claim.job.id for claim in claim_all(workers.join(), 1)] == [misleading.id]
 
 
-def test_a_job_that_is_hidden_by_its_id_waits_for_a_worker_that_takes_all(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_job_that_is_hidden_by_its_id_waits_for_a_worker_that_takes_all(spool: SpoolStore, workers: Sessions) -> None:
     hidden = submitted(spool, "Post", told="Mail")
     assert workers.join(ONLY_POST).claim(10) == []
     assert [claim.job.id for claim in claim_all(workers.join(), 1)] == [hidden.id]
 
 
-def test_jobs_from_before_there_were_lanes_are_told_by_their_files(spool: SpoolQueue, workers: Sessions) -> None:
+def test_jobs_from_before_there_were_lanes_are_told_by_their_files(spool: SpoolStore, workers: Sessions) -> None:
     old = [submitted(spool, class_name, told=told) for class_name, told in (("Mail", "Post"), ("Post", "Mail"))]
     Path(spool.paths.lanes).unlink()
     session = workers.join(ONLY_POST)
@@ -108,7 +108,7 @@ def test_jobs_from_before_there_were_lanes_are_told_by_their_files(spool: SpoolQ
 
 
 def test_many_jobs_that_are_not_taken_hide_none_behind_them(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upcoming, "MOST_NAMES", 4)
     monkeypatch.setattr(upcoming, "LEAST_NAMES", 1)
@@ -120,7 +120,7 @@ def test_many_jobs_that_are_not_taken_hide_none_behind_them(
 
 
 def test_to_look_into_many_files_is_done_in_slices(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "FEW", 5)
     monkeypatch.setattr(lanes, "SLICE_S", -1.0)

@@ -20,7 +20,7 @@ from bgjobs.lifecycle import Policy
 from tests.contract.stores import (
     LANE,
     Sessions,
-    SpoolStore,
+    SpoolKind,
     begin,
     claim_all,
     each_once,
@@ -32,7 +32,7 @@ from tests.contract.stores import (
 
 if TYPE_CHECKING:
     from bgjobs.job import Outcome
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Claim, Session
 
 HOUR = timedelta(hours=1)
@@ -62,8 +62,8 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def submitted(spool: SpoolQueue, delay: timedelta = timedelta(0)) -> Job:
-    """Store a job as one does whose clock is that of this process."""
+def submitted(spool: SpoolStore, delay: timedelta = timedelta(0)) -> Job:
+    """StoreKind a job as one does whose clock is that of this process."""
     ms = clock.now_ms()
     job = replace(new_job(), id=new_id(ms, lane=LANE), submitted_at=moment(ms), not_before=moment(ms) + delay)
     spool.submit([replace(job, state=State.SCHEDULED if delay else State.QUEUED)])
@@ -81,7 +81,7 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> Job:
 @pytest.mark.parametrize("submitters", CLOCKS)
 @pytest.mark.parametrize("workers_own", CLOCKS)
 def test_a_job_that_may_run_at_once_does_so_whichever_clock_is_wrong(
-    store: SpoolStore, workers: Sessions, wrong: Clock, submitters: str, workers_own: str
+    store: SpoolKind, workers: Sessions, wrong: Clock, submitters: str, workers_own: str
 ) -> None:
     wrong.at = CLOCKS[submitters]
     spool = store.open()
@@ -104,7 +104,7 @@ def test_a_job_that_may_run_at_once_does_so_whichever_clock_is_wrong(
 
 @pytest.mark.parametrize("now", CLOCKS)
 def test_a_clock_that_jumps_moves_only_what_waits_for_a_moment(
-    spool: SpoolQueue, workers: Sessions, wrong: Clock, now: str
+    spool: SpoolStore, workers: Sessions, wrong: Clock, now: str
 ) -> None:
     delayed, failed = submitted(spool, delay=HOUR / 2), submitted(spool)
     session = workers.join()
@@ -128,7 +128,7 @@ def test_a_clock_that_jumps_moves_only_what_waits_for_a_moment(
 
 @pytest.mark.parametrize("now", CLOCKS)
 def test_jobs_of_a_dead_worker_are_recovered_whatever_the_clock_says(
-    spool: SpoolQueue, workers: Sessions, wrong: Clock, now: str
+    spool: SpoolStore, workers: Sessions, wrong: Clock, now: str
 ) -> None:
     jobs = [submitted(spool) for _ in range(4)]
     workers.dead(claim=4, begin=2)
@@ -149,7 +149,7 @@ def test_ids_are_unique_and_valid_while_the_clock_goes_back_and_forth(wrong: Clo
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no tzset")
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Pacific/Kiritimati", "right/UTC"])
 def test_the_zone_of_the_machine_and_its_summer_time_change_nothing(
-    spool: SpoolQueue, workers: Sessions, wrong: Clock, monkeypatch: pytest.MonkeyPatch, zone: str
+    spool: SpoolStore, workers: Sessions, wrong: Clock, monkeypatch: pytest.MonkeyPatch, zone: str
 ) -> None:
     wrong.at = datetime(2026, 10, 25, 0, 59, 59, tzinfo=UTC)  # a second before Berlin's clocks go back
     job, later = submitted(spool), submitted(spool, delay=timedelta(seconds=2))

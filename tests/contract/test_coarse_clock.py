@@ -18,8 +18,8 @@ from tests.contract import stores
 from tests.contract.stores import claim_all, each_once, finish, got, new_job, wait_until
 
 if TYPE_CHECKING:
-    from bgjobs.store import Backend, Session
-    from tests.contract.stores import Sessions, Store
+    from bgjobs.store import Session, Store
+    from tests.contract.stores import Sessions, StoreKind
 
 TICK_NS = 15_625_000
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
@@ -43,8 +43,8 @@ def _ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "now", lambda: moment(milliseconds(now())))
 
 
-def submitted(backend: Backend, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
-    """Store a job as `Queue.prepare` makes it."""
+def submitted(backend: Store, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
+    """StoreKind a job as `Queue.prepare` makes it."""
     at = moment(milliseconds(clock.now()))
     job = Job(
         id=new_id(lane=stores.LANE),
@@ -81,13 +81,13 @@ def test_the_clock_of_these_tests_is_coarse() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
-def test_what_one_process_submits_runs_in_that_order(backend: Backend, workers: Sessions, batch: int) -> None:
+def test_what_one_process_submits_runs_in_that_order(backend: Store, workers: Sessions, batch: int) -> None:
     jobs = [submitted(backend) for _ in range(60)]
     assert len({job.submitted_at for job in jobs}) < len(jobs)  # several in one tick
     assert in_turn(workers.join(), len(jobs), batch) == [job.id for job in jobs]
 
 
-def test_what_is_submitted_while_a_worker_takes_jobs_runs_in_that_order(backend: Backend, workers: Sessions) -> None:
+def test_what_is_submitted_while_a_worker_takes_jobs_runs_in_that_order(backend: Store, workers: Sessions) -> None:
     session, jobs, found = workers.join(), [], list[str]()
     for _ in range(40):
         jobs += [submitted(backend).id for _ in range(3)]
@@ -103,7 +103,7 @@ def test_ids_within_a_tick_are_unique_and_sort_as_they_were_made() -> None:
     assert len({id_ms(each) for each in ids}) < 5000
 
 
-def test_a_delayed_job_comes_neither_early_nor_never(backend: Backend, workers: Sessions) -> None:
+def test_a_delayed_job_comes_neither_early_nor_never(backend: Store, workers: Sessions) -> None:
     jobs = [submitted(backend, timedelta(milliseconds=delay)) for delay in (1, 15, 16, 40, 100)]
     session, early = workers.join(), []
 
@@ -119,7 +119,7 @@ def test_a_delayed_job_comes_neither_early_nor_never(backend: Backend, workers: 
     assert early == []
 
 
-def test_no_length_of_time_is_negative(backend: Backend, workers: Sessions) -> None:
+def test_no_length_of_time_is_negative(backend: Store, workers: Sessions) -> None:
     policy = Policy(retry_delay=timedelta(milliseconds=1), max_crashes=3)
     job, session = submitted(backend), workers.join()
     for outcome in (Interrupted(), RAISED, RAISED, Succeeded()):
@@ -145,7 +145,7 @@ def test_a_backoff_is_as_long_as_it_should_be_to_a_tick() -> None:
 
 @pytest.mark.parametrize("seconds", [1, 2])
 def test_a_change_is_not_overlooked_on_a_disk_that_keeps_whole_seconds(
-    backend: Backend, workers: Sessions, monkeypatch: pytest.MonkeyPatch, seconds: int
+    backend: Store, workers: Sessions, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     """ext3 and ext4 with small inodes keep whole seconds, FAT even ones: the worker's next look came after 30 s."""
     changed_ns = files.changed_ns
@@ -162,7 +162,7 @@ def test_a_change_is_not_overlooked_on_a_disk_that_keeps_whole_seconds(
         assert session.claim(1) == []  # a look after which nothing has changed, as far as the disk tells
 
 
-def test_a_change_within_a_tick_is_not_overlooked(backend: Backend, workers: Sessions, store: Store) -> None:
+def test_a_change_within_a_tick_is_not_overlooked(backend: Store, workers: Sessions, store: StoreKind) -> None:
     """The time of a directory and that of the look at it may be the same, though a job came after the look."""
     assert UNSURE_NS > TICK_NS
     session = workers.join()

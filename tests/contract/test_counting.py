@@ -14,24 +14,24 @@ import pytest
 from bgjobs import clock, disk
 from bgjobs.job import State, Succeeded, milliseconds
 from bgjobs.spool import counts, layout
-from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job
+from tests.contract.stores import FAR, Sessions, SpoolKind, claim_all, finish, new_job
 
 if TYPE_CHECKING:
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
 
 LONG_AGO_NS = 60_000_000_000
 WRONG = {State.QUEUED: 0, State.SCHEDULED: 0, State.DONE: 0}
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SpoolStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SpoolKind:
     """A spool where even few jobs are worth a file."""
     monkeypatch.setattr(counts, "MANY", 1)
-    return SpoolStore(str(tmp_path))
+    return SpoolKind(str(tmp_path))
 
 
 @pytest.fixture
-def filled(store: SpoolStore, workers: Sessions) -> SpoolQueue:
+def filled(store: SpoolKind, workers: Sessions) -> SpoolStore:
     """A spool with five jobs that may start, three delayed ones and two that are done, all settled."""
     spool = store.open()
     spool.submit([new_job() for _ in range(7)])
@@ -44,7 +44,7 @@ def filled(store: SpoolStore, workers: Sessions) -> SpoolQueue:
     return spool
 
 
-def settle(spool: SpoolQueue) -> None:
+def settle(spool: SpoolStore) -> None:
     """Let all directories with jobs look as if they had last changed a minute ago."""
     then = time.time_ns() - LONG_AGO_NS
     for above in ("pending", "done", "failed", "cancelled"):
@@ -52,7 +52,7 @@ def settle(spool: SpoolQueue) -> None:
             os.utime(directory, ns=(then, then))
 
 
-def some(spool: SpoolQueue) -> dict[State, int]:
+def some(spool: SpoolStore) -> dict[State, int]:
     """Count, and return what is of interest here."""
     counts = spool.counts()
     return {state: counts[state] for state in WRONG}
@@ -76,7 +76,7 @@ def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 THERE = {State.QUEUED: 5, State.SCHEDULED: 3, State.DONE: 2}
 
 
-def test_what_has_not_changed_is_counted_once(filled: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_not_changed_is_counted_once(filled: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert some(filled) == THERE
     listed = listings(monkeypatch)
     assert some(filled) == THERE
@@ -85,7 +85,7 @@ def test_what_has_not_changed_is_counted_once(filled: SpoolQueue, monkeypatch: p
 
 
 def test_it_is_not_counted_again_by_the_next_process(
-    store: SpoolStore, filled: SpoolQueue, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, filled: SpoolStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert some(filled) == THERE
     listed = listings(monkeypatch)
@@ -93,7 +93,7 @@ def test_it_is_not_counted_again_by_the_next_process(
     assert listed == []
 
 
-def test_what_changes_is_counted_again(store: SpoolStore, filled: SpoolQueue, workers: Sessions) -> None:
+def test_what_changes_is_counted_again(store: SpoolKind, filled: SpoolStore, workers: Sessions) -> None:
     assert some(filled) == THERE
     session = workers.join()
     (claim,) = claim_all(session, 1)
@@ -102,7 +102,7 @@ def test_what_changes_is_counted_again(store: SpoolStore, filled: SpoolQueue, wo
     assert some(store.open()) == some(filled) == {State.QUEUED: 4, State.SCHEDULED: 3, State.DONE: 3}
 
 
-def test_what_has_just_changed_is_counted_each_time(store: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_just_changed_is_counted_each_time(store: SpoolKind, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = store.open()
     spool.submit([new_job(), new_job()])
     assert spool.counts()[State.QUEUED] == 2
@@ -115,7 +115,7 @@ def test_what_has_just_changed_is_counted_each_time(store: SpoolStore, monkeypat
     assert listed == [directory.name, directory.name]
 
 
-def test_another_directory_of_the_same_name_and_time_is_counted_anew(filled: SpoolQueue) -> None:
+def test_another_directory_of_the_same_name_and_time_is_counted_anew(filled: SpoolStore) -> None:
     assert some(filled) == THERE
     (directory,) = Path(filled.paths.priority(5)).glob("at-*")
     before = directory.stat().st_mtime_ns
@@ -125,7 +125,7 @@ def test_another_directory_of_the_same_name_and_time_is_counted_anew(filled: Spo
     assert some(filled) == THERE | {State.SCHEDULED: 0}
 
 
-def test_counts_are_not_trusted_for_ever(filled: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_not_trusted_for_ever(filled: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert some(filled) == THERE
     listed = listings(monkeypatch)
     later = clock.now_ms() + counts.GOOD_FOR_MS + 1
@@ -147,13 +147,13 @@ def test_counts_are_not_trusted_for_ever(filled: SpoolQueue, monkeypatch: pytest
         b"[" * 100_000,
     ],
 )
-def test_a_broken_file_of_counts_is_as_good_as_none(store: SpoolStore, filled: SpoolQueue, content: bytes) -> None:
+def test_a_broken_file_of_counts_is_as_good_as_none(store: SpoolKind, filled: SpoolStore, content: bytes) -> None:
     Path(filled.paths.counted).write_bytes(content)
     assert some(store.open()) == THERE
     assert some(store.open()) == THERE
 
 
-def test_wrong_counts_change_nothing_about_jobs(store: SpoolStore, filled: SpoolQueue, workers: Sessions) -> None:
+def test_wrong_counts_change_nothing_about_jobs(store: SpoolKind, filled: SpoolStore, workers: Sessions) -> None:
     filled.counts()
     path = Path(filled.paths.counted)
     kept = msgspec.json.decode(path.read_bytes(), type=counts.Kept)
@@ -164,7 +164,7 @@ def test_wrong_counts_change_nothing_about_jobs(store: SpoolStore, filled: Spool
 
 
 def test_of_the_minute_that_is_now_only_the_jobs_whose_moment_has_come_may_start(
-    store: SpoolStore, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = store.open()
     minute = (clock.now_ms() // layout.MINUTE_MS + 5) * layout.MINUTE_MS
@@ -184,14 +184,14 @@ def test_of_the_minute_that_is_now_only_the_jobs_whose_moment_has_come_may_start
     assert seen == [none, none, one, one, two, all_, all_]
 
 
-def test_the_oldest_job_that_may_start_is_known_without_opening_one(filled: SpoolQueue) -> None:
+def test_the_oldest_job_that_may_start_is_known_without_opening_one(filled: SpoolStore) -> None:
     places = Path(filled.paths.pending).rglob("*/now-*/*.json")
     oldest = filled.oldest_queued()
     assert oldest is not None
     assert f"{int(oldest.timestamp() * 1000 + 0.5):013d}" == min(path.name for path in places)[:13]
 
 
-def test_a_strange_name_hides_no_job(filled: SpoolQueue) -> None:
+def test_a_strange_name_hides_no_job(filled: SpoolStore) -> None:
     (directory,) = Path(filled.paths.priority(5)).glob("now-*")
     oldest = filled.oldest_queued()
     for name in ("!first", "zzz last"):

@@ -15,15 +15,15 @@ from tests.contract.stores import FAR, begin, claim_all, finish, got, new_job, n
 from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
-    from bgjobs.store import Backend, Session
-    from tests.contract.stores import Sessions, Store
+    from bgjobs.store import Session, Store
+    from tests.contract.stores import Sessions, StoreKind
 
 WRONG = JobError(type="OSError", message="no answer")
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 OUTCOMES: list[Outcome] = [Succeeded(), Raised(WRONG, final=True), Cancelled("ann")]
 
 
-def ended(backend: Backend, session: Session, outcome: Outcome) -> Job:
+def ended(backend: Store, session: Session, outcome: Outcome) -> Job:
     """Return a job that has just ended so."""
     job = new_job()
     backend.submit([job])
@@ -43,7 +43,7 @@ def ended(backend: Backend, session: Session, outcome: Outcome) -> Job:
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_an_ended_job_goes_with_all_that_it_printed(
-    store: Store, backend: Backend, workers: Sessions, outcome: Outcome
+    store: StoreKind, backend: Store, workers: Sessions, outcome: Outcome
 ) -> None:
     session = workers.join()
     job, other = ended(backend, session, outcome), ended(backend, session, outcome)
@@ -57,7 +57,7 @@ def test_an_ended_job_goes_with_all_that_it_printed(
     assert backend.delete(job.id) == "unknown"
 
 
-def test_a_job_that_was_cancelled_before_it_began_can_be_deleted(store: Store, backend: Backend) -> None:
+def test_a_job_that_was_cancelled_before_it_began_can_be_deleted(store: StoreKind, backend: Store) -> None:
     job = new_job()
     backend.submit([job])
     backend.cancel(job.id, "ann")
@@ -65,7 +65,7 @@ def test_a_job_that_was_cancelled_before_it_began_can_be_deleted(store: Store, b
     assert store.holders() == {}
 
 
-def test_a_job_that_has_not_ended_is_not_deleted(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_job_that_has_not_ended_is_not_deleted(store: StoreKind, backend: Store, workers: Sessions) -> None:
     running, queued, delayed = new_job(priority=9), new_job(), new_job(delay=FAR)
     backend.submit([running, queued, delayed])
     session = workers.join()
@@ -79,7 +79,7 @@ def test_a_job_that_has_not_ended_is_not_deleted(store: Store, backend: Backend,
 
 
 @pytest.mark.skipif(ON_WINE, reason="Wine lets a file be deleted twice while somebody reads it")
-def test_of_several_that_delete_a_job_one_does(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_of_several_that_delete_a_job_one_does(store: StoreKind, backend: Store, workers: Sessions) -> None:
     session = workers.join()
     jobs = [ended(backend, session, Succeeded()) for _ in range(10)]
 
@@ -94,7 +94,7 @@ def test_of_several_that_delete_a_job_one_does(store: Store, backend: Backend, w
     assert store.holders() == {}
 
 
-def test_cancelling_and_deleting_at_once_is_no_trouble(store: Store) -> None:
+def test_cancelling_and_deleting_at_once_is_no_trouble(store: StoreKind) -> None:
     jobs = [new_job() for _ in range(60)]
     store.open().submit(jobs)
 
@@ -119,7 +119,7 @@ def test_cancelling_and_deleting_at_once_is_no_trouble(store: Store) -> None:
 
 
 def test_jobs_that_ended_before_the_moment_go_and_later_ones_stay(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     session = workers.join()
     old = [ended(backend, session, outcome) for outcome in OUTCOMES]
@@ -133,7 +133,7 @@ def test_jobs_that_ended_before_the_moment_go_and_later_ones_stay(
     assert backend.prune(ENDED, moment) == 0
 
 
-def test_whole_hours_go_as_well(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_whole_hours_go_as_well(store: StoreKind, backend: Store, workers: Sessions) -> None:
     session = workers.join()
     for outcome in OUTCOMES:
         ended(backend, session, outcome)
@@ -145,7 +145,7 @@ def test_whole_hours_go_as_well(store: Store, backend: Backend, workers: Session
     assert backend.counts() == dict.fromkeys(State, 0)
 
 
-def test_only_the_named_states_are_pruned(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_only_the_named_states_are_pruned(store: StoreKind, backend: Store, workers: Sessions) -> None:
     session = workers.join()
     done, failed, cancelled = (ended(backend, session, outcome) for outcome in OUTCOMES)
     assert backend.prune({State.FAILED}, now() + FAR) == 1
@@ -153,7 +153,7 @@ def test_only_the_named_states_are_pruned(store: Store, backend: Backend, worker
     assert failed.state is State.FAILED
 
 
-def test_jobs_that_have_not_ended_are_never_pruned(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_jobs_that_have_not_ended_are_never_pruned(store: StoreKind, backend: Store, workers: Sessions) -> None:
     running, queued, delayed = new_job(priority=9), new_job(), new_job(delay=FAR)
     backend.submit([running, queued, delayed])
     session = workers.join()

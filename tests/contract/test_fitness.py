@@ -20,12 +20,12 @@ from bgjobs.job import State, Succeeded
 from bgjobs.spool import layout
 from bgjobs.spool.doctor import fitness
 from bgjobs.system.facts import DiskFacts
-from tests.contract.stores import NO_SELECTION, SpoolStore, claim_all, finish, info, new_job
+from tests.contract.stores import NO_SELECTION, SpoolKind, claim_all, finish, info, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Finding
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
@@ -33,14 +33,14 @@ MEMORY = Path("/dev/shm")
 LOCAL = DiskFacts(kind="ext4", network=False, volatile=False, journal=True, mounts_below=())
 
 
-def found(spool: SpoolQueue) -> dict[str, Finding]:
+def found(spool: SpoolStore) -> dict[str, Finding]:
     """Return what is found beside what this machine's own disk is to blame for."""
     return {
         f.code: f for f in spool.fitness().findings if f.code not in {"no-journal", "volatile-disk", "layered-disk"}
     }
 
 
-def only(spool: SpoolQueue, code: str) -> Finding:
+def only(spool: SpoolStore, code: str) -> Finding:
     """Return the one finding that there is."""
     findings = found(spool)
     assert set(findings) == {code}
@@ -63,7 +63,7 @@ def mounted(*words: str, at: Path) -> Iterator[None]:
 # The facts
 
 
-def test_a_spool_on_this_disk_is_fit_and_its_facts_are_those_of_the_system(spool: SpoolQueue) -> None:
+def test_a_spool_on_this_disk_is_fit_and_its_facts_are_those_of_the_system(spool: SpoolStore) -> None:
     seen = spool.fitness()
     assert [finding for finding in seen.findings if finding.wrong] == []
     assert seen.facts["locks_hold"] is True
@@ -75,7 +75,7 @@ def test_a_spool_on_this_disk_is_fit_and_its_facts_are_those_of_the_system(spool
     assert abs(int(seen.facts["clock_skew_ms"] or 0)) < fitness.SKEW_MS
 
 
-def test_a_look_leaves_nothing_behind(spool: SpoolQueue) -> None:
+def test_a_look_leaves_nothing_behind(spool: SpoolStore) -> None:
     before = sorted(Path(spool.paths.root).rglob("*"))
     spool.fitness()
     assert sorted(Path(spool.paths.root).rglob("*")) == before
@@ -89,7 +89,7 @@ def test_a_look_leaves_nothing_behind(spool: SpoolQueue) -> None:
 def test_a_disk_in_memory_is_named(tmp_path: Path) -> None:
     place = tmp_path / "memory"
     with mounted("-t", "tmpfs", "-o", "size=40m", "none", at=place):
-        spool = SpoolStore(str(place)).open()
+        spool = SpoolKind(str(place)).open()
         seen = spool.fitness()
         codes = {finding.code: finding.wrong for finding in seen.findings}
         assert codes == {"volatile-disk": False, "little-room": False}
@@ -106,7 +106,7 @@ def test_a_layered_disk_works_and_is_named(tmp_path: Path) -> None:
             (base / name).mkdir()
         layers = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
         with mounted("-t", "overlay", "-o", layers, "none", at=place):
-            spool = SpoolStore(str(place)).open()
+            spool = SpoolKind(str(place)).open()
             seen = spool.fitness()
             assert {finding.code for finding in seen.findings if not finding.wrong} >= {"layered-disk"}
             assert [finding for finding in seen.findings if finding.wrong] == []
@@ -126,7 +126,7 @@ def test_a_spool_that_lies_on_two_disks_is_refused_when_set_up_and_by_workers(
     part = tmp_path / "part"
     part.mkdir()
     words = ("-t", "tmpfs", "none") if kind == "another disk" else ("--bind", str(part))
-    store = SpoolStore(str(tmp_path))
+    store = SpoolKind(str(tmp_path))
     with mounted(*words, at=tmp_path / "spool" / name):
         with pytest.raises(SpoolError, match="another disk mounted inside") as refused:
             store.open()
@@ -142,14 +142,14 @@ def test_a_spool_that_lies_on_two_disks_is_refused_when_set_up_and_by_workers(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts are looked up in /proc")
 def test_logs_may_lie_on_another_disk(tmp_path: Path) -> None:
-    store = SpoolStore(str(tmp_path))
+    store = SpoolKind(str(tmp_path))
     with mounted("-t", "tmpfs", "none", at=tmp_path / "spool" / "logs"):
         spool = store.open()
         spool.join(info(), NO_SELECTION).leave()
         assert found(spool) == {}
 
 
-def test_a_network_disk_is_refused_by_workers_too(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_disk_is_refused_by_workers_too(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been mounted after the spool was made."""
     monkeypatch.setattr(system, "disk_facts", lambda _: LOCAL._replace(kind="nfs4", network=True))
     with pytest.raises(SpoolError, match=r"network file system \(nfs4\)"):
@@ -169,7 +169,7 @@ def test_a_network_disk_is_refused_by_workers_too(spool: SpoolQueue, monkeypatch
     ],
 )
 def test_each_kind_of_disk_gets_its_remark(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch, facts: DiskFacts, code: str | None
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch, facts: DiskFacts, code: str | None
 ) -> None:
     monkeypatch.setattr(system, "disk_facts", lambda _: facts)
     remarks = {finding.code: finding.wrong for finding in spool.fitness().findings}
@@ -183,7 +183,7 @@ def test_locks_of_this_disk_hold_between_two_processes(tmp_path: Path) -> None:
     assert fitness.trouble(str(tmp_path / "lock")) == ""
 
 
-def test_locks_that_exclude_nobody_are_found_out(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_exclude_nobody_are_found_out(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a disk where each process has locks of its own: ours are on another file than the child's.
     monkeypatch.setattr(fitness, "life_lock", lambda path: locks.life_lock(f"{path}.own"))
     assert "same lock at the same time" in only(spool, "locks-fail").message
@@ -199,7 +199,7 @@ NO_LOCKS: dict[str, Exception] = {
 
 
 @pytest.fixture(params=NO_LOCKS)
-def _no_locks(spool: SpoolQueue, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_locks(spool: SpoolStore, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spool.is_there()  # with locks it can be made
 
     def refuse(*_: object, **__: object) -> None:
@@ -210,15 +210,15 @@ def _no_locks(spool: SpoolQueue, request: pytest.FixtureRequest, monkeypatch: py
 
 
 @pytest.mark.usefixtures("_no_locks")
-def test_a_disk_without_locks_is_found_out(spool: SpoolQueue) -> None:
+def test_a_disk_without_locks_is_found_out(spool: SpoolStore) -> None:
     assert "this file system has no locks" in only(spool, "locks-fail").message
 
 
 @pytest.mark.usefixtures("_no_locks")
-def test_a_disk_without_locks_is_refused_by_whoever_needs_one(spool: SpoolQueue, tmp_path: Path) -> None:
+def test_a_disk_without_locks_is_refused_by_whoever_needs_one(spool: SpoolStore, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     with pytest.raises(SpoolError, match="is on a file system without locks: name one on a local disk with --spool"):
-        SpoolStore(str(tmp_path / "new")).open()
+        SpoolKind(str(tmp_path / "new")).open()
     with pytest.raises(SpoolError, match="this file system has no locks: use a local file system"):
         spool.join(info(), NO_SELECTION)
     (tmp_path / "lock").touch()
@@ -235,7 +235,7 @@ def test_another_trouble_with_a_lock_is_told_as_it_is(tmp_path: Path, monkeypatc
         locks.hold_for_life(str(tmp_path / "lock"))
 
 
-def test_locks_that_could_not_be_tried_are_only_a_remark(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_could_not_be_tried_are_only_a_remark(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitness, "COMMAND", ("-c", "raise SystemExit(1)"))
     finding = only(spool, "locks-untried")
     assert not finding.wrong
@@ -245,7 +245,7 @@ def test_locks_that_could_not_be_tried_are_only_a_remark(spool: SpoolQueue, monk
 # Clock
 
 
-def test_a_clock_that_is_off_the_times_of_files_is_named(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_off_the_times_of_files_is_named(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     behind = clock.now() - timedelta(hours=1)
     monkeypatch.setattr(clock, "now_ms", lambda: int(behind.timestamp() * 1000))
     finding = only(spool, "disk-clock")
@@ -253,7 +253,7 @@ def test_a_clock_that_is_off_the_times_of_files_is_named(spool: SpoolQueue, monk
     assert "3600." in finding.message
 
 
-def test_jobs_that_ended_in_the_future_are_named(spool: SpoolQueue) -> None:
+def test_jobs_that_ended_in_the_future_are_named(spool: SpoolStore) -> None:
     ahead = layout.hour(clock.now() + timedelta(hours=2))
     Path(spool.paths.ended(State.FAILED), ahead).mkdir()
     Path(spool.paths.ended(State.DONE), layout.hour(clock.now())).mkdir()
@@ -276,7 +276,7 @@ def test_jobs_that_ended_in_the_future_are_named(spool: SpoolQueue) -> None:
     ],
 )
 def test_little_room_is_named_and_none_is_wrong(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch, free: tuple[int, int | None], *, wrong: bool | None
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch, free: tuple[int, int | None], *, wrong: bool | None
 ) -> None:
     monkeypatch.setattr(disk, "free_space", lambda _: free)
     findings = found(spool)
@@ -285,7 +285,7 @@ def test_little_room_is_named_and_none_is_wrong(
 
 
 @posix_only
-def test_directories_that_others_can_enter_are_named(spool: SpoolQueue) -> None:
+def test_directories_that_others_can_enter_are_named(spool: SpoolStore) -> None:
     done = Path(spool.paths.ended(State.DONE))
     done.chmod(0o755)
     assert not only(spool, "open-to-others").wrong
@@ -295,14 +295,14 @@ def test_directories_that_others_can_enter_are_named(spool: SpoolQueue) -> None:
 
 
 @posix_only
-def test_directories_of_another_user_are_found(spool: SpoolQueue) -> None:
+def test_directories_of_another_user_are_found(spool: SpoolStore) -> None:
     if not system.is_elevated():
         pytest.skip("only root can give a directory to another user")
     os.chown(spool.paths.workers, 65534, 65534)
     assert only(spool, "not-ours").wrong
 
 
-def test_a_spool_that_cannot_be_written_is_found(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spool_that_cannot_be_written_is_found(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> int:
         raise OSError(30, "Read-only file system", path)
 
@@ -314,7 +314,7 @@ def test_a_spool_that_cannot_be_written_is_found(spool: SpoolQueue, monkeypatch:
 
 @posix_only
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a child with another user needs root and setpriv")
-def test_logs_that_cannot_be_written_are_only_a_remark(spool: SpoolQueue, tmp_path: Path) -> None:
+def test_logs_that_cannot_be_written_are_only_a_remark(spool: SpoolStore, tmp_path: Path) -> None:
     Path(spool.settings.log_dir).mkdir(exist_ok=True)
     Path(spool.settings.log_dir).chmod(0o500)
     findings = found(spool)
@@ -323,7 +323,7 @@ def test_logs_that_cannot_be_written_are_only_a_remark(spool: SpoolQueue, tmp_pa
     assert not any(finding.wrong for finding in findings.values())
 
 
-def test_many_files_in_corrupt_are_a_warning(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_in_corrupt_are_a_warning(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitness, "MANY_CORRUPT", 3)
     for name in ("a.json", "b.json", "a.json.reason", "b.json.reason"):
         Path(spool.paths.corrupt, name).touch(mode=0o600)

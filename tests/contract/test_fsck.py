@@ -24,7 +24,7 @@ from bgjobs.spool.doctor import fsck, job_check
 from tests.contract.stores import (
     FAR,
     Sessions,
-    SpoolStore,
+    SpoolKind,
     claim_all,
     finish,
     new_job,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bgjobs.job import Job
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Finding
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="links, modes and signals are POSIX")
@@ -61,19 +61,19 @@ def _nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsck, "PAUSES_S", tuple(0.001 for _ in PATIENT))
 
 
-def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
+def submitted(spool: SpoolStore, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
     job = new_job(delay=delay, priority=priority)
     spool.submit([job])
     return job
 
 
-def path_of(spool: SpoolQueue, job: Job) -> Path:
+def path_of(spool: SpoolStore, job: Job) -> Path:
     """Return where the file of a job lies."""
     (found,) = Path(spool.paths.root).rglob(f"*{job.id}.json")
     return found
 
 
-def ended_job(spool: SpoolQueue, workers: Sessions) -> Path:
+def ended_job(spool: SpoolStore, workers: Sessions) -> Path:
     """Return the file of a job that is done."""
     job, session = submitted(spool), workers.join()
     finish(session, claim_all(session, 1)[0], Succeeded())
@@ -86,7 +86,7 @@ def codes(findings: list[Finding]) -> dict[str, str]:
     return {finding.code: finding.rule for finding in findings}
 
 
-def only(spool: SpoolQueue, code: str, rule: str) -> Finding:
+def only(spool: SpoolStore, code: str, rule: str) -> Finding:
     """Return the one finding that there is, which has this code and breaks this rule."""
     found = fsck.check(spool.paths)
     assert codes(found) == {code: rule}, found
@@ -116,7 +116,7 @@ def runner(*args: str) -> Iterator[tuple[int, str]]:
 # A spool in order
 
 
-def test_a_spool_in_the_middle_of_all_kinds_of_work_has_no_finding(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_spool_in_the_middle_of_all_kinds_of_work_has_no_finding(spool: SpoolStore, workers: Sessions) -> None:
     """Queued, delayed, claimed, running, retried, handed back, done, failed, cancelled, refused, half-way in."""
     for n in range(20):
         submitted(spool, delay=FAR if n % 5 == 0 else timedelta(0), priority=n % 10)
@@ -140,13 +140,13 @@ def test_a_spool_in_the_middle_of_all_kinds_of_work_has_no_finding(spool: SpoolQ
         assert spool.findings(quick=True) == []
 
 
-def test_a_new_spool_has_no_finding(spool: SpoolQueue) -> None:
+def test_a_new_spool_has_no_finding(spool: SpoolStore) -> None:
     assert fsck.check(spool.paths) == []
 
 
 @pytest.mark.timeout(300)
 def test_workers_at_work_give_no_false_alarm(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fsck, "PAUSES_S", PATIENT)
     spool.submit([new_job(priority=n % 10) for n in range(1500)])
@@ -164,7 +164,7 @@ def test_workers_at_work_give_no_false_alarm(
     assert fsck.check(spool.paths) == []
 
 
-def test_what_a_dead_worker_left_breaks_no_rule_and_is_named_once(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_a_dead_worker_left_breaks_no_rule_and_is_named_once(spool: SpoolStore, workers: Sessions) -> None:
     spool.submit([new_job() for _ in range(3)])
     (wid,) = workers.dead(claim=3, begin=2)["id"]
     found = only(spool, "dead-worker", "")
@@ -177,7 +177,7 @@ def test_what_a_dead_worker_left_breaks_no_rule_and_is_named_once(spool: SpoolQu
 
 @pytest.mark.parametrize(("ending", "code"), [("done", "unfinished-move"), ("retry", "dead-worker")])
 def test_a_move_that_was_broken_off_breaks_no_rule(
-    spool: SpoolQueue, workers: Sessions, *, ending: str, code: str
+    spool: SpoolStore, workers: Sessions, *, ending: str, code: str
 ) -> None:
     submitted(spool)
     workers.dead(claim=1, begin=1, decide=ending)
@@ -189,7 +189,7 @@ def test_a_move_that_was_broken_off_breaks_no_rule(
 
 @pytest.mark.parametrize("how", ["moved", "restored from a backup"])
 def test_a_spool_that_was_moved_or_restored_as_a_whole_is_sound_and_its_jobs_run(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, tmp_path: Path, how: str
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, tmp_path: Path, how: str
 ) -> None:
     spool.submit([new_job() for _ in range(6)])
     workers.dead(claim=3, begin=2)
@@ -203,7 +203,7 @@ def test_a_spool_that_was_moved_or_restored_as_a_whole_is_sound_and_its_jobs_run
         # The machine was another one, or has been started anew since.
         about = next((elsewhere / "spool" / "workers").glob("*/info"))
         about.write_text(about.read_text("utf-8").replace(system.boot_id(), "another-boot"), encoding="utf-8")
-    there = SpoolStore(str(elsewhere))
+    there = SpoolKind(str(elsewhere))
     spool, sessions = there.open(), Sessions(there)
     try:
         assert codes(fsck.check(spool.paths)) == {"dead-worker": ""}
@@ -223,7 +223,7 @@ def test_a_spool_that_was_moved_or_restored_as_a_whole_is_sound_and_its_jobs_run
 
 
 @pytest.mark.parametrize("place", ["bucket", "priority", "done", "waiting"])
-def test_a_copy_of_a_job_is_found_wherever_it_lies(spool: SpoolQueue, place: str) -> None:
+def test_a_copy_of_a_job_is_found_wherever_it_lies(spool: SpoolStore, place: str) -> None:
     job = submitted(spool)
     path = path_of(spool, job)
     copy = {
@@ -242,13 +242,13 @@ def test_a_copy_of_a_job_is_found_wherever_it_lies(spool: SpoolQueue, place: str
     assert fsck.broken(spool.paths) == []
 
 
-def test_a_copy_with_another_moment_in_the_same_bucket_is_found(spool: SpoolQueue) -> None:
+def test_a_copy_with_another_moment_in_the_same_bucket_is_found(spool: SpoolStore) -> None:
     path = path_of(spool, submitted(spool))
     path.with_name(f"1{path.name[1:]}".replace(path.name[:13], "1795400000123")).write_bytes(path.read_bytes())
     only(spool, "two-places", "I1")
 
 
-def test_a_job_in_corrupt_that_lies_elsewhere_too_is_found_unless_it_is_a_known_copy(spool: SpoolQueue) -> None:
+def test_a_job_in_corrupt_that_lies_elsewhere_too_is_found_unless_it_is_a_known_copy(spool: SpoolStore) -> None:
     job = submitted(spool)
     path = path_of(spool, job)
     aside = Path(spool.paths.corrupt, path.name)
@@ -266,20 +266,20 @@ def test_a_job_in_corrupt_that_lies_elsewhere_too_is_found_unless_it_is_a_known_
 
 
 @pytest.mark.parametrize("content", [b"", bytes(300), b"\xff\xfe{", b'{"format":1}\n', b"[" * 100_000])
-def test_a_pending_file_that_is_no_job_is_found(spool: SpoolQueue, content: bytes) -> None:
+def test_a_pending_file_that_is_no_job_is_found(spool: SpoolStore, content: bytes) -> None:
     path = path_of(spool, submitted(spool))
     path.write_bytes(content)
     assert only(spool, "not-a-job", "I2").repairable
 
 
-def test_a_file_under_the_name_of_another_job_is_found(spool: SpoolQueue) -> None:
+def test_a_file_under_the_name_of_another_job_is_found(spool: SpoolStore) -> None:
     path = path_of(spool, submitted(spool))
     path.rename(path.with_name(layout.pending_name(1795400000123, new_id())))
     assert "id inside differs" in only(spool, "not-a-job", "I2").message
 
 
 def test_an_ended_job_whose_line_1_is_gone_is_found_unless_the_look_is_quick(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     path = ended_job(spool, workers)
     path.write_bytes(b"\n".join([b"{}", *path.read_bytes().split(b"\n")[1:]]))
@@ -350,12 +350,12 @@ def test_histories_that_cannot_happen_are_found(
     assert what in found[0]
 
 
-def test_a_job_file_with_such_a_history_is_found(spool: SpoolQueue) -> None:
+def test_a_job_file_with_such_a_history_is_found(spool: SpoolStore) -> None:
     append(path_of(spool, submitted(spool)), start(1), TRY, start(3), TRY)
     assert "attempt 3 begins where 2 should" in only(spool, "wrong-order", "I2").message
 
 
-def test_a_job_of_a_newer_bgjobs_is_named_and_breaks_nothing(spool: SpoolQueue) -> None:
+def test_a_job_of_a_newer_bgjobs_is_named_and_breaks_nothing(spool: SpoolStore) -> None:
     path = path_of(spool, submitted(spool))
     path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
     only(spool, "newer-format", "")
@@ -364,7 +364,7 @@ def test_a_job_of_a_newer_bgjobs_is_named_and_breaks_nothing(spool: SpoolQueue) 
 # I3, I5, I7
 
 
-def test_claims_without_their_worker_are_found(spool: SpoolQueue, workers: Sessions) -> None:
+def test_claims_without_their_worker_are_found(spool: SpoolStore, workers: Sessions) -> None:
     path = path_of(spool, submitted(spool))
     claims = Path(spool.paths.claims_of(new_id()))
     claims.mkdir()
@@ -378,14 +378,14 @@ def test_claims_without_their_worker_are_found(spool: SpoolQueue, workers: Sessi
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete a lock file that is held")
-def test_a_living_worker_without_its_lock_is_found(spool: SpoolQueue, store: SpoolStore, workers: Sessions) -> None:
+def test_a_living_worker_without_its_lock_is_found(spool: SpoolStore, store: SpoolKind, workers: Sessions) -> None:
     session = workers.join()
     lock = Path(spool.paths.worker(session.id, "alive.lock"))
     lock.unlink()
     assert only(spool, "lock-gone", "I7").path == str(lock)
 
 
-def begun(spool: SpoolQueue, workers: Sessions, pid: int, birth: str) -> Path:
+def begun(spool: SpoolStore, workers: Sessions, pid: int, birth: str) -> Path:
     """Return the claimed file of a job that a runner in slot 0 of a living worker began."""
     submitted(spool)
     session = workers.join()
@@ -397,20 +397,20 @@ def begun(spool: SpoolQueue, workers: Sessions, pid: int, birth: str) -> Path:
     return Path(todo.path)
 
 
-def test_a_job_that_runs_without_its_runner_lock_is_found(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_job_that_runs_without_its_runner_lock_is_found(spool: SpoolStore, workers: Sessions) -> None:
     with runner() as (pid, birth):
         path = begun(spool, workers, pid, birth)
         assert only(spool, "runs-unlocked", "I5").path == str(path)
 
 
-def test_a_dead_runner_that_its_worker_has_not_noticed_breaks_no_rule(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_dead_runner_that_its_worker_has_not_noticed_breaks_no_rule(spool: SpoolStore, workers: Sessions) -> None:
     with runner() as (pid, birth):
         pass
     begun(spool, workers, pid, birth)
     only(spool, "runner-gone", "")
 
 
-def test_a_runner_that_outlives_its_worker_is_named(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_runner_that_outlives_its_worker_is_named(spool: SpoolStore, workers: Sessions) -> None:
     submitted(spool)
     said = workers.dead(claim=1, begin=1, runner=True)
     found = fsck.check(spool.paths)
@@ -420,7 +420,7 @@ def test_a_runner_that_outlives_its_worker_is_named(spool: SpoolQueue, workers: 
     assert system.birth(int(said["runner"][0])) != said["runner"][1]
 
 
-def test_the_lock_of_a_worker_is_not_tried_before_it_is_ready(spool: SpoolQueue) -> None:
+def test_the_lock_of_a_worker_is_not_tried_before_it_is_ready(spool: SpoolStore) -> None:
     """Else one that is just taking it could find it in our hands, and give up."""
     wid = new_id()
     Path(spool.paths.worker(wid)).mkdir()
@@ -431,7 +431,7 @@ def test_the_lock_of_a_worker_is_not_tried_before_it_is_ready(spool: SpoolQueue)
     assert fsck.check(spool.paths) == []
 
 
-def test_a_missing_claim_lock_is_named_and_made_again(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_missing_claim_lock_is_named_and_made_again(spool: SpoolStore, workers: Sessions) -> None:
     Path(spool.paths.claim_lock).unlink()
     only(spool, "no-claim-lock", "")
     workers.join().claim(1)
@@ -442,14 +442,14 @@ def test_a_missing_claim_lock_is_named_and_made_again(spool: SpoolQueue, workers
 
 
 @posix_only
-def test_a_job_file_with_a_second_name_is_found(spool: SpoolQueue, tmp_path: Path) -> None:
+def test_a_job_file_with_a_second_name_is_found(spool: SpoolStore, tmp_path: Path) -> None:
     path = path_of(spool, submitted(spool))
     (tmp_path / "backup.json").hardlink_to(path)
     only(spool, "two-names", "I4")
 
 
 @posix_only
-def test_a_second_name_inside_of_the_spool_is_a_second_place(spool: SpoolQueue) -> None:
+def test_a_second_name_inside_of_the_spool_is_a_second_place(spool: SpoolStore) -> None:
     path = path_of(spool, submitted(spool))
     Path(spool.paths.bucket(9, path.parent.name)).mkdir()
     Path(spool.paths.bucket(9, path.parent.name), path.name).hardlink_to(path)
@@ -458,7 +458,7 @@ def test_a_second_name_inside_of_the_spool_is_a_second_place(spool: SpoolQueue) 
 
 @posix_only
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
-def test_what_is_no_plain_file_is_found(spool: SpoolQueue, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_plain_file_is_found(spool: SpoolStore, tmp_path: Path, kind: str) -> None:
     path = path_of(spool, submitted(spool))
     path.rename(tmp_path / "moved.json")
     if kind == "link":
@@ -473,13 +473,13 @@ def test_what_is_no_plain_file_is_found(spool: SpoolQueue, tmp_path: Path, kind:
 # I6
 
 
-def test_an_ended_job_in_pending_is_found(spool: SpoolQueue, workers: Sessions) -> None:
+def test_an_ended_job_in_pending_is_found(spool: SpoolStore, workers: Sessions) -> None:
     path = path_of(spool, submitted(spool))
     append(path, start(1), END)
     assert only(spool, "ended-pending", "I6").repairable
 
 
-def test_an_ended_job_among_those_of_another_state_is_found(spool: SpoolQueue, workers: Sessions) -> None:
+def test_an_ended_job_among_those_of_another_state_is_found(spool: SpoolStore, workers: Sessions) -> None:
     path = ended_job(spool, workers)
     elsewhere = Path(spool.paths.ended(State.FAILED), path.parent.name)
     elsewhere.mkdir()
@@ -488,7 +488,7 @@ def test_an_ended_job_among_those_of_another_state_is_found(spool: SpoolQueue, w
 
 
 def test_an_ended_job_without_its_end_line_has_lost_its_result_and_breaks_nothing(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     path = ended_job(spool, workers)
     path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:2]) + b"\n")
@@ -496,7 +496,7 @@ def test_an_ended_job_without_its_end_line_has_lost_its_result_and_breaks_nothin
 
 
 def test_a_claimed_job_that_has_ended_waits_for_its_move(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted(spool)
     session = workers.join()
@@ -531,7 +531,7 @@ def failing(*_: object) -> None:
         ("waiting/x", False),
     ],
 )
-def test_names_that_do_not_belong_are_found(spool: SpoolQueue, where: str, *, repairable: bool) -> None:
+def test_names_that_do_not_belong_are_found(spool: SpoolStore, where: str, *, repairable: bool) -> None:
     path = Path(spool.paths.root, where)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"{}")
@@ -541,7 +541,7 @@ def test_names_that_do_not_belong_are_found(spool: SpoolQueue, where: str, *, re
 
 @posix_only
 @pytest.mark.parametrize("where", ["pending/5-normal/now-209912312359", "done/2026112307"])
-def test_a_link_in_place_of_a_directory_is_found(spool: SpoolQueue, tmp_path: Path, where: str) -> None:
+def test_a_link_in_place_of_a_directory_is_found(spool: SpoolStore, tmp_path: Path, where: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     Path(spool.paths.root, where).symlink_to(elsewhere)
@@ -551,7 +551,7 @@ def test_a_link_in_place_of_a_directory_is_found(spool: SpoolQueue, tmp_path: Pa
 # What every spool has, and leftovers
 
 
-def test_a_missing_directory_is_found_and_made_by_the_next_worker(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_missing_directory_is_found_and_made_by_the_next_worker(spool: SpoolStore, workers: Sessions) -> None:
     for name in ("pending/9", "done", "tmp/trash"):
         Path(spool.paths.root, name).rmdir()
     assert codes(fsck.check(spool.paths)) == {"missing-directory": ""}
@@ -560,12 +560,12 @@ def test_a_missing_directory_is_found_and_made_by_the_next_worker(spool: SpoolQu
     assert fsck.check(spool.paths) == []
 
 
-def test_a_missing_version_is_found(spool: SpoolQueue) -> None:
+def test_a_missing_version_is_found(spool: SpoolStore) -> None:
     Path(spool.paths.version).unlink()
     assert only(spool, "no-version", "").wrong
 
 
-def test_leftovers_are_counted_by_kind(spool: SpoolQueue) -> None:
+def test_leftovers_are_counted_by_kind(spool: SpoolStore) -> None:
     old = time.time() - 2 * 24 * 3600
     for name in ("one", "two"):
         path = Path(spool.paths.tmp, name)
@@ -579,7 +579,7 @@ def test_leftovers_are_counted_by_kind(spool: SpoolQueue) -> None:
     assert found["old-tmp"].message.startswith("2 ")
 
 
-def test_leftovers_block_nothing_and_are_cleared_away(spool: SpoolQueue, workers: Sessions) -> None:
+def test_leftovers_block_nothing_and_are_cleared_away(spool: SpoolStore, workers: Sessions) -> None:
     minute = layout.bucket(milliseconds(now()), at_once=True)
     Path(spool.paths.bucket(5, f"{minute}.half")).mkdir()
     Path(spool.paths.bucket(5, "now-202601010000")).mkdir()
@@ -598,7 +598,7 @@ def test_leftovers_block_nothing_and_are_cleared_away(spool: SpoolQueue, workers
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended_job(spool, workers)
     bad, good = submitted(spool), submitted(spool, priority=9)

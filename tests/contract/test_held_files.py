@@ -24,7 +24,7 @@ from tests.contract.held_files import DENIED, LOCKED, RETRIED, SHARING, HeldFile
 from tests.contract.stores import (
     POLICY,
     Sessions,
-    SpoolStore,
+    SpoolKind,
     begin,
     decided,
     finish,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job, Outcome
     from bgjobs.lifecycle import Verdict
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Claim, Session
 
 CODES = [DENIED, SHARING, LOCKED]
@@ -66,8 +66,8 @@ class Scene:
 
     def __init__(self, where: Path) -> None:
         where.mkdir()
-        self.store = SpoolStore(str(where))
-        self.spool: SpoolQueue = self.store.open()
+        self.store = SpoolKind(str(where))
+        self.spool: SpoolStore = self.store.open()
         self.workers = Sessions(self.store)
         self.session: Session = self.workers.join()
         self.pending: list[tuple[Claim, Verdict, Job]] = []
@@ -92,7 +92,7 @@ class Scene:
         return claims
 
     def try_to_finish(self, claim: Claim, running: Job, outcome: Outcome) -> None:
-        """Store what became of a job, or keep that for later, as the worker does."""
+        """StoreKind what became of a job, or keep that for later, as the worker does."""
         verdict = decided(running, outcome)
         self.pending.append((claim, verdict, running))
         stored(self.session, claim, verdict, running=running)

@@ -28,7 +28,7 @@ from bgjobs.store import Selection, Unfinished
 from tests.contract.stores import (
     FAR,
     Sessions,
-    SpoolStore,
+    SpoolKind,
     claim_all,
     each_once,
     finish,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from bgjobs.job import Job
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Session
 
 if sys.platform != "win32":
@@ -81,7 +81,7 @@ class DeathError(BaseException):
 
 
 @pytest.fixture(params=["os", "full", "shared"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> SpoolStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SpoolKind:
     """Return a store of ours alone, or one that is shared, where each file is another user's."""
     says = f'durability = "{request.param}"'
     if request.param == "shared":
@@ -89,31 +89,31 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> SpoolStore:
             pytest.skip("only root can give files to another user")
         says = f'shared_with = "{grp.getgrgid(GROUP).gr_name}"'
     (tmp_path / "allowed_jobs.toml").write_text(f"[bgjobs]\n{says}\n", "utf-8")
-    return SpoolStore(str(tmp_path))
+    return SpoolKind(str(tmp_path))
 
 
 @pytest.fixture
-def signing_store(tmp_path: Path) -> SpoolStore:
+def signing_store(tmp_path: Path) -> SpoolKind:
     """A store where jobs are signed, and so is what `hand_in` hands in."""
     keys, allowed = tmp_path / "signing.keys", tmp_path / "allowed_jobs.toml"
     keys.touch(0o600)
     keys.write_text(f"key {'ab' * 32}\n", "utf-8")
     allowed.write_text(f'[bgjobs]\ndurability = "full"\nsigning_keys = "{keys.as_posix()}"\n', "utf-8")
-    return SpoolStore(str(tmp_path))
+    return SpoolKind(str(tmp_path))
 
 
 # Of dying at each step, `make test` tries one kind of store. An error at each step takes ten times as many.
 @pytest.fixture(
     params=["os", pytest.param("full", marks=pytest.mark.sweep), pytest.param("signed", marks=pytest.mark.sweep)]
 )
-def any_store(request: pytest.FixtureRequest) -> SpoolStore:
+def any_store(request: pytest.FixtureRequest) -> SpoolKind:
     """One of the stores, or the one where jobs are signed."""
     if request.param == "signed":
-        found: SpoolStore = request.getfixturevalue("signing_store")
+        found: SpoolKind = request.getfixturevalue("signing_store")
         return found
     tmp_path = request.getfixturevalue("tmp_path")
     (tmp_path / "allowed_jobs.toml").write_text(f'[bgjobs]\ndurability = "{request.param}"\n', "utf-8")
-    return SpoolStore(str(tmp_path))
+    return SpoolKind(str(tmp_path))
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importer, "AGAIN_S", 0.001)
 
 
-def hand_in(spool: SpoolQueue, name: str = "x.json", content: object = CALL) -> Path:
+def hand_in(spool: SpoolStore, name: str = "x.json", content: object = CALL) -> Path:
     """Do what another program does: write under a dot-name, then rename."""
     folder = Path(spool.paths.incoming)
     hidden = folder / f".{name}"
@@ -139,11 +139,11 @@ def import_jobs(session: Session, policy: Policy = POLICY) -> int:
     return session.import_jobs(lambda _class, _method: policy)
 
 
-def is_done(spool: SpoolQueue) -> bool:
+def is_done(spool: SpoolStore) -> bool:
     return not spool.unfinished(now()).incoming
 
 
-def import_all(spool: SpoolQueue, session: Session, policy: Policy = POLICY) -> int:
+def import_all(spool: SpoolStore, session: Session, policy: Policy = POLICY) -> int:
     """Import until nothing is left that can be."""
     count = 0
 
@@ -156,18 +156,18 @@ def import_all(spool: SpoolQueue, session: Session, policy: Policy = POLICY) -> 
     return count
 
 
-def stored(spool: SpoolQueue) -> list[Job]:
+def stored(spool: SpoolStore) -> list[Job]:
     """Return all jobs, oldest first."""
     return sorted((job for state in State for job in jobs_in(spool, state)), key=lambda job: job.id)
 
 
-def jobs_in(spool: SpoolQueue, state: State) -> list[Job]:
+def jobs_in(spool: SpoolStore, state: State) -> list[Job]:
     from bgjobs.store import Filter  # noqa: PLC0415 - only here
 
     return list(spool.jobs(Filter(states=frozenset({state}))))
 
 
-def imported(spool: SpoolQueue, session: Session, content: object, policy: Policy = POLICY) -> Job:
+def imported(spool: SpoolStore, session: Session, content: object, policy: Policy = POLICY) -> Job:
     """Hand in one file and return the job that it became."""
     hand_in(spool, content=content)
     assert import_all(spool, session, policy) == 1
@@ -179,16 +179,16 @@ def names(folder: str) -> list[str]:
     return sorted(path.name for path in Path(folder).rglob("*"))
 
 
-def corrupt(spool: SpoolQueue) -> list[Path]:
+def corrupt(spool: SpoolStore) -> list[Path]:
     return [path for path in Path(spool.paths.corrupt).iterdir() if path.suffix != ".reason"]
 
 
-def reason(spool: SpoolQueue) -> str:
+def reason(spool: SpoolStore) -> str:
     (found,) = Path(spool.paths.corrupt).glob("*.reason")
     return found.read_text("utf-8")
 
 
-def log(spool: SpoolQueue, name: str) -> list[str]:
+def log(spool: SpoolStore, name: str) -> list[str]:
     path = Path(spool.settings.log_dir, name)
     return path.read_text("utf-8").splitlines() if path.exists() else []
 
@@ -196,7 +196,7 @@ def log(spool: SpoolQueue, name: str) -> list[str]:
 # What becomes of a file
 
 
-def test_a_file_becomes_a_job_that_can_be_claimed(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_file_becomes_a_job_that_can_be_claimed(spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     job = imported(spool, session, CALL)
     assert (job.class_name, job.method, job.args, job.kwargs, job.text) == ("Mail", "send", ("Tony",), {}, False)
@@ -208,7 +208,7 @@ def test_a_file_becomes_a_job_that_can_be_claimed(spool: SpoolQueue, workers: Se
     assert names(spool.paths.incoming) == []
 
 
-def test_the_id_of_a_job_tells_its_class_and_method(any_store: SpoolStore) -> None:
+def test_the_id_of_a_job_tells_its_class_and_method(any_store: SpoolKind) -> None:
     spool = any_store.open()
     workers = Sessions(any_store)
     session = workers.join()
@@ -220,7 +220,7 @@ def test_the_id_of_a_job_tells_its_class_and_method(any_store: SpoolStore) -> No
 
 
 def test_a_file_that_is_replaced_while_it_is_taken_becomes_the_job_that_it_asks_for_then(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     session = workers.join()
     path = hand_in(spool, "x.json", CALL)
@@ -239,7 +239,7 @@ def test_a_file_that_is_replaced_while_it_is_taken_becomes_the_job_that_it_asks_
 
 
 def test_a_signed_file_that_an_older_bgjobs_had_taken_becomes_its_job_and_no_copy_of_it_another(
-    signing_store: SpoolStore,
+    signing_store: SpoolKind,
 ) -> None:
     spool, workers = signing_store.open(), Sessions(signing_store)
     session = workers.join()
@@ -262,12 +262,12 @@ def test_a_signed_file_that_an_older_bgjobs_had_taken_becomes_its_job_and_no_cop
     workers.close()
 
 
-def test_a_byte_order_mark_before_the_object_is_skipped(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_byte_order_mark_before_the_object_is_skipped(spool: SpoolStore, workers: Sessions) -> None:
     job = imported(spool, workers.join(), b"\xef\xbb\xbf" + json.dumps(CALL).encode())
     assert (job.class_name, job.method, job.args) == ("Mail", "send", ("Tony",))
 
 
-def test_what_a_file_does_not_say_comes_from_the_allowlist(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_a_file_does_not_say_comes_from_the_allowlist(spool: SpoolStore, workers: Sessions) -> None:
     job = imported(spool, workers.join(), CALL, Policy(priority=3, retries=7, delay=timedelta(minutes=90)))
     assert (job.priority, job.retries, job.retry_delay, job.timeout) == (3, 7, None, None)
     assert job.not_before - job.submitted_at == timedelta(minutes=90)
@@ -275,7 +275,7 @@ def test_what_a_file_does_not_say_comes_from_the_allowlist(spool: SpoolQueue, wo
     assert "@" in job.submitted_by
 
 
-def test_what_a_file_says_wins(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_a_file_says_wins(spool: SpoolStore, workers: Sessions) -> None:
     later = now() + FAR
     wishes = {
         "args": [1, 2.5, None, {"a": [True]}],
@@ -296,17 +296,17 @@ def test_what_a_file_says_wins(spool: SpoolQueue, workers: Sessions) -> None:
     assert (job.tags, job.submitted_by) == (("night", "a:b"), "shop@web1")
 
 
-def test_a_moment_that_has_passed_means_at_once(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_moment_that_has_passed_means_at_once(spool: SpoolStore, workers: Sessions) -> None:
     job = imported(spool, workers.join(), CALL | {"not_before": 1})
     assert job.not_before == job.submitted_at
 
 
-def test_the_object_may_be_laid_out_in_lines(spool: SpoolQueue, workers: Sessions) -> None:
+def test_the_object_may_be_laid_out_in_lines(spool: SpoolStore, workers: Sessions) -> None:
     text = json.dumps(CALL, indent=4).replace("\n", "\r\n") + "\r\n\n"
     assert imported(spool, workers.join(), text.encode()).args == ("Tony",)
 
 
-def test_older_files_become_older_jobs(spool: SpoolQueue, workers: Sessions) -> None:
+def test_older_files_become_older_jobs(spool: SpoolStore, workers: Sessions) -> None:
     for number in range(30):
         path = hand_in(spool, f"{number * 7 % 30}.json", CALL | {"args": [number]})
         os.utime(path, ns=(0, 10**18 + number * 1000))
@@ -315,7 +315,7 @@ def test_older_files_become_older_jobs(spool: SpoolQueue, workers: Sessions) -> 
     assert [claim.job.args for claim in claim_all(session, 30)] == [(number,) for number in range(30)]
 
 
-def test_a_file_that_is_still_written_is_left_alone(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_file_that_is_still_written_is_left_alone(spool: SpoolStore, workers: Sessions) -> None:
     folder = Path(spool.paths.incoming)
     for name in (".x.json", ".json", "x.json.part", "x.JSON", "x"):
         (folder / name).write_bytes(b'{"format":1,"cl')
@@ -326,7 +326,7 @@ def test_a_file_that_is_still_written_is_left_alone(spool: SpoolQueue, workers: 
     assert corrupt(spool) == []
 
 
-def test_a_name_may_be_used_again(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_name_may_be_used_again(spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     for _ in range(5):
         hand_in(spool)
@@ -334,13 +334,13 @@ def test_a_name_may_be_used_again(spool: SpoolQueue, workers: Sessions) -> None:
     assert len(stored(spool)) == 5
 
 
-def test_an_odd_name_is_as_good_as_any(spool: SpoolQueue, workers: Sessions) -> None:
+def test_an_odd_name_is_as_good_as_any(spool: SpoolStore, workers: Sessions) -> None:
     for name in ("a b.json", "-rf.json", "ünder.json", "x" * 200 + ".json"):
         hand_in(spool, name)
     assert import_all(spool, workers.join()) == 4
 
 
-def test_a_file_named_after_a_job_becomes_another_job(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_file_named_after_a_job_becomes_another_job(spool: SpoolStore, workers: Sessions) -> None:
     old = new_job()
     spool.submit([old])
     hand_in(spool, f"{old.id}.json", CALL | {"args": ["new"]})
@@ -349,7 +349,7 @@ def test_a_file_named_after_a_job_becomes_another_job(spool: SpoolQueue, workers
     assert [job.args for job in stored(spool)] == [("Tony",), ("new",)]
 
 
-def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: SpoolStore, workers: Sessions) -> None:
     Path(spool.paths.incoming).rmdir()
     assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False)
     session = workers.join()
@@ -358,7 +358,7 @@ def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: Spool
     assert imported(spool, session, CALL).state is State.QUEUED
 
 
-def test_an_idle_look_costs_one_stat(spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_look_costs_one_stat(spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     session = workers.join()
     import_jobs(session)
     time.sleep(0.05)  # until the first look is old enough to be sure of
@@ -422,7 +422,7 @@ BAD: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_job_goes_to_corrupt_with_the_reason(spool: SpoolQueue, workers: Sessions, kind: str) -> None:
+def test_what_is_no_job_goes_to_corrupt_with_the_reason(spool: SpoolStore, workers: Sessions, kind: str) -> None:
     content, expected = BAD[kind]
     path = hand_in(spool, "bad.json", content)
     data = path.read_bytes()
@@ -437,11 +437,11 @@ def test_what_is_no_job_goes_to_corrupt_with_the_reason(spool: SpoolQueue, worke
     assert names(spool.paths.incoming) == []
 
 
-def test_what_is_as_deep_as_allowed_is_a_job(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_is_as_deep_as_allowed_is_a_job(spool: SpoolStore, workers: Sessions) -> None:
     assert imported(spool, workers.join(), deep(29)).kwargs
 
 
-def test_a_reason_is_fit_for_a_terminal(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_reason_is_fit_for_a_terminal(spool: SpoolStore, workers: Sessions) -> None:
     hand_in(spool, content=CALL | {"\x1b[2J\n": 1})
     import_all(spool, workers.join())
     assert "\x1b" not in reason(spool)
@@ -451,7 +451,7 @@ def test_a_reason_is_fit_for_a_terminal(spool: SpoolQueue, workers: Sessions) ->
 @posix_only
 @pytest.mark.timeout(30)
 def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
-    spool: SpoolQueue, workers: Sessions, tmp_path: Path
+    spool: SpoolStore, workers: Sessions, tmp_path: Path
 ) -> None:
     folder, target = Path(spool.paths.incoming), tmp_path / "target.json"
     target.write_text(json.dumps(CALL), "utf-8")
@@ -479,7 +479,7 @@ def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
 
 
 @posix_only
-def test_a_name_that_is_no_text_is_shown_escaped(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_name_that_is_no_text_is_shown_escaped(spool: SpoolStore, workers: Sessions) -> None:
     hand_in(spool, os.fsdecode(b"\xff\n.json"), {})
     import_all(spool, workers.join())
     assert r"\udcff\n.json" in reason(spool)
@@ -489,7 +489,7 @@ def test_a_name_that_is_no_text_is_shown_escaped(spool: SpoolQueue, workers: Ses
 # Several workers
 
 
-def test_two_workers_that_race_import_each_file_once(spool: SpoolQueue, workers: Sessions) -> None:
+def test_two_workers_that_race_import_each_file_once(spool: SpoolStore, workers: Sessions) -> None:
     for number in range(200):
         hand_in(spool, f"{number}.json", CALL | {"args": [number]})
     sessions, start = [workers.join(), workers.join()], Barrier(2)
@@ -505,7 +505,7 @@ def test_two_workers_that_race_import_each_file_once(spool: SpoolQueue, workers:
     assert each_once(claims) == {job.id for job in stored(spool)}
 
 
-def test_files_to_import_are_no_jobs_yet(store: SpoolStore, spool: SpoolQueue, workers: Sessions) -> None:
+def test_files_to_import_are_no_jobs_yet(store: SpoolKind, spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     hand_in(spool)
     assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False, incoming=True)
@@ -576,7 +576,7 @@ def counted(most: int, among: Container[str]) -> Callable[[str, str], bool]:
     return is_over
 
 
-def recover_and_import(spool: SpoolQueue, session: Session) -> None:
+def recover_and_import(spool: SpoolStore, session: Session) -> None:
     """Take over from dead workers, and import, until nothing is left that can be."""
 
     def all_is_done() -> bool:
@@ -587,7 +587,7 @@ def recover_and_import(spool: SpoolQueue, session: Session) -> None:
     wait_until(all_is_done)
 
 
-def import_despite_an_error(spool: SpoolQueue, session: Session) -> None:
+def import_despite_an_error(spool: SpoolStore, session: Session) -> None:
     """Import until nothing is left, where one step fails, which may be one of our own looks."""
 
     def all_is_done() -> bool:
@@ -600,7 +600,7 @@ def import_despite_an_error(spool: SpoolQueue, session: Session) -> None:
     wait_until(all_is_done)
 
 
-def gets_through(workers: Sessions, spool: SpoolQueue, session: Session, steps: int) -> bool:
+def gets_through(workers: Sessions, spool: SpoolStore, session: Session, steps: int) -> bool:
     """Import, and die after so many steps; return whether there were fewer."""
     with pytest.MonkeyPatch.context() as patch:
         die_before(patch, counted(steps, CHANGES))
@@ -613,7 +613,7 @@ def gets_through(workers: Sessions, spool: SpoolQueue, session: Session, steps: 
     return through
 
 
-def one_job_is_left(spool: SpoolQueue, workers: Sessions) -> None:
+def one_job_is_left(spool: SpoolStore, workers: Sessions) -> None:
     """Let a last worker look after it all, and check that there is one job, and nothing else."""
     session = workers.join()
     recover_and_import(spool, session)
@@ -629,16 +629,16 @@ def one_job_is_left(spool: SpoolQueue, workers: Sessions) -> None:
     assert corrupt(spool) == []
 
 
-def new_spool(tmp_path: Path, store: SpoolStore, number: int) -> tuple[SpoolQueue, Sessions]:
+def new_spool(tmp_path: Path, store: SpoolKind, number: int) -> tuple[SpoolStore, Sessions]:
     where = tmp_path / str(number)
     where.mkdir()
     (where / "allowed_jobs.toml").write_bytes(Path(store.where, "allowed_jobs.toml").read_bytes())
-    fresh = SpoolStore(str(where))
+    fresh = SpoolKind(str(where))
     return fresh.open(), Sessions(fresh)
 
 
 @pytest.mark.timeout(300)
-def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_store: SpoolStore) -> None:
+def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_store: SpoolKind) -> None:
     for steps in range(1000):
         spool, workers = new_spool(tmp_path, any_store, steps)
         hand_in(spool)
@@ -652,7 +652,7 @@ def test_a_worker_that_dies_at_any_step_of_an_import_leaves_one_job(tmp_path: Pa
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("stage", ["taken", "published"])
 def test_a_worker_that_dies_at_any_step_of_taking_over_an_import_leaves_one_job(
-    tmp_path: Path, any_store: SpoolStore, stage: str
+    tmp_path: Path, any_store: SpoolKind, stage: str
 ) -> None:
     for steps in range(1000):
         spool, workers = new_spool(tmp_path, any_store, steps)
@@ -674,7 +674,7 @@ def test_a_worker_that_dies_at_any_step_of_taking_over_an_import_leaves_one_job(
 @pytest.mark.sweep
 @pytest.mark.usefixtures("_no_pause")
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_store: SpoolStore, number: int) -> None:
+def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_store: SpoolKind, number: int) -> None:
     for steps in range(1000):
         spool, workers = new_spool(tmp_path, any_store, steps)
         hand_in(spool)
@@ -698,7 +698,7 @@ def test_an_error_at_any_step_of_an_import_leaves_one_job(tmp_path: Path, any_st
 
 @pytest.mark.usefixtures("_no_pause")
 def test_what_cannot_be_published_waits_named_once_while_others_go_on(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = workers.join()
     shut = spool.paths.priority(2)
@@ -730,7 +730,7 @@ def test_what_cannot_be_published_waits_named_once_while_others_go_on(
 def test_files_wait_while_the_queue_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota, "FRESH_MS", 0)
     (tmp_path / "allowed_jobs.toml").write_text("[bgjobs]\nmax_queued = 2\n", "utf-8")
-    store = SpoolStore(str(tmp_path))
+    store = SpoolKind(str(tmp_path))
     spool, workers = store.open(), Sessions(store)
     try:
         session = workers.join()
@@ -749,7 +749,7 @@ def test_files_wait_while_the_queue_is_full(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_worker_that_leaves_puts_back_what_it_could_not_import(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = workers.join()
     hand_in(spool)
@@ -768,7 +768,7 @@ def test_a_worker_that_leaves_puts_back_what_it_could_not_import(
     one_job_is_left(spool, workers)
 
 
-def test_a_worker_that_leaves_puts_back_no_file_whose_job_is_there(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_worker_that_leaves_puts_back_no_file_whose_job_is_there(spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     hand_in(spool)
 
@@ -785,7 +785,7 @@ def test_a_worker_that_leaves_puts_back_no_file_whose_job_is_there(spool: SpoolQ
 
 
 def test_an_import_that_came_to_an_end_elsewhere_is_not_repeated_when_its_job_has_ended(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     first, second = workers.join(), workers.join()
     hand_in(spool)
@@ -812,7 +812,7 @@ def in_order(steps: list[tuple[str, str]], *wanted: tuple[str, str]) -> bool:
 
 @pytest.mark.parametrize("store", ["full"], indirect=True)
 def test_a_job_is_published_only_when_no_power_cut_can_bring_its_file_back(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = workers.join()
     import_jobs(session)
@@ -835,7 +835,7 @@ def test_a_job_is_published_only_when_no_power_cut_can_bring_its_file_back(
 
 @pytest.mark.parametrize("store", ["full"], indirect=True)
 def test_a_job_whose_importer_died_before_the_sync_is_synced_before_its_file_goes(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     first, second = workers.join(), workers.join()
     hand_in(spool)

@@ -15,13 +15,13 @@ from tests.contract.stores import FAR, claim_all, finish, got, new_job, now, tol
 
 if TYPE_CHECKING:
     from bgjobs.job import Job
-    from bgjobs.store import Backend
-    from tests.contract.stores import Sessions, Store
+    from bgjobs.store import Store
+    from tests.contract.stores import Sessions, StoreKind
 
 WRONG = JobError(type="shop.GatewayDown", message="no Answer from 10.0.0.1", traceback="Traceback …")
 
 
-def one_in_each_state(backend: Backend, workers: Sessions) -> dict[State, Job]:
+def one_in_each_state(backend: Store, workers: Sessions) -> dict[State, Job]:
     """Bring jobs into every state that a job can be brought into."""
     jobs = [new_job(priority=priority) for priority in (9, 8, 7, 6, 5)]
     later = new_job(delay=FAR)
@@ -39,14 +39,14 @@ def one_in_each_state(backend: Backend, workers: Sessions) -> dict[State, Job]:
 # Submitting
 
 
-def test_a_submitted_job_is_there_for_every_process(store: Store, backend: Backend) -> None:
+def test_a_submitted_job_is_there_for_every_process(store: StoreKind, backend: Store) -> None:
     job = new_job(args=("Tony", 2, None, [1.5, {"a": True}]), tags=("night",))
     backend.submit([job])
     assert backend.get(job.id) == job
     assert store.open().get(job.id) == job
 
 
-def test_all_that_a_job_asks_for_is_kept(backend: Backend) -> None:
+def test_all_that_a_job_asks_for_is_kept(backend: Store) -> None:
     job = msgspec.structs.replace(
         new_job(delay=FAR),
         kwargs={"name": "Zoë", "x": 2**63},
@@ -59,21 +59,21 @@ def test_all_that_a_job_asks_for_is_kept(backend: Backend) -> None:
     assert backend.get(job.id) == job
 
 
-def test_a_delayed_job_is_scheduled(backend: Backend) -> None:
+def test_a_delayed_job_is_scheduled(backend: Store) -> None:
     job = new_job(delay=FAR)
     backend.submit([job])
     assert got(backend, job.id).state is State.SCHEDULED
     assert got(backend, job.id).not_before == job.not_before
 
 
-def test_many_jobs_are_submitted_at_once(store: Store, backend: Backend) -> None:
+def test_many_jobs_are_submitted_at_once(store: StoreKind, backend: Store) -> None:
     jobs = [new_job(priority=n % 10, delay=FAR if n % 3 else timedelta(0)) for n in range(60)]
     backend.submit(jobs)
     assert store.holders() == {job.id: [State.QUEUED] for job in jobs}
     assert {job.id: backend.get(job.id) for job in jobs} == {job.id: job for job in jobs}
 
 
-def test_submitting_nothing_is_nothing(store: Store, backend: Backend) -> None:
+def test_submitting_nothing_is_nothing(store: StoreKind, backend: Store) -> None:
     backend.submit([])
     assert store.holders() == {}
 
@@ -81,19 +81,19 @@ def test_submitting_nothing_is_nothing(store: Store, backend: Backend) -> None:
 # Looking
 
 
-def test_what_was_never_submitted_is_unknown(backend: Backend) -> None:
+def test_what_was_never_submitted_is_unknown(backend: Store) -> None:
     assert backend.get(new_id()) is None
     backend.submit([new_job()])
     assert backend.get(new_id()) is None
 
 
-def test_a_job_is_found_in_every_state(backend: Backend, workers: Sessions) -> None:
+def test_a_job_is_found_in_every_state(backend: Store, workers: Sessions) -> None:
     for state, job in one_in_each_state(backend, workers).items():
         assert got(backend, job.id).state is state
         assert got(backend, job.id).args == job.args
 
 
-def test_counts_tell_how_many_jobs_are_in_each_state(backend: Backend, workers: Sessions) -> None:
+def test_counts_tell_how_many_jobs_are_in_each_state(backend: Store, workers: Sessions) -> None:
     assert backend.counts() == dict.fromkeys(State, 0)
     one_in_each_state(backend, workers)
     backend.submit([new_job(), new_job(), new_job(delay=FAR)])
@@ -106,7 +106,7 @@ def test_counts_tell_how_many_jobs_are_in_each_state(backend: Backend, workers: 
     assert backend.counts() == expected
 
 
-def test_an_id_is_found_by_its_end(backend: Backend, workers: Sessions) -> None:
+def test_an_id_is_found_by_its_end(backend: Store, workers: Sessions) -> None:
     jobs = one_in_each_state(backend, workers)
     for job in jobs.values():
         assert backend.ids(job.id[-8:]) == [job.id]
@@ -115,7 +115,7 @@ def test_an_id_is_found_by_its_end(backend: Backend, workers: Sessions) -> None:
     assert backend.ids("0" * 26) == []
 
 
-def test_what_a_later_job_retries_is_known_whatever_becomes_of_that(backend: Backend, workers: Sessions) -> None:
+def test_what_a_later_job_retries_is_known_whatever_becomes_of_that(backend: Store, workers: Sessions) -> None:
     first = one_in_each_state(backend, workers)
     ended = [first[state].id for state in (State.DONE, State.FAILED, State.CANCELLED)]
     assert backend.retried(ended) == {}
@@ -139,7 +139,7 @@ def test_what_a_later_job_retries_is_known_whatever_becomes_of_that(backend: Bac
     assert ended[1] not in backend.retried(ended)
 
 
-def test_jobs_are_listed_newest_first(backend: Backend, workers: Sessions) -> None:
+def test_jobs_are_listed_newest_first(backend: Store, workers: Sessions) -> None:
     jobs = one_in_each_state(backend, workers)
     listed = list(backend.jobs(Filter()))
     assert [job.id for job in listed] == sorted((job.id for job in jobs.values()), reverse=True)
@@ -147,13 +147,13 @@ def test_jobs_are_listed_newest_first(backend: Backend, workers: Sessions) -> No
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.CORRUPT, State.WAITING}))
-def test_jobs_are_listed_by_state(backend: Backend, workers: Sessions, state: State) -> None:
+def test_jobs_are_listed_by_state(backend: Store, workers: Sessions, state: State) -> None:
     jobs = one_in_each_state(backend, workers)
     listed = list(backend.jobs(Filter(states=frozenset({state}))))
     assert [(job.id, job.state) for job in listed] == [(jobs[state].id, state)]
 
 
-def test_jobs_are_listed_by_class_method_priority_tag_moment_and_error(backend: Backend, workers: Sessions) -> None:
+def test_jobs_are_listed_by_class_method_priority_tag_moment_and_error(backend: Store, workers: Sessions) -> None:
     start = now()
     plain = new_job()
     other_class = new_job(class_name="Post", priority=6)
@@ -183,7 +183,7 @@ def test_jobs_are_listed_by_class_method_priority_tag_moment_and_error(backend: 
     assert listed(class_name="Mail", method="send", priority=5) == {plain.id}
 
 
-def test_the_oldest_job_that_may_start_now_tells_since_when(backend: Backend, workers: Sessions) -> None:
+def test_the_oldest_job_that_may_start_now_tells_since_when(backend: Store, workers: Sessions) -> None:
     assert backend.oldest_queued() is None
     backend.submit([new_job(delay=FAR)])
     assert backend.oldest_queued() is None
@@ -195,7 +195,7 @@ def test_the_oldest_job_that_may_start_now_tells_since_when(backend: Backend, wo
     assert backend.oldest_queued() is None
 
 
-def test_whether_there_is_work_is_known(backend: Backend, workers: Sessions) -> None:
+def test_whether_there_is_work_is_known(backend: Store, workers: Sessions) -> None:
     assert backend.unfinished(now()) == Unfinished(due=False, later=False, claimed=False)
     backend.submit([new_job(delay=FAR)])
     assert backend.unfinished(now()) == Unfinished(due=False, later=True, claimed=False)
@@ -212,7 +212,7 @@ def test_whether_there_is_work_is_known(backend: Backend, workers: Sessions) -> 
 # Workers
 
 
-def test_workers_are_seen_from_join_to_leave(backend: Backend, workers: Sessions) -> None:
+def test_workers_are_seen_from_join_to_leave(backend: Store, workers: Sessions) -> None:
     assert backend.workers() == []
     one, other = workers.join(), workers.join()
     assert {worker.id for worker in backend.workers()} == {one.id, other.id}
@@ -226,12 +226,12 @@ def test_workers_are_seen_from_join_to_leave(backend: Backend, workers: Sessions
     assert backend.workers() == []
 
 
-def test_a_dead_worker_is_seen_as_dead(backend: Backend, workers: Sessions) -> None:
+def test_a_dead_worker_is_seen_as_dead(backend: Store, workers: Sessions) -> None:
     (wid,) = workers.dead()["id"]
     assert [(worker.id, worker.alive) for worker in backend.workers()] == [(wid, False)]
 
 
-def test_progress_of_a_running_job_is_seen_and_gone_when_it_ended_without(backend: Backend, workers: Sessions) -> None:
+def test_progress_of_a_running_job_is_seen_and_gone_when_it_ended_without(backend: Store, workers: Sessions) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join(Selection())
@@ -244,7 +244,7 @@ def test_progress_of_a_running_job_is_seen_and_gone_when_it_ended_without(backen
     assert told(got(backend, job.id)) == told(done)
 
 
-def test_a_job_that_printed_nothing_has_no_output(backend: Backend) -> None:
+def test_a_job_that_printed_nothing_has_no_output(backend: Store) -> None:
     job = new_job()
     backend.submit([job])
     assert backend.output(job, 1) is None

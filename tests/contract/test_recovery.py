@@ -34,13 +34,13 @@ from tests.contract.stores import (
 
 if TYPE_CHECKING:
     from bgjobs.job import Job
-    from bgjobs.store import Backend, Session
-    from tests.contract.stores import Sessions, Store
+    from bgjobs.store import Session, Store
+    from tests.contract.stores import Sessions, StoreKind
 
 BY_ANN = JobError(type="Cancelled", message="by ann@web1")
 
 
-def submitted(backend: Backend, count: int, *, retries: int = 3) -> list[str]:
+def submitted(backend: Store, count: int, *, retries: int = 3) -> list[str]:
     jobs = [new_job(retries=retries) for _ in range(count)]
     backend.submit(jobs)
     return [job.id for job in jobs]
@@ -50,7 +50,7 @@ def submitted(backend: Backend, count: int, *, retries: int = 3) -> list[str]:
 
 
 def test_a_worker_that_leaves_in_the_middle_of_a_recovery_leaves_the_rest_to_the_next_one(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     lost = submitted(backend, 2)
     workers.dead(claim=2, begin=2)
@@ -66,7 +66,7 @@ def test_a_worker_that_leaves_in_the_middle_of_a_recovery_leaves_the_rest_to_the
 
 
 def test_a_job_that_a_dead_worker_had_begun_is_lost_and_runs_again_at_once(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     (job_id,) = submitted(backend, 1)
     before = got(backend, job_id)
@@ -91,7 +91,7 @@ def test_a_job_that_a_dead_worker_had_begun_is_lost_and_runs_again_at_once(
     assert store.holders() == {job_id: [State.DONE]}
 
 
-def test_a_job_that_a_dead_worker_had_not_begun_returns_uncharged(backend: Backend, workers: Sessions) -> None:
+def test_a_job_that_a_dead_worker_had_not_begun_returns_uncharged(backend: Store, workers: Sessions) -> None:
     jobs = [new_job(), new_job(priority=8)]
     backend.submit(jobs)
     workers.dead(claim=2)
@@ -104,7 +104,7 @@ def test_a_job_that_a_dead_worker_had_not_begun_returns_uncharged(backend: Backe
 
 @pytest.mark.parametrize("begun", [0, 1], ids=["not begun", "begun"])
 def test_idle_workers_hear_of_a_job_that_comes_back_from_a_dead_one(
-    backend: Backend, workers: Sessions, begun: int
+    backend: Store, workers: Sessions, begun: int
 ) -> None:
     submitted(backend, 1)
     workers.dead(claim=1, begin=begun)
@@ -116,7 +116,7 @@ def test_idle_workers_hear_of_a_job_that_comes_back_from_a_dead_one(
     wait_until(idle.bell.rang)
 
 
-def test_of_the_jobs_of_a_dead_worker_only_the_begun_ones_are_lost(backend: Backend, workers: Sessions) -> None:
+def test_of_the_jobs_of_a_dead_worker_only_the_begun_ones_are_lost(backend: Store, workers: Sessions) -> None:
     ids = submitted(backend, 6)
     workers.dead(claim=5, begin=2)
     lost = recover_all(backend, workers.join())
@@ -130,7 +130,7 @@ def test_of_the_jobs_of_a_dead_worker_only_the_begun_ones_are_lost(backend: Back
     [("done", State.DONE, 1), ("retry", State.SCHEDULED, 1), ("back", State.QUEUED, 0)],
 )
 def test_what_a_dead_worker_had_decided_is_only_carried_out(
-    store: Store, backend: Backend, workers: Sessions, *, ending: str, state: State, charged: int
+    store: StoreKind, backend: Store, workers: Sessions, *, ending: str, state: State, charged: int
 ) -> None:
     ids = submitted(backend, 2)
     workers.dead(claim=2, begin=2, decide=ending)
@@ -144,7 +144,7 @@ def test_what_a_dead_worker_had_decided_is_only_carried_out(
 
 
 def test_a_job_that_kills_its_workers_waits_from_the_second_time_on_and_fails_in_the_end(
-    backend: Backend, workers: Sessions
+    backend: Store, workers: Sessions
 ) -> None:
     (job_id,) = submitted(backend, 1, retries=0)
     session = workers.join()
@@ -160,7 +160,7 @@ def test_a_job_that_kills_its_workers_waits_from_the_second_time_on_and_fails_in
     assert kept.error.type == "WorkerLost"
 
 
-def test_a_lost_job_is_scheduled_for_exactly_the_moment_that_was_decided(backend: Backend, workers: Sessions) -> None:
+def test_a_lost_job_is_scheduled_for_exactly_the_moment_that_was_decided(backend: Store, workers: Sessions) -> None:
     (job_id,) = submitted(backend, 1)
     session = workers.join()
     for crashes in (1, 2):
@@ -171,7 +171,7 @@ def test_a_lost_job_is_scheduled_for_exactly_the_moment_that_was_decided(backend
     assert got(backend, job_id).state is State.SCHEDULED
 
 
-def test_the_runner_of_a_dead_worker_is_dead_before_its_job_can_run_again(backend: Backend, workers: Sessions) -> None:
+def test_the_runner_of_a_dead_worker_is_dead_before_its_job_can_run_again(backend: Store, workers: Sessions) -> None:
     submitted(backend, 1)
     pid, birth = workers.dead(claim=1, begin=1, runner=1)["runner"]
     assert system.birth(int(pid)) == birth
@@ -182,7 +182,7 @@ def test_the_runner_of_a_dead_worker_is_dead_before_its_job_can_run_again(backen
     assert backend.counts()[State.QUEUED] == 1
 
 
-def test_several_dead_workers_are_recovered(backend: Backend, workers: Sessions) -> None:
+def test_several_dead_workers_are_recovered(backend: Store, workers: Sessions) -> None:
     ids = submitted(backend, 6)
     for _ in range(3):
         workers.dead(claim=2, begin=1)
@@ -191,7 +191,7 @@ def test_several_dead_workers_are_recovered(backend: Backend, workers: Sessions)
     assert sum(got(backend, job_id).crashes for job_id in ids) == 3
 
 
-def test_a_dead_worker_that_held_nothing_vanishes(backend: Backend, workers: Sessions) -> None:
+def test_a_dead_worker_that_held_nothing_vanishes(backend: Store, workers: Sessions) -> None:
     workers.dead()
     session = workers.join()
     assert recover_all(backend, session) == []
@@ -203,7 +203,7 @@ def test_a_dead_worker_that_held_nothing_vanishes(backend: Backend, workers: Ses
 
 @pytest.mark.parametrize(("begun", "ending"), [(0, None), (1, None), (1, "retry"), (1, "back")])
 def test_a_wish_to_cancel_what_a_dead_worker_held_is_honoured(
-    store: Store, backend: Backend, workers: Sessions, begun: int, ending: str | None
+    store: StoreKind, backend: Store, workers: Sessions, begun: int, ending: str | None
 ) -> None:
     (job_id,) = submitted(backend, 1)
     workers.dead(claim=1, begin=begun, **({"decide": ending} if ending else {}))
@@ -214,7 +214,7 @@ def test_a_wish_to_cancel_what_a_dead_worker_held_is_honoured(
     assert store.holders() == {job_id: [State.CANCELLED]}
 
 
-def test_a_wish_to_cancel_what_had_ended_already_changes_nothing(backend: Backend, workers: Sessions) -> None:
+def test_a_wish_to_cancel_what_had_ended_already_changes_nothing(backend: Store, workers: Sessions) -> None:
     (job_id,) = submitted(backend, 1)
     workers.dead(claim=1, begin=1, decide="done")
     assert backend.cancel(job_id, "ann") in {"requested", "too late"}
@@ -223,7 +223,7 @@ def test_a_wish_to_cancel_what_had_ended_already_changes_nothing(backend: Backen
 
 
 def test_a_wish_that_comes_while_a_lost_job_is_being_recovered_is_honoured(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     (job_id,) = submitted(backend, 1)
     workers.dead(claim=1, begin=1)
@@ -241,7 +241,7 @@ def test_a_wish_that_comes_while_a_lost_job_is_being_recovered_is_honoured(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="only POSIX can stop a process")
-def test_a_stopped_worker_is_not_robbed(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_stopped_worker_is_not_robbed(store: StoreKind, backend: Store, workers: Sessions) -> None:
     ids = submitted(backend, 2)
     process = workers.process(claim=2, begin=1)
     (wid,) = process.said()["id"]
@@ -261,7 +261,7 @@ def test_a_stopped_worker_is_not_robbed(store: Store, backend: Backend, workers:
     assert store.holders() == {ids[0]: [State.DONE], ids[1]: [State.QUEUED]}
 
 
-def test_a_worker_does_not_recover_itself_or_others_that_live(backend: Backend, workers: Sessions) -> None:
+def test_a_worker_does_not_recover_itself_or_others_that_live(backend: Store, workers: Sessions) -> None:
     ids = submitted(backend, 2)
     one, other = workers.join(), workers.join()
     claim_all(one, 1)
@@ -274,7 +274,7 @@ def test_a_worker_does_not_recover_itself_or_others_that_live(backend: Backend, 
 # Recoverers in each other's way
 
 
-def test_of_three_recoverers_at_once_one_wins(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_of_three_recoverers_at_once_one_wins(store: StoreKind, backend: Store, workers: Sessions) -> None:
     ids = submitted(backend, 40)
     workers.dead(claim=40, begin=30)
     sessions = [workers.join() for _ in range(3)]
@@ -291,7 +291,7 @@ def test_of_three_recoverers_at_once_one_wins(store: Store, backend: Backend, wo
     assert store.holders() == {job_id: [State.QUEUED] for job_id in ids}
 
 
-def test_while_one_recovers_the_others_are_kept_out(backend: Backend, workers: Sessions) -> None:
+def test_while_one_recovers_the_others_are_kept_out(backend: Store, workers: Sessions) -> None:
     submitted(backend, 2)
     workers.dead(claim=2, begin=2)
     one, other = workers.join(), workers.join()
@@ -306,7 +306,7 @@ def test_while_one_recovers_the_others_are_kept_out(backend: Backend, workers: S
 
 @pytest.mark.parametrize("finished", [0, 1])
 def test_what_a_recoverer_that_dies_half_way_leaves_is_recovered_by_the_next(
-    store: Store, backend: Backend, workers: Sessions, finished: int
+    store: StoreKind, backend: Store, workers: Sessions, finished: int
 ) -> None:
     ids = submitted(backend, 3)
     workers.dead(claim=3, begin=3)
@@ -323,7 +323,7 @@ def test_what_a_recoverer_that_dies_half_way_leaves_is_recovered_by_the_next(
     assert store.holders() == {job_id: [State.QUEUED] for job_id in ids}
 
 
-def test_the_late_word_of_a_robbed_worker_is_not_taken(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_the_late_word_of_a_robbed_worker_is_not_taken(store: StoreKind, backend: Store, workers: Sessions) -> None:
     (job_id,) = submitted(backend, 1)
     dead, session = workers.join(), workers.join()
     (claim,) = claim_all(dead, 1)
@@ -336,7 +336,7 @@ def test_the_late_word_of_a_robbed_worker_is_not_taken(store: Store, backend: Ba
     assert got(backend, job_id).state is State.QUEUED
 
 
-def test_jobs_go_on_while_workers_die(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_jobs_go_on_while_workers_die(store: StoreKind, backend: Store, workers: Sessions) -> None:
     ids = submitted(backend, 30)
     session = workers.join()
     for _ in range(3):

@@ -12,34 +12,34 @@ from msgspec.structs import replace
 from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded, milliseconds, moment
 from bgjobs.spool import find, layout
-from tests.contract.stores import LANE, Sessions, SpoolStore, begin, claim_all, finish, got, new_job, now, wait_until
+from tests.contract.stores import LANE, Sessions, SpoolKind, begin, claim_all, finish, got, new_job, now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bgjobs.job import Job
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Claim, Session
 
 HOURS = [0, 1, 2, 23, 46, 47, 48, 49, 167, 5000]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
+def store(tmp_path: Path) -> SpoolKind:
     keys = tmp_path / "signing.keys"
     keys.touch(0o600)
     keys.write_text(f"key {'ab' * 32}\n", "utf-8")
     (tmp_path / "allowed_jobs.toml").write_text('[bgjobs]\ndurability = "os"\nsigning_keys = "signing.keys"\n', "utf-8")
-    return SpoolStore(str(tmp_path))
+    return SpoolKind(str(tmp_path))
 
 
 @pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
+def spool(store: SpoolKind) -> SpoolStore:
     return store.open()
 
 
 @pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
+def workers(store: SpoolKind) -> Iterator[Sessions]:
     made = Sessions(store)
     yield made
     made.close()
@@ -50,7 +50,7 @@ def job_of(ms: int) -> Job:
     return replace(new_job(), id=new_id(ms, lane=LANE), submitted_at=moment(ms), not_before=moment(ms))
 
 
-def put_back(spool: SpoolQueue, job: Job, data: bytes) -> None:
+def put_back(spool: SpoolStore, job: Job, data: bytes) -> None:
     """Put a job's line 1 into a bucket of its own, as somebody does who can write there."""
     ms = milliseconds(job.not_before)
     bucket = Path(spool.paths.bucket(job.priority, f"{layout.bucket(ms, at_once=True)}.{new_id()[-12:]}"))
@@ -60,11 +60,11 @@ def put_back(spool: SpoolQueue, job: Job, data: bytes) -> None:
     path.chmod(0o600)
 
 
-def reasons(spool: SpoolQueue) -> list[str]:
+def reasons(spool: SpoolStore) -> list[str]:
     return [path.read_text("utf-8") for path in Path(spool.paths.corrupt).glob("*.reason")]
 
 
-def claimed_until(spool: SpoolQueue, session: Session, aside: int) -> list[Claim]:
+def claimed_until(spool: SpoolStore, session: Session, aside: int) -> list[Claim]:
     """Claim until so many files have been put aside; return what was claimed meanwhile."""
     found: list[Claim] = []
 
@@ -79,7 +79,7 @@ def claimed_until(spool: SpoolQueue, session: Session, aside: int) -> list[Claim
 @pytest.mark.parametrize("waited", HOURS)
 @pytest.mark.parametrize("ago", HOURS)
 def test_a_copy_of_a_job_is_known_however_long_it_waited_and_whenever_it_ended(
-    spool: SpoolQueue, workers: Sessions, waited: int, ago: int
+    spool: SpoolStore, workers: Sessions, waited: int, ago: int
 ) -> None:
     ended_ms = milliseconds(now()) - ago * layout.HOUR_MS
     job = job_of(ended_ms - waited * layout.HOUR_MS)
@@ -100,7 +100,7 @@ def test_a_copy_of_a_job_is_known_however_long_it_waited_and_whenever_it_ended(
 
 
 @pytest.mark.parametrize("ahead", [0, 30, 59])
-def test_a_clock_that_was_ahead_by_less_than_an_hour_hides_no_ended_job(spool: SpoolQueue, ahead: int) -> None:
+def test_a_clock_that_was_ahead_by_less_than_an_hour_hides_no_ended_job(spool: SpoolStore, ahead: int) -> None:
     ms = milliseconds(now()) + ahead * layout.MINUTE_MS
     job = job_of(ms)
     path = Path(spool.paths.ended_path(State.FAILED, layout.hour(now()), job.id))
@@ -110,7 +110,7 @@ def test_a_clock_that_was_ahead_by_less_than_an_hour_hides_no_ended_job(spool: S
     assert find.other(spool.paths, job_of(ms).id, milliseconds(now())) is None
 
 
-def test_of_two_copies_that_wait_one_runs(spool: SpoolQueue, workers: Sessions) -> None:
+def test_of_two_copies_that_wait_one_runs(spool: SpoolStore, workers: Sessions) -> None:
     job = new_job()
     spool.submit([job])
     (path,) = Path(spool.paths.pending).rglob(f"*{job.id}.json")
@@ -123,7 +123,7 @@ def test_of_two_copies_that_wait_one_runs(spool: SpoolQueue, workers: Sessions) 
     assert session.claim(5) == []
 
 
-def test_a_copy_of_a_running_job_does_not_take_the_place_of_its_file(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_copy_of_a_running_job_does_not_take_the_place_of_its_file(spool: SpoolStore, workers: Sessions) -> None:
     job = new_job()
     spool.submit([job])
     session = workers.join()
@@ -139,7 +139,7 @@ def test_a_copy_of_a_running_job_does_not_take_the_place_of_its_file(spool: Spoo
 
 def test_without_keys_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plain").mkdir()
-    store = SpoolStore(str(tmp_path / "plain"))
+    store = SpoolKind(str(tmp_path / "plain"))
     spool, workers = store.open(), Sessions(store)
     monkeypatch.setattr(find, "other", None)
     spool.submit([new_job()])

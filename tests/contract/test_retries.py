@@ -18,17 +18,17 @@ from bgjobs.ids import new_id
 from bgjobs.job import State, Succeeded
 from bgjobs.spool import retries
 from bgjobs.spool.doctor import fsck
-from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job, now
+from tests.contract.stores import FAR, Sessions, SpoolKind, claim_all, finish, new_job, now
 from tests.contract.test_scale import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bgjobs.job import Job
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
 
 
-def ended(spool: SpoolQueue, count: int = 1) -> list[str]:
+def ended(spool: SpoolStore, count: int = 1) -> list[str]:
     jobs = [new_job() for _ in range(count)]
     spool.submit(jobs)
     for job in jobs:
@@ -40,7 +40,7 @@ def retry_of(old: str, delay: timedelta = timedelta(0)) -> Job:
     return replace(new_job(delay=delay), retry_of=old)
 
 
-def submit_retry_of(spool: SpoolQueue, old: str) -> Job:
+def submit_retry_of(spool: SpoolStore, old: str) -> Job:
     job = retry_of(old)
     spool.submit([job])
     return job
@@ -51,11 +51,11 @@ def noted(jobs: Iterable[Job]) -> dict[str | None, str]:
     return {job.retry_of: job.id for job in jobs}
 
 
-def index_of(spool: SpoolQueue) -> Path:
+def index_of(spool: SpoolStore) -> Path:
     return Path(spool.paths.root, "retried")
 
 
-def test_each_retry_is_one_line_and_other_jobs_leave_none(spool: SpoolQueue) -> None:
+def test_each_retry_is_one_line_and_other_jobs_leave_none(spool: SpoolStore) -> None:
     [first, second] = ended(spool, 2)
     assert not index_of(spool).exists()
     jobs = [retry_of(first), retry_of(second, FAR), retry_of(first)]
@@ -68,7 +68,7 @@ def test_each_retry_is_one_line_and_other_jobs_leave_none(spool: SpoolQueue) -> 
 
 
 def test_a_retry_that_was_noted_and_never_came_counts_for_nothing(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [old] = ended(spool)
     broken = retry_of(old)
@@ -86,7 +86,7 @@ def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_retry_that_cannot_be_noted_is_not_made(spool: SpoolQueue) -> None:
+def test_a_retry_that_cannot_be_noted_is_not_made(spool: SpoolStore) -> None:
     [old] = ended(spool)
     index_of(spool).mkdir()
     job = retry_of(old)
@@ -98,7 +98,7 @@ def test_a_retry_that_cannot_be_noted_is_not_made(spool: SpoolQueue) -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ELOOP, errno.EISDIR])
 def test_where_it_cannot_be_read_jobs_are_pruned_all_the_same(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch, number: int
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     ended(spool)
     padded(spool)
@@ -114,7 +114,7 @@ def test_where_it_cannot_be_read_jobs_are_pruned_all_the_same(
 
 
 @pytest.mark.parametrize("torn", [b"01k5", b"\0" * 40, b"\xff\xfe\n\n", b"kept 3\n", b"a b\n", b"01k5 01k6 01k7"])
-def test_torn_and_strange_lines_say_nothing_and_spoil_no_other(spool: SpoolQueue, torn: bytes) -> None:
+def test_torn_and_strange_lines_say_nothing_and_spoil_no_other(spool: SpoolStore, torn: bytes) -> None:
     [first, second] = ended(spool, 2)
     jobs = [retry_of(first), retry_of(second)]
     spool.submit(jobs[:1])
@@ -125,7 +125,7 @@ def test_torn_and_strange_lines_say_nothing_and_spoil_no_other(spool: SpoolQueue
     assert spool.retried([first, second]) == noted(jobs)
 
 
-def test_a_line_that_is_half_written_is_read_once_it_is_whole(spool: SpoolQueue) -> None:
+def test_a_line_that_is_half_written_is_read_once_it_is_whole(spool: SpoolStore) -> None:
     [old] = ended(spool)
     job = new_job()
     spool.submit([job])
@@ -137,7 +137,7 @@ def test_a_line_that_is_half_written_is_read_once_it_is_whole(spool: SpoolQueue)
     assert spool.retried([old]) == {old: job.id}
 
 
-def test_only_what_was_added_is_read_again(spool: SpoolQueue) -> None:
+def test_only_what_was_added_is_read_again(spool: SpoolStore) -> None:
     old = ended(spool, 3)
     spool.submit([retry_of(old[0])])
     assert spool.retried(old) != {}
@@ -149,7 +149,7 @@ def test_only_what_was_added_is_read_again(spool: SpoolQueue) -> None:
     assert set(spool.retried(old)) == {old[0], old[1]}
 
 
-def test_many_retries_are_looked_for_together(spool: SpoolQueue, store: SpoolStore) -> None:
+def test_many_retries_are_looked_for_together(spool: SpoolStore, store: SpoolKind) -> None:
     old = ended(spool, 150)
     jobs = [retry_of(one, FAR if number % 2 else timedelta(0)) for number, one in enumerate(old)]
     spool.submit(jobs)
@@ -169,14 +169,14 @@ def test_many_retries_are_looked_for_together(spool: SpoolQueue, store: SpoolSto
     workers.close()
 
 
-def padded(spool: SpoolQueue, size: int = retries.LEAST_BYTES) -> None:
+def padded(spool: SpoolStore, size: int = retries.LEAST_BYTES) -> None:
     """Note so many retries of jobs that are gone."""
     with index_of(spool).open("a", encoding="ascii", newline="\n") as file:
         while file.tell() < size:
             file.write(f"{new_id()} {new_id()}\n")
 
 
-def test_what_is_noted_of_jobs_that_are_gone_is_left_out_once_it_is_much(spool: SpoolQueue) -> None:
+def test_what_is_noted_of_jobs_that_are_gone_is_left_out_once_it_is_much(spool: SpoolStore) -> None:
     [old, gone] = ended(spool, 2)
     job = retry_of(old)
     spool.submit([job, retry_of(gone)])
@@ -197,12 +197,12 @@ def test_what_is_noted_of_jobs_that_are_gone_is_left_out_once_it_is_much(spool: 
     assert [path.name for path in Path(spool.paths.tmp).iterdir()] == ["trash"]
 
 
-def spool_reader(spool: SpoolQueue) -> SpoolQueue:
+def spool_reader(spool: SpoolStore) -> SpoolStore:
     return type(spool)(spool.settings, spool.emit)
 
 
 def test_a_worker_shortens_it_too_and_not_before_it_has_doubled(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "LEAST_BYTES", 1000)
     old = ended(spool, 40)
@@ -225,7 +225,7 @@ def test_a_worker_shortens_it_too_and_not_before_it_has_doubled(
 
 
 def test_no_line_is_lost_while_it_is_rewritten(
-    spool: SpoolQueue, store: SpoolStore, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, store: SpoolKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "LEAST_BYTES", 1)
     old = ended(spool, 60)
@@ -251,7 +251,7 @@ def test_no_line_is_lost_while_it_is_rewritten(
     assert spool.retried(old) == noted(jobs)
 
 
-def test_directories_that_were_removed_are_made_again_for_a_retry(spool: SpoolQueue) -> None:
+def test_directories_that_were_removed_are_made_again_for_a_retry(spool: SpoolStore) -> None:
     [old] = ended(spool)
     for path in sorted(Path(spool.paths.root, "locks").iterdir()):
         path.unlink()
@@ -260,7 +260,7 @@ def test_directories_that_were_removed_are_made_again_for_a_retry(spool: SpoolQu
     assert spool.retried([old]) == {old: job.id}
 
 
-def test_where_there_is_no_spool_any_more_none_is_noted(spool: SpoolQueue, tmp_path: Path) -> None:
+def test_where_there_is_no_spool_any_more_none_is_noted(spool: SpoolStore, tmp_path: Path) -> None:
     [old] = ended(spool)
     root = Path(spool.paths.root)
     root.rename(tmp_path / "elsewhere")
@@ -271,7 +271,7 @@ def test_where_there_is_no_spool_any_more_none_is_noted(spool: SpoolQueue, tmp_p
 
 
 def test_where_a_directory_cannot_be_read_a_retry_may_be_there(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [old, gone] = ended(spool, 2)
     job, away = retry_of(old, FAR), retry_of(gone)

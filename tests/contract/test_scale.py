@@ -11,13 +11,13 @@ import pytest
 
 from bgjobs import disk
 from bgjobs.job import Succeeded
-from tests.contract.stores import Sessions, SpoolStore, claim_all, finish, new_job
+from tests.contract.stores import Sessions, SpoolKind, claim_all, finish, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
 
 FEW, MANY = 100, 5_000
 
@@ -50,7 +50,7 @@ def test_a_claim_takes_as_many_steps_from_a_large_backlog_as_from_a_small_one(tm
     costs = []
     for backlog in (FEW, count):
         (tmp_path / str(backlog)).mkdir()
-        store = SpoolStore(str(tmp_path / str(backlog)))
+        store = SpoolKind(str(tmp_path / str(backlog)))
         spool = store.open()
         for job in [new_job() for _ in range(backlog)]:
             spool.submit([job])
@@ -70,7 +70,7 @@ def test_a_claim_takes_as_many_steps_from_a_large_backlog_as_from_a_small_one(tm
 
 
 @pytest.mark.parametrize("count", [MANY])
-def test_jobs_of_tomorrow_cost_a_worker_nothing_today(spool: SpoolQueue, workers: Sessions, count: int) -> None:
+def test_jobs_of_tomorrow_cost_a_worker_nothing_today(spool: SpoolStore, workers: Sessions, count: int) -> None:
     session = workers.join()
     assert session.claim(1) == []
     with counted() as before:

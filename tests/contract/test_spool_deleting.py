@@ -16,12 +16,12 @@ from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, Succeeded
 from bgjobs.worker import duties
-from tests.contract.stores import FAR, Sessions, SpoolStore, claim_all, finish, new_job, now, wait_until
+from tests.contract.stores import FAR, Sessions, SpoolKind, claim_all, finish, new_job, now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Session
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="links are POSIX")
@@ -30,13 +30,13 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def session(store: SpoolStore) -> Iterator[Session]:
+def session(store: SpoolKind) -> Iterator[Session]:
     sessions = Sessions(store)
     yield sessions.join()
     sessions.close()
 
 
-def ended(spool: SpoolQueue, session: Session) -> Job:
+def ended(spool: SpoolStore, session: Session) -> Job:
     job = new_job()
     spool.submit([job])
     (claim,) = claim_all(session, 1)
@@ -50,7 +50,7 @@ def ended(spool: SpoolQueue, session: Session) -> Job:
     return gone
 
 
-def left(spool: SpoolQueue, *jobs: Job) -> list[str]:
+def left(spool: SpoolStore, *jobs: Job) -> list[str]:
     """Return the names of all that is left of these jobs."""
     return sorted(path.name for job in jobs for path in Path(spool.paths.root).rglob(f"*{job.id}*"))
 
@@ -75,7 +75,7 @@ def dead_at(monkeypatch: pytest.MonkeyPatch, step: str, number: int) -> None:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_deletion_that_broke_off_is_finished_by_a_worker(
-    spool: SpoolQueue, session: Session, monkeypatch: pytest.MonkeyPatch, number: int
+    spool: SpoolStore, session: Session, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     job, kept = ended(spool, session), ended(spool, session)
     with monkeypatch.context() as patch:
@@ -90,7 +90,7 @@ def test_a_deletion_that_broke_off_is_finished_by_a_worker(
 
 
 def test_a_prune_that_broke_off_is_finished_by_the_next(
-    spool: SpoolQueue, session: Session, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [ended(spool, session) for _ in range(3)]
     for number in (1, 2):  # not even the first step after the renames, then one more of them
@@ -106,7 +106,7 @@ def test_a_prune_that_broke_off_is_finished_by_the_next(
 
 @pytest.mark.parametrize("ahead", [timedelta(0), DAY])
 def test_a_prune_that_could_not_throw_away_keeps_what_it_did_not(
-    spool: SpoolQueue, session: Session, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+    spool: SpoolStore, session: Session, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
 ) -> None:
     job = ended(spool, session)
     with monkeypatch.context() as patch:
@@ -118,7 +118,7 @@ def test_a_prune_that_could_not_throw_away_keeps_what_it_did_not(
 
 
 def test_a_job_that_the_disk_refuses_to_move_stays(
-    spool: SpoolQueue, session: Session, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ended(spool, session)
     with monkeypatch.context() as patch:
@@ -129,7 +129,7 @@ def test_a_job_that_the_disk_refuses_to_move_stays(
     assert spool.delete(job.id) == "deleted"
 
 
-def test_a_job_without_its_last_line_is_kept_until_its_hour_is_over(spool: SpoolQueue) -> None:
+def test_a_job_without_its_last_line_is_kept_until_its_hour_is_over(spool: SpoolStore) -> None:
     job = new_job()
     spool.submit([job])
     path = Path(spool.paths.ended_path(State.FAILED, "2026112307", job.id))
@@ -145,7 +145,7 @@ def test_a_job_without_its_last_line_is_kept_until_its_hour_is_over(spool: Spool
 # A little at a time
 
 
-def old_hour(spool: SpoolQueue, jobs: int) -> list[Path]:
+def old_hour(spool: SpoolStore, jobs: int) -> list[Path]:
     """Make an hour of jobs that are done since long ago."""
     hour = Path(spool.paths.ended(State.DONE), "2020010101")
     hour.mkdir()
@@ -155,11 +155,11 @@ def old_hour(spool: SpoolQueue, jobs: int) -> list[Path]:
     return paths
 
 
-def in_trash(spool: SpoolQueue) -> int:
+def in_trash(spool: SpoolStore) -> int:
     return sum(path.is_file() for path in Path(spool.paths.trash).rglob("*"))
 
 
-def test_a_worker_claims_while_it_tidies(spool: SpoolQueue, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_claims_while_it_tidies(spool: SpoolStore, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     old_hour(spool, 2_000)
     job = new_job()
     spool.submit([job])
@@ -178,7 +178,7 @@ def test_a_worker_claims_while_it_tidies(spool: SpoolQueue, session: Session, mo
     assert list(Path(spool.paths.trash).iterdir()) == []
 
 
-def test_tidying_tells_how_many_jobs_went_however_many_steps_it_takes(spool: SpoolQueue, session: Session) -> None:
+def test_tidying_tells_how_many_jobs_went_however_many_steps_it_takes(spool: SpoolStore, session: Session) -> None:
     old_hour(spool, 7)
     steps = list(session.tidy(keep_done=DAY, keep_failed=DAY))
     assert sum(steps) == 7
@@ -187,7 +187,7 @@ def test_tidying_tells_how_many_jobs_went_however_many_steps_it_takes(spool: Spo
 
 
 def test_tidying_that_was_broken_off_after_any_step_is_finished_by_the_next(
-    spool: SpoolQueue, session: Session
+    spool: SpoolStore, session: Session
 ) -> None:
     kept = ended(spool, session)
     broken_off = more = 0
@@ -211,14 +211,14 @@ def test_tidying_that_was_broken_off_after_any_step_is_finished_by_the_next(
 # What is corrupt
 
 
-def corrupted(spool: SpoolQueue, name: str) -> Path:
+def corrupted(spool: SpoolStore, name: str) -> Path:
     path = Path(spool.paths.corrupt, name)
     path.write_text("no job", encoding="utf-8")
     path.with_name(f"{name}.reason").write_text("line 1 is not a job\n", encoding="utf-8")
     return path
 
 
-def test_what_is_corrupt_goes_by_its_age_when_it_is_named(spool: SpoolQueue) -> None:
+def test_what_is_corrupt_goes_by_its_age_when_it_is_named(spool: SpoolStore) -> None:
     old, young = corrupted(spool, "1-old"), corrupted(spool, "2-young")
     os.utime(old, (0, 0))
     assert spool.prune({State.DONE, State.FAILED, State.CANCELLED}, now() + DAY) == 0
@@ -229,7 +229,7 @@ def test_what_is_corrupt_goes_by_its_age_when_it_is_named(spool: SpoolQueue) -> 
     assert list(Path(spool.paths.trash).iterdir()) == []
 
 
-def test_workers_never_prune_what_is_corrupt(spool: SpoolQueue, session: Session) -> None:
+def test_workers_never_prune_what_is_corrupt(spool: SpoolStore, session: Session) -> None:
     path = corrupted(spool, "1-old")
     os.utime(path, (0, 0))
     sum(session.tidy(keep_done=timedelta(seconds=1), keep_failed=timedelta(seconds=1)))
@@ -237,7 +237,7 @@ def test_workers_never_prune_what_is_corrupt(spool: SpoolQueue, session: Session
 
 
 def test_a_corrupt_file_with_the_name_of_a_job_takes_nothing_of_that_job_with_it(
-    spool: SpoolQueue, session: Session
+    spool: SpoolStore, session: Session
 ) -> None:
     job = ended(spool, session)
     corrupted(spool, f"{job.id}.json")
@@ -249,7 +249,7 @@ def test_a_corrupt_file_with_the_name_of_a_job_takes_nothing_of_that_job_with_it
 
 
 def test_a_prune_of_what_is_corrupt_that_broke_off_is_finished_by_the_next(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corrupted(spool, "1-old")
     with monkeypatch.context() as patch:
@@ -267,7 +267,7 @@ def test_a_prune_of_what_is_corrupt_that_broke_off_is_finished_by_the_next(
 
 
 @posix_only
-def test_a_link_among_the_hours_leads_nowhere(spool: SpoolQueue, tmp_path: Path) -> None:
+def test_a_link_among_the_hours_leads_nowhere(spool: SpoolStore, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / f"{new_id()}.json").write_text("mine", encoding="utf-8")
@@ -278,7 +278,7 @@ def test_a_link_among_the_hours_leads_nowhere(spool: SpoolQueue, tmp_path: Path)
 
 
 def test_a_job_that_was_deleted_right_after_it_was_cancelled_is_no_trouble(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = new_job()
     spool.submit([job])

@@ -25,14 +25,14 @@ from bgjobs.ids import new_id
 from bgjobs.job import Job, JobError, Raised, State, Succeeded, milliseconds
 from bgjobs.spool import layout, record, transitions
 from bgjobs.spool import recover as recovery
-from bgjobs.spool.store import SpoolQueue
+from bgjobs.spool.store import SpoolStore
 from bgjobs.store import Filter, Selection
 from tests.contract.stores import (
     FAR,
     LOST,
     POLICY,
     Sessions,
-    SpoolStore,
+    SpoolKind,
     begin,
     claim_all,
     decided,
@@ -57,26 +57,26 @@ RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
 BROKEN = OSError(errno.EIO, "Input/output error")
 
 
-def submitted(spool: SpoolQueue, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
+def submitted(spool: SpoolStore, *, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
     job = new_job(delay=delay, priority=priority)
     spool.submit([job])
     return job
 
 
-def path_of(spool: SpoolQueue, job_id: str) -> Path:
+def path_of(spool: SpoolStore, job_id: str) -> Path:
     """Return where the file of a job lies."""
     (found,) = Path(spool.paths.root).rglob(f"*{job_id}.json")
     return found
 
 
-def corrupt(spool: SpoolQueue) -> dict[str, bytes]:
+def corrupt(spool: SpoolStore) -> dict[str, bytes]:
     """Return what lies in `corrupt/`, without the reasons."""
     folder = Path(spool.paths.corrupt)
     found = (path for path in folder.iterdir() if path.suffix != ".reason")
     return {path.name: path.read_bytes() if path.is_file() and path.stat().st_size < 2**20 else b"" for path in found}
 
 
-def reasons(spool: SpoolQueue) -> str:
+def reasons(spool: SpoolStore) -> str:
     return " ".join(path.read_text(encoding="utf-8") for path in Path(spool.paths.corrupt).glob("*.reason"))
 
 
@@ -90,7 +90,7 @@ def test_workers_are_rung_as_soon_as_jobs_can_be_seen_and_before_the_disk_is_wai
     config = tmp_path / "allowed_jobs.toml"
     config.write_text("[bgjobs]\n", encoding="utf-8")
     configured = settings.load(config=str(config), environ={})
-    spool = SpoolQueue(configured, Log(configured.log_dir))
+    spool = SpoolStore(configured, Log(configured.log_dir))
     steps: list[str] = []
 
     def watch(name: str) -> None:
@@ -117,9 +117,9 @@ def test_workers_are_rung_as_soon_as_jobs_can_be_seen_and_before_the_disk_is_wai
 def test_many_that_need_a_new_spool_at_once_all_get_it(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / str(number)).mkdir()
-        store, start = SpoolStore(str(tmp_path / str(number))), Barrier(4)
+        store, start = SpoolKind(str(tmp_path / str(number))), Barrier(4)
 
-        def first(store: SpoolStore = store, start: Barrier = start) -> Job:
+        def first(store: SpoolKind = store, start: Barrier = start) -> Job:
             start.wait()
             spool = store.open()
             return submitted(spool)
@@ -131,7 +131,7 @@ def test_many_that_need_a_new_spool_at_once_all_get_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", range(1, 40))
 def test_a_spool_whose_making_was_broken_off_is_made_by_the_next(
-    store: SpoolStore, monkeypatch: pytest.MonkeyPatch, steps: int
+    store: SpoolKind, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     left = steps
 
@@ -158,7 +158,7 @@ def test_a_spool_whose_making_was_broken_off_is_made_by_the_next(
     assert store.open().get(job.id) == job
 
 
-def test_a_spool_that_lost_its_version_is_not_made_anew(store: SpoolStore, spool: SpoolQueue) -> None:
+def test_a_spool_that_lost_its_version_is_not_made_anew(store: SpoolKind, spool: SpoolStore) -> None:
     submitted(spool)
     Path(spool.paths.version).unlink()
     with pytest.raises(SpoolError, match="VERSION"):
@@ -167,14 +167,14 @@ def test_a_spool_that_lost_its_version_is_not_made_anew(store: SpoolStore, spool
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"format":2}', b"\0" * 100, b"nonsense", b"[]"])
-def test_a_spool_of_an_unknown_format_is_left_alone(store: SpoolStore, spool: SpoolQueue, content: bytes) -> None:
+def test_a_spool_of_an_unknown_format_is_left_alone(store: SpoolKind, spool: SpoolStore, content: bytes) -> None:
     Path(spool.paths.version).write_bytes(content)
     with pytest.raises(SpoolError):
         store.open()
     assert Path(spool.paths.version).read_bytes() == content
 
 
-def test_a_readme_and_dotfiles_do_not_make_a_spool(store: SpoolStore, tmp_path: Path) -> None:
+def test_a_readme_and_dotfiles_do_not_make_a_spool(store: SpoolKind, tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "README.md").touch()
     (tmp_path / "spool" / ".gitignore").touch()
@@ -183,7 +183,7 @@ def test_a_readme_and_dotfiles_do_not_make_a_spool(store: SpoolStore, tmp_path: 
 
 
 def test_a_spool_that_vanishes_under_a_worker_is_noticed_and_never_made_again(
-    spool: SpoolQueue, workers: Sessions, tmp_path: Path
+    spool: SpoolStore, workers: Sessions, tmp_path: Path
 ) -> None:
     session = workers.join()
     session.renew({})
@@ -199,16 +199,16 @@ def test_a_spool_that_vanishes_under_a_worker_is_noticed_and_never_made_again(
 
 @posix_only
 def test_a_copy_of_a_spool_that_was_made_of_links_is_refused_with_the_way_to_copy_it(
-    spool: SpoolQueue, tmp_path: Path
+    spool: SpoolStore, tmp_path: Path
 ) -> None:
     shutil.copytree(spool.paths.root, tmp_path / "copy", copy_function=os.link)
     with pytest.raises(SpoolError, match="cp -a"):
-        SpoolQueue(replace(spool.settings, spool=str(tmp_path / "copy")), spool.emit)
+        SpoolStore(replace(spool.settings, spool=str(tmp_path / "copy")), spool.emit)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("lost", ["tmp", "pending", "pending/5-normal"])
-def test_a_directory_that_was_removed_is_made_again_by_who_submits(spool: SpoolQueue, lost: str, count: int) -> None:
+def test_a_directory_that_was_removed_is_made_again_by_who_submits(spool: SpoolStore, lost: str, count: int) -> None:
     submitted(spool, priority=4)  # what the spool knows of its directories is old
     shutil.rmtree(Path(spool.paths.root, lost))
     jobs = [new_job() for _ in range(count)]
@@ -218,7 +218,7 @@ def test_a_directory_that_was_removed_is_made_again_by_who_submits(spool: SpoolQ
 
 @pytest.mark.parametrize("lost", ["tmp", "done", "failed", "pending", "output", "corrupt", "incoming", "locks"])
 def test_a_directory_that_was_removed_is_made_again_by_a_worker_that_runs(
-    spool: SpoolQueue, workers: Sessions, lost: str
+    spool: SpoolStore, workers: Sessions, lost: str
 ) -> None:
     session = workers.join()
     shutil.rmtree(Path(spool.paths.root, lost))
@@ -232,7 +232,7 @@ def test_a_directory_that_was_removed_is_made_again_by_a_worker_that_runs(
 
 @pytest.mark.parametrize("missed", [False, True])
 def test_an_idle_worker_whose_directory_of_claims_was_removed_goes_on(
-    spool: SpoolQueue, workers: Sessions, *, missed: bool
+    spool: SpoolStore, workers: Sessions, *, missed: bool
 ) -> None:
     session = workers.join()
     Path(spool.paths.claims_of(session.id)).rmdir()
@@ -249,7 +249,7 @@ def test_an_idle_worker_whose_directory_of_claims_was_removed_goes_on(
 
 
 def test_a_worker_looks_for_lost_directories_now_and_then_and_not_at_each_turn(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     session = workers.join()
     session.renew({})
@@ -262,7 +262,7 @@ def test_a_worker_looks_for_lost_directories_now_and_then_and_not_at_each_turn(
     assert turns > 1
 
 
-def test_a_lost_doorbell_is_made_again_and_heard(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_lost_doorbell_is_made_again_and_heard(spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     Path(spool.paths.doorbell).unlink()
     session.bell.rang()
@@ -275,7 +275,7 @@ def test_a_lost_doorbell_is_made_again_and_heard(spool: SpoolQueue, workers: Ses
     assert had_to_be_polled == (sys.platform == "win32")
 
 
-def test_a_count_that_was_lost_is_made_again(spool: SpoolQueue) -> None:
+def test_a_count_that_was_lost_is_made_again(spool: SpoolStore) -> None:
     submitted(spool)
     before = spool.counts()
     for path in (spool.paths.counted, spool.paths.queued):
@@ -286,7 +286,7 @@ def test_a_count_that_was_lost_is_made_again(spool: SpoolQueue) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete a lock file that is held")
-def test_a_worker_whose_lock_file_was_deleted_stops(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_worker_whose_lock_file_was_deleted_stops(spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     Path(spool.paths.worker(session.id, "alive.lock")).unlink()
     with pytest.raises(SessionLostError):
@@ -297,7 +297,7 @@ def test_a_worker_whose_lock_file_was_deleted_stops(spool: SpoolQueue, workers: 
 # Strangers in pending/
 
 
-def plant(spool: SpoolQueue, make: Callable[[Path], object], *, name: str | None = None) -> str:
+def plant(spool: SpoolStore, make: Callable[[Path], object], *, name: str | None = None) -> str:
     """Make something in a bucket of `pending/` under the name of a job, and return the id."""
     job_id = new_id()
     ms = milliseconds(now())
@@ -344,7 +344,7 @@ STRANGERS: list[Callable[[Path], object]] = [
 @quickly
 @pytest.mark.parametrize("number", range(len(STRANGERS)))
 def test_a_stranger_in_the_queue_is_put_aside_and_the_jobs_beside_it_run(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, number: int
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, number: int
 ) -> None:
     first = submitted(spool)
     job_id = plant(spool, STRANGERS[number])
@@ -363,7 +363,7 @@ def test_a_stranger_in_the_queue_is_put_aside_and_the_jobs_beside_it_run(
 
 
 @quickly
-def test_a_stranger_can_neither_be_seen_nor_cancelled_wrongly(spool: SpoolQueue) -> None:
+def test_a_stranger_can_neither_be_seen_nor_cancelled_wrongly(spool: SpoolStore) -> None:
     job_id = plant(spool, content(b"garbage"))
     with pytest.raises(SpoolError) as found:
         spool.get(job_id)
@@ -383,7 +383,7 @@ def test_a_stranger_can_neither_be_seen_nor_cancelled_wrongly(spool: SpoolQueue)
     ],
 )
 def test_strange_names_are_put_aside_whatever_they_are_and_lose_no_job(
-    spool: SpoolQueue, workers: Sessions, names: list[str]
+    spool: SpoolStore, workers: Sessions, names: list[str]
 ) -> None:
     first = submitted(spool)
     for name in names:
@@ -399,7 +399,7 @@ def test_strange_names_are_put_aside_whatever_they_are_and_lose_no_job(
 
 
 @posix_only
-def test_a_name_that_is_no_text_is_put_aside(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_name_that_is_no_text_is_put_aside(spool: SpoolStore, workers: Sessions) -> None:
     plant(spool, content(b"strange"), name=os.fsdecode(b"\xff\xfe\n\x1b.json"))
     assert workers.join().claim(10) == []
     assert list(corrupt(spool).values()) == [b"strange"]
@@ -407,7 +407,7 @@ def test_a_name_that_is_no_text_is_put_aside(spool: SpoolQueue, workers: Session
 
 
 def test_a_second_file_of_a_job_that_has_ended_is_put_aside(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+    store: SpoolKind, spool: SpoolStore, workers: Sessions
 ) -> None:
     job = submitted(spool)
     copy = path_of(spool, job.id).read_bytes()
@@ -426,7 +426,7 @@ def test_a_second_file_of_a_job_that_has_ended_is_put_aside(
 
 
 def test_a_copy_of_a_job_that_is_being_run_does_not_take_the_place_of_its_record(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+    store: SpoolKind, spool: SpoolStore, workers: Sessions
 ) -> None:
     job = submitted(spool)
     copy = path_of(spool, job.id).read_bytes()
@@ -446,7 +446,7 @@ def test_a_copy_of_a_job_that_is_being_run_does_not_take_the_place_of_its_record
 
 @pytest.mark.parametrize("state", [State.DONE, State.FAILED, State.CANCELLED])
 def test_a_job_that_has_ended_and_lies_in_pending_again_is_not_run_again(
-    spool: SpoolQueue, workers: Sessions, state: State
+    spool: SpoolStore, workers: Sessions, state: State
 ) -> None:
     ended, job = submitted(spool, priority=9), submitted(spool)
     end = record.End(at=milliseconds(now()), state=state)
@@ -458,7 +458,7 @@ def test_a_job_that_has_ended_and_lies_in_pending_again_is_not_run_again(
     assert path_of(spool, ended.id).read_bytes() == before
 
 
-def test_a_job_that_has_ended_in_no_state_is_put_aside(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_job_that_has_ended_in_no_state_is_put_aside(spool: SpoolStore, workers: Sessions) -> None:
     ended = submitted(spool)
     files.append(str(path_of(spool, ended.id)), record.encoded(record.End(at=1, state=State.QUEUED)))
     assert workers.join().claim(1) == []
@@ -466,7 +466,7 @@ def test_a_job_that_has_ended_in_no_state_is_put_aside(spool: SpoolQueue, worker
     assert "unknown state" in reasons(spool)
 
 
-def test_a_job_of_a_newer_format_is_left_for_a_newer_worker(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_job_of_a_newer_format_is_left_for_a_newer_worker(spool: SpoolStore, workers: Sessions) -> None:
     newer = msgspec.json.encode({"format": 2, "id": "…", "isolation": "fresh"})
     job_id = plant(spool, content(newer))
     session = workers.join()
@@ -477,7 +477,7 @@ def test_a_job_of_a_newer_format_is_left_for_a_newer_worker(spool: SpoolQueue, w
     assert spool.counts()[State.SCHEDULED] == 1
 
 
-def test_events_from_nowhere_do_not_stop_a_worker(spool: SpoolQueue, workers: Sessions) -> None:
+def test_events_from_nowhere_do_not_stop_a_worker(spool: SpoolStore, workers: Sessions) -> None:
     jobs = [submitted(spool) for _ in range(3)]
     for event in (
         {"event": "end", "at": 10**30, "state": "done"},
@@ -489,7 +489,7 @@ def test_events_from_nowhere_do_not_stop_a_worker(spool: SpoolQueue, workers: Se
     assert {claim.job.id for claim in claim_all(session, 3)} == {job.id for job in jobs}
 
 
-def test_an_event_that_names_another_place_leads_nowhere(spool: SpoolQueue, workers: Sessions, tmp_path: Path) -> None:
+def test_an_event_that_names_another_place_leads_nowhere(spool: SpoolStore, workers: Sessions, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "r0.out").write_text("secret", encoding="utf-8")
     job = submitted(spool)
@@ -504,7 +504,7 @@ def test_an_event_that_names_another_place_leads_nowhere(spool: SpoolQueue, work
 # Disks that fail
 
 
-def assert_none_is_stranded(spool: SpoolQueue, session: Session, jobs: list[Job], found: list[str]) -> None:
+def assert_none_is_stranded(spool: SpoolStore, session: Session, jobs: list[Job], found: list[str]) -> None:
     """Fail if a job is in the hands of a worker that does not know of it: nobody would ever run it."""
 
     def each_is_known_or_waits_its_turn() -> bool:
@@ -517,7 +517,7 @@ def assert_none_is_stranded(spool: SpoolQueue, session: Session, jobs: list[Job]
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_file_that_cannot_be_read_costs_no_other_job(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, most: int
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     jobs = [submitted(spool) for _ in range(3)]
     session = workers.join()
@@ -541,7 +541,7 @@ def test_a_file_that_cannot_be_read_costs_no_other_job(
 
 
 def test_a_full_table_of_descriptors_strands_no_job(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [submitted(spool) for _ in range(3)]
     session = workers.join()
@@ -559,7 +559,7 @@ def test_a_full_table_of_descriptors_strands_no_job(
 
 
 def test_a_move_that_fails_strands_no_job(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [submitted(spool) for _ in range(3)]
     session = workers.join()
@@ -586,7 +586,7 @@ def test_a_move_that_fails_strands_no_job(
     ("step", "at"), [("open_new", 7), ("write", 7), ("mkdir", 3), ("move", 3), ("sync_directory", 2)]
 )
 def test_of_jobs_that_are_submitted_together_none_is_queued_if_one_cannot_be_stored(
-    spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch, step: str, at: int
+    spool: SpoolStore, monkeypatch: pytest.MonkeyPatch, step: str, at: int
 ) -> None:
     jobs = [new_job(priority=number % 3, delay=timedelta(hours=number % 2)) for number in range(12)]
     spool.submit([new_job()])
@@ -613,7 +613,7 @@ def test_of_jobs_that_are_submitted_together_none_is_queued_if_one_cannot_be_sto
 
 
 def test_a_job_that_ended_on_a_full_disk_ended_all_the_same(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
     session = workers.join()
@@ -631,7 +631,7 @@ def test_a_job_that_ended_on_a_full_disk_ended_all_the_same(
 
 
 def test_a_decision_that_was_written_but_not_carried_out_can_be_stored_again(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [submitted(spool) for _ in range(2)]
     session = workers.join()
@@ -659,7 +659,7 @@ def _broken(source: str, target: str) -> None:
 
 
 def test_what_a_recoverer_decided_and_did_not_carry_out_is_carried_out_by_the_next(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
     for _ in range(2):
@@ -684,7 +684,7 @@ def test_what_a_recoverer_decided_and_did_not_carry_out_is_carried_out_by_the_ne
 
 
 def test_a_wish_that_is_granted_before_its_asker_looks_again_is_no_refusal(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
     session = workers.join()
@@ -704,7 +704,7 @@ def test_a_wish_that_is_granted_before_its_asker_looks_again_is_no_refusal(
 
 
 def test_a_wish_that_is_met_half_written_still_says_who_wished(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
     session = workers.join()
@@ -728,7 +728,7 @@ def test_a_wish_that_is_met_half_written_still_says_who_wished(
 
 
 def test_a_wish_that_comes_just_before_a_dead_workers_job_returns_is_honoured(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
     workers.dead(claim=1)
@@ -749,7 +749,7 @@ def test_a_wish_that_comes_just_before_a_dead_workers_job_returns_is_honoured(
 
 
 def test_a_bucket_that_is_removed_while_a_job_goes_there_is_made_again(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move = files.move
     removed: list[Path] = []
@@ -776,7 +776,7 @@ def test_a_bucket_that_is_removed_while_a_job_goes_there_is_made_again(
 
 
 def test_a_worker_between_its_directory_and_its_lock_is_not_taken_for_dead(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     wid = new_id()
     Path(spool.paths.worker(wid)).mkdir()
@@ -787,7 +787,7 @@ def test_a_worker_between_its_directory_and_its_lock_is_not_taken_for_dead(
 
 @pytest.mark.parametrize("names", [[], ["alive.lock"]])
 def test_a_worker_that_died_before_it_was_ready_is_cleared_away_after_a_while(
-    spool: SpoolQueue, workers: Sessions, names: list[str]
+    spool: SpoolStore, workers: Sessions, names: list[str]
 ) -> None:
     wid = new_id()
     Path(spool.paths.worker(wid)).mkdir()
@@ -799,7 +799,7 @@ def test_a_worker_that_died_before_it_was_ready_is_cleared_away_after_a_while(
     assert not Path(spool.paths.worker(wid)).exists()
 
 
-def test_what_is_no_worker_among_the_workers_is_left_alone(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_is_no_worker_among_the_workers_is_left_alone(spool: SpoolStore, workers: Sessions) -> None:
     Path(spool.paths.workers, "README").touch()
     Path(spool.paths.workers, "..x").mkdir()
     session = workers.join()
@@ -808,7 +808,7 @@ def test_what_is_no_worker_among_the_workers_is_left_alone(spool: SpoolQueue, wo
 
 
 def test_claims_without_any_worker_are_recovered(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
     job = submitted(spool)
@@ -827,7 +827,7 @@ def test_claims_without_any_worker_are_recovered(
 # Leaving
 
 
-def test_after_all_left_only_jobs_are_left(spool: SpoolQueue, workers: Sessions) -> None:
+def test_after_all_left_only_jobs_are_left(spool: SpoolStore, workers: Sessions) -> None:
     submitted(spool)
     session = workers.join()
     (claim,) = claim_all(session, 1)
@@ -845,7 +845,7 @@ def test_after_all_left_only_jobs_are_left(spool: SpoolQueue, workers: Sessions)
 
 
 def test_a_job_is_found_by_a_worker_that_takes_only_its_class_among_strangers(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     plant(spool, content(b"garbage"))
     job = new_job(class_name="Post")
@@ -860,7 +860,7 @@ def test_both_durabilities_keep_jobs(tmp_path: Path, durability: str) -> None:
     config = tmp_path / "allowed_jobs.toml"
     config.write_text(f'[bgjobs]\ndurability = "{durability}"\n', encoding="utf-8")
     configured = settings.load(config=str(config), environ={})
-    spool = SpoolQueue(configured, Log(configured.log_dir))
+    spool = SpoolStore(configured, Log(configured.log_dir))
     jobs = [new_job() for _ in range(5)]
     spool.submit(jobs[:1])
     spool.submit(jobs[1:])
@@ -873,7 +873,7 @@ def test_both_durabilities_keep_jobs(tmp_path: Path, durability: str) -> None:
 
 @pytest.mark.parametrize("left", [b"", bytes(200), b'{"boot":"another","birth":"1","worker":{"pid":1}}'])
 def test_what_was_claimed_when_the_power_went_counts_as_begun(
-    spool: SpoolQueue, workers: Sessions, left: bytes
+    spool: SpoolStore, workers: Sessions, left: bytes
 ) -> None:
     """The `start` line may be gone with the power, and what the worker said of itself, too."""
     job = submitted(spool)
@@ -886,7 +886,7 @@ def test_what_was_claimed_when_the_power_went_counts_as_begun(
 
 
 def test_a_job_that_has_ended_and_still_waits_is_moved_and_does_not_run_again(
-    spool: SpoolQueue, workers: Sessions
+    spool: SpoolStore, workers: Sessions
 ) -> None:
     """Some file systems lose a rename in a power cut and keep the line that was written after it."""
     job = submitted(spool)

@@ -29,7 +29,7 @@ from tests.contract.spooling import path_of, submitted
 from tests.contract.stores import (
     POLICY,
     Sessions,
-    SpoolStore,
+    SpoolKind,
     begin,
     claim_all,
     each_once,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Session
 
 AT_ONCE = timedelta(hours=-3)  # kept no longer than until three hours ahead: also what has just ended is pruned
@@ -92,7 +92,7 @@ def meanwhile(action: Callable[[], object], work: Callable[[], list[str]]) -> li
 
 
 def test_a_job_that_a_person_moves_to_another_priority_is_run_once(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+    store: SpoolKind, spool: SpoolStore, workers: Sessions
 ) -> None:
     jobs = [submitted(spool) for _ in range(200)]
     bucket, choose = path_of(spool, jobs[0]).parent.name, random.Random(36)
@@ -114,14 +114,14 @@ def test_a_job_that_a_person_moves_to_another_priority_is_run_once(
 
 
 def test_a_spool_that_was_copied_while_it_rested_works_where_it_is_now(
-    spool: SpoolQueue, workers: Sessions, tmp_path: Path
+    spool: SpoolStore, workers: Sessions, tmp_path: Path
 ) -> None:
     waiting = [submitted(spool, delay=delay) for delay in (None, timedelta(days=1))]
     claimed = submitted(spool, priority=9)
     workers.dead(claim=1, begin=1)
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(spool.paths.root, elsewhere / "spool")  # as from a backup: other inodes, on the same machine
-    copy = SpoolStore(str(elsewhere))
+    copy = SpoolKind(str(elsewhere))
     others = Sessions(copy)
     session = others.join()
     recover_all(copy.open(), session)
@@ -136,7 +136,7 @@ def test_a_spool_that_was_copied_while_it_rested_works_where_it_is_now(
 
 
 def test_what_several_submit_into_a_bucket_that_is_removed_all_the_time_arrives(
-    store: SpoolStore, workers: Sessions
+    store: SpoolKind, workers: Sessions
 ) -> None:
     def submit_many() -> list[str]:
         spool = store.open()
@@ -161,7 +161,7 @@ def test_what_several_submit_into_a_bucket_that_is_removed_all_the_time_arrives(
         session.release(claim)
 
 
-def test_what_dead_processes_left_half_made_blocks_nobody_and_is_swept(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_dead_processes_left_half_made_blocks_nobody_and_is_swept(spool: SpoolStore, workers: Sessions) -> None:
     tmp, trash = Path(spool.paths.tmp), Path(spool.paths.trash)
     (tmp / "1795400000123-01m83kpb1n0007mc6vwgzvtyxa.json").write_bytes(b'{"format":1,"cl')
     (tmp / "vwgzvtyxa").mkdir()
@@ -186,7 +186,7 @@ def test_what_dead_processes_left_half_made_blocks_nobody_and_is_swept(spool: Sp
 
 
 def test_readers_that_look_all_the_time_see_each_job_and_hold_up_nobody(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+    store: SpoolKind, spool: SpoolStore, workers: Sessions
 ) -> None:
     jobs = [submitted(spool) for _ in range(150)]
     session, reader = workers.join(), store.open()
@@ -201,7 +201,7 @@ def test_readers_that_look_all_the_time_see_each_job_and_hold_up_nobody(
 
 
 def test_pruning_under_those_who_look_list_and_cancel_meets_no_error(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions
+    store: SpoolKind, spool: SpoolStore, workers: Sessions
 ) -> None:
     session, person = workers.join(), store.open()
     jobs = [submitted(spool) for _ in range(120)]
@@ -243,7 +243,7 @@ def test_pruning_under_those_who_look_list_and_cancel_meets_no_error(
 
 
 def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
     (wid,) = workers.dead(claim=1, begin=1, runner=1)["id"]
@@ -274,7 +274,7 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody delete a lock file that is held")
 @pytest.mark.parametrize("what", ["alive.lock", "everything"])
 def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recovered(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
+    store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
     job, session = submitted(spool), workers.join()
@@ -300,9 +300,7 @@ def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recove
     assert store.holders() == {job.id: [State.QUEUED]}
 
 
-def test_three_recoverers_at_once_charge_each_loss_once(
-    store: SpoolStore, spool: SpoolQueue, workers: Sessions
-) -> None:
+def test_three_recoverers_at_once_charge_each_loss_once(store: SpoolKind, spool: SpoolStore, workers: Sessions) -> None:
     jobs = [submitted(spool) for _ in range(30)]
     for _ in range(3):
         workers.dead(claim=10, begin=5)
@@ -325,7 +323,7 @@ def test_three_recoverers_at_once_charge_each_loss_once(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file keeps its directory there: that is the race")
 def test_word_that_comes_to_a_leaving_worker_behind_its_back_keeps_nothing_of_its_place(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = workers.join()
     place = Path(spool.paths.worker(session.id))
@@ -342,7 +340,7 @@ def test_word_that_comes_to_a_leaving_worker_behind_its_back_keeps_nothing_of_it
 
 
 def test_a_file_that_somebody_has_open_for_a_moment_keeps_nothing_of_a_place(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = workers.join()
     refusals = iter([OSError(errno.ENOTEMPTY, "Directory not empty")] * 3)  # what older Windows says then
@@ -360,7 +358,7 @@ def test_a_file_that_somebody_has_open_for_a_moment_keeps_nothing_of_a_place(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="makes a link")
-def test_a_worker_whose_lock_cannot_be_tried_is_not_taken_for_dead(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_worker_whose_lock_cannot_be_tried_is_not_taken_for_dead(spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     lock = Path(spool.paths.worker(session.id, "alive.lock"))
     lock.rename(lock.with_name("moved"))
@@ -376,7 +374,7 @@ def test_a_worker_whose_lock_cannot_be_tried_is_not_taken_for_dead(spool: SpoolQ
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
 def test_the_job_of_a_runner_whose_lock_cannot_be_tried_is_not_run_beside_it(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, number: int
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     job = submitted(spool)
     (wid,) = workers.dead(claim=1)["id"]

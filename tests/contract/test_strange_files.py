@@ -24,7 +24,7 @@ from tests.contract.stores import Sessions, claim_all, finish, got, new_job, rec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, devices and links are POSIX")
 PRECIOUS = b"precious"
@@ -80,7 +80,7 @@ CONTENTS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", CONTENTS)
 def test_what_is_not_a_job_is_put_aside_with_the_reason_and_blocks_none(
-    spool: SpoolQueue, workers: Sessions, kind: str
+    spool: SpoolStore, workers: Sessions, kind: str
 ) -> None:
     data, word = CONTENTS[kind]
     first = submitted(spool)
@@ -96,7 +96,7 @@ def test_what_is_not_a_job_is_put_aside_with_the_reason_and_blocks_none(
     assert word in reason, reason
 
 
-def test_what_differs_from_those_in_nothing_is_a_job(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_differs_from_those_in_nothing_is_a_job(spool: SpoolStore, workers: Sessions) -> None:
     planted = plant(spool, written(line()))
     assert [claim.job.id for claim in claim_all(workers.join(), 1)] == [planted]
 
@@ -152,7 +152,7 @@ NO_PLAIN_FILES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", NO_PLAIN_FILES)
 def test_what_is_no_plain_file_is_put_aside_without_a_look_into_it(
-    spool: SpoolQueue, workers: Sessions, kind: str
+    spool: SpoolStore, workers: Sessions, kind: str
 ) -> None:
     first = submitted(spool)
     planted = plant(spool, NO_PLAIN_FILES[kind])
@@ -169,7 +169,7 @@ def test_what_is_no_plain_file_is_put_aside_without_a_look_into_it(
 
 
 @pytest.mark.parametrize("job_id", ["../../x", "/etc/passwd", "a\0b", "0" * 300, "01M" + "0" * 23, "con", "nul.json"])
-def test_no_path_is_built_from_what_is_no_id(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch, job_id: str) -> None:
+def test_no_path_is_built_from_what_is_no_id(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch, job_id: str) -> None:
     data = line().replace(OTHER.id.encode(), job_id.encode().replace(b"\0", b"\\u0000"))
     planted = plant(spool, lambda path: path.write_bytes(data))
     with pytest.raises(SpoolError, match=planted):
@@ -183,7 +183,7 @@ def test_no_path_is_built_from_what_is_no_id(spool: SpoolQueue, monkeypatch: pyt
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EIO])
 @pytest.mark.parametrize("place", ["bucket", "priority"])
 def test_a_directory_that_cannot_be_read_hides_no_job_in_another(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, code: int, place: str
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch, code: int, place: str
 ) -> None:
     hidden = submitted(spool, priority=9)
     jobs = [submitted(spool, priority=priority) for priority in (5, 2)]
@@ -211,7 +211,7 @@ def test_a_directory_that_cannot_be_read_hides_no_job_in_another(
 @posix_only
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
 def test_a_job_that_may_not_be_moved_stays_and_the_others_run(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, code: int
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     held, *jobs = [submitted(spool) for _ in range(4)]
     move = disk.move
@@ -238,7 +238,7 @@ def test_a_job_that_may_not_be_moved_stays_and_the_others_run(
 @posix_only
 @pytest.mark.parametrize("name", ["locks/claim.lock", "doorbell"])
 def test_a_link_in_the_place_of_a_file_of_the_spool_leads_nowhere(
-    spool: SpoolQueue, workers: Sessions, tmp_path: Path, name: str
+    spool: SpoolStore, workers: Sessions, tmp_path: Path, name: str
 ) -> None:
     target = tmp_path / "target"
     target.write_bytes(PRECIOUS)
@@ -260,7 +260,7 @@ def test_a_link_in_the_place_of_a_file_of_the_spool_leads_nowhere(
 @posix_only
 @pytest.mark.parametrize("name", ["alive.lock", "r0.lock", "info", "r0.pid"])
 def test_a_link_in_the_place_of_a_file_of_a_dead_worker_leads_nowhere(
-    spool: SpoolQueue, workers: Sessions, tmp_path: Path, name: str
+    spool: SpoolStore, workers: Sessions, tmp_path: Path, name: str
 ) -> None:
     target = tmp_path / "target"
     target.write_bytes(PRECIOUS)

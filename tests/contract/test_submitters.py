@@ -16,10 +16,10 @@ from bgjobs.job import State, Succeeded
 from bgjobs.lifecycle import Policy
 from bgjobs.spool.inbox import accounts, arrivals
 from bgjobs.store import Filter
-from tests.contract.stores import NO_SELECTION, Sessions, SpoolStore, claim_all, finish, info, now, recover, wait_until
+from tests.contract.stores import NO_SELECTION, Sessions, SpoolKind, claim_all, finish, info, now, recover, wait_until
 
 if TYPE_CHECKING:
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Session
 
 if sys.platform != "win32":
@@ -41,14 +41,14 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "PATIENCE", 0)
 
 
-def shared_store(where: Path, **settings: int) -> SpoolStore:
+def shared_store(where: Path, **settings: int) -> SpoolKind:
     lines = "".join(f"{key} = {value}\n" for key, value in settings.items())
     text = f'[bgjobs]\ndurability = "os"\nshared_with = "{grp.getgrgid(1).gr_name}"\n{lines}'
     (where / "allowed_jobs.toml").write_text(text, "utf-8")
-    return SpoolStore(str(where))
+    return SpoolKind(str(where))
 
 
-def hand_in(spool: SpoolQueue, uid: int, name: str, *args: Any) -> None:
+def hand_in(spool: SpoolStore, uid: int, name: str, *args: Any) -> None:
     hidden = Path(spool.paths.incoming, f".{name}")
     hidden.write_text(json.dumps(CALL | {"args": args}), "utf-8")
     hidden.chmod(0o640)
@@ -66,7 +66,7 @@ def import_all(session: Session) -> int:
     return count
 
 
-def left(spool: SpoolQueue) -> list[str]:
+def left(spool: SpoolStore) -> list[str]:
     return sorted(path.name for path in Path(spool.paths.incoming).iterdir())
 
 
@@ -74,7 +74,7 @@ def filter_of(state: State) -> Filter:
     return Filter(states=frozenset({state}))
 
 
-def told(spool: SpoolQueue, word: str) -> list[str]:
+def told(spool: SpoolStore, word: str) -> list[str]:
     path = Path(spool.settings.log_dir, "background_jobs_errors.log")
     return [line for line in path.read_text("utf-8").splitlines() if word in line] if path.exists() else []
 

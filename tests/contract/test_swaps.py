@@ -18,13 +18,13 @@ from bgjobs.job import State, Succeeded
 from bgjobs.spool import record
 from bgjobs.store import Selection
 from tests.contract.spooling import corrupt, path_of, reasons, submitted
-from tests.contract.stores import NO_SELECTION, Sessions, SpoolStore, claim_all, finish, got, info
+from tests.contract.stores import NO_SELECTION, Sessions, SpoolKind, claim_all, finish, got, info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bgjobs.job import Job
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and owners are POSIX")
 root_only = pytest.mark.skipif(not system.is_elevated(), reason="only root can act as another user")
@@ -33,17 +33,17 @@ PRECIOUS = b'{"precious":true}\n'
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SpoolStore:
-    return SpoolStore(str(tmp_path))
+def store(tmp_path: Path) -> SpoolKind:
+    return SpoolKind(str(tmp_path))
 
 
 @pytest.fixture
-def spool(store: SpoolStore) -> SpoolQueue:
+def spool(store: SpoolKind) -> SpoolStore:
     return store.open()
 
 
 @pytest.fixture
-def workers(store: SpoolStore) -> Iterator[Sessions]:
+def workers(store: SpoolKind) -> Iterator[Sessions]:
     sessions = Sessions(store)
     yield sessions
     sessions.close()
@@ -68,7 +68,7 @@ def before_it_is_opened(monkeypatch: pytest.MonkeyPatch, job: Job, place: str, a
 
 
 def test_a_link_put_in_the_place_of_a_claimed_file_is_not_followed(
-    spool: SpoolQueue, workers: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(PRECIOUS)
@@ -86,7 +86,7 @@ def test_a_link_put_in_the_place_of_a_claimed_file_is_not_followed(
 
 
 def test_a_job_is_what_was_read_when_it_was_ours_and_not_what_it_was_when_it_was_looked_at(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
     before_it_is_opened(monkeypatch, job, "claimed", lambda path: path.write_bytes(of_another_class(job)))
@@ -95,7 +95,7 @@ def test_a_job_is_what_was_read_when_it_was_ours_and_not_what_it_was_when_it_was
     assert (claim.job.class_name, claim.job.method) == ("Another", "thing")  # which the allowlist is asked for
 
 
-def test_what_becomes_of_the_file_after_that_changes_nothing_of_the_claim(spool: SpoolQueue, workers: Sessions) -> None:
+def test_what_becomes_of_the_file_after_that_changes_nothing_of_the_claim(spool: SpoolStore, workers: Sessions) -> None:
     job = submitted(spool)
     session = workers.join()
     (claim,) = claim_all(session, 1)
@@ -105,7 +105,7 @@ def test_what_becomes_of_the_file_after_that_changes_nothing_of_the_claim(spool:
 
 @pytest.mark.parametrize("kind", ["a link", "a FIFO", "a directory"])
 def test_what_is_put_in_the_place_of_a_running_jobs_file_gets_no_line(
-    spool: SpoolQueue, workers: Sessions, tmp_path: Path, kind: str
+    spool: SpoolStore, workers: Sessions, tmp_path: Path, kind: str
 ) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(PRECIOUS)
@@ -156,7 +156,7 @@ def seen() -> Iterator[Path]:
 
 @root_only
 def test_another_user_can_neither_read_nor_change_nor_add_anything(seen: Path) -> None:
-    spool = SpoolStore(str(seen)).open()
+    spool = SpoolKind(str(seen)).open()
     job = submitted(spool)
     root, path = Path(spool.paths.root), path_of(spool, job)
     places = [Path(place) for place in spool.paths.directories()]
@@ -186,7 +186,7 @@ def test_another_user_can_neither_read_nor_change_nor_add_anything(seen: Path) -
 def test_a_worker_refuses_a_spool_in_a_directory_where_another_user_could_swap_it(seen: Path, owner: int) -> None:
     between = seen / "between"
     between.mkdir()
-    spool = SpoolStore(str(between)).open()
+    spool = SpoolKind(str(between)).open()
     submitted(spool)
     between.chmod(0o777)
     os.chown(between, owner, -1)
@@ -199,7 +199,7 @@ def test_a_worker_refuses_a_spool_in_a_directory_where_another_user_could_swap_i
 
 
 @root_only
-def test_a_file_that_another_user_got_into_the_spool_is_put_aside_unread(spool: SpoolQueue, workers: Sessions) -> None:
+def test_a_file_that_another_user_got_into_the_spool_is_put_aside_unread(spool: SpoolStore, workers: Sessions) -> None:
     job = submitted(spool)
     os.chown(path_of(spool, job), NOBODY, NOBODY)
     assert workers.join().claim(10) == []

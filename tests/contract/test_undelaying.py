@@ -25,14 +25,14 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from bgjobs.store import Backend
-    from tests.contract.stores import Sessions, Store
+    from bgjobs.store import Store
+    from tests.contract.stores import Sessions, StoreKind
 
 RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError", "Exception"))
 LATER = replace(POLICY, retry_delay=FAR)
 
 
-def test_a_delayed_job_may_start_at_once_with_its_priority(store: Store, backend: Backend, workers: Sessions) -> None:
+def test_a_delayed_job_may_start_at_once_with_its_priority(store: StoreKind, backend: Store, workers: Sessions) -> None:
     job, other = new_job(delay=FAR, priority=7), new_job(delay=FAR, priority=7)
     backend.submit([job, other])
     session = workers.join()
@@ -50,7 +50,7 @@ def test_a_delayed_job_may_start_at_once_with_its_priority(store: Store, backend
     assert got(backend, other.id).state is State.SCHEDULED
 
 
-def test_a_waiting_worker_is_rung(backend: Backend, workers: Sessions) -> None:
+def test_a_waiting_worker_is_rung(backend: Store, workers: Sessions) -> None:
     job = new_job(delay=FAR)
     backend.submit([job])
     session = workers.join()
@@ -60,7 +60,7 @@ def test_a_waiting_worker_is_rung(backend: Backend, workers: Sessions) -> None:
 
 
 def test_a_job_that_waits_for_another_attempt_starts_with_its_history(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     job = new_job()
     backend.submit([job])
@@ -75,7 +75,7 @@ def test_a_job_that_waits_for_another_attempt_starts_with_its_history(
 
 
 def test_jobs_that_may_start_run_or_have_ended_are_left_as_they_are(
-    store: Store, backend: Backend, workers: Sessions
+    store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     queued, running, done = new_job(priority=1), new_job(), new_job(priority=9)
     backend.submit([queued, running, done])
@@ -91,14 +91,14 @@ def test_jobs_that_may_start_run_or_have_ended_are_left_as_they_are(
     finish(session, claims[1], Interrupted(), running=got(backend, running.id))
 
 
-def test_asking_twice_is_asking_once(backend: Backend) -> None:
+def test_asking_twice_is_asking_once(backend: Store) -> None:
     job = new_job(delay=FAR)
     backend.submit([job])
     assert [backend.run_now(job.id), backend.run_now(job.id)] == ["now", "already due"]
 
 
 def test_the_delay_stays_dropped_when_the_worker_that_had_set_it_claims_the_job_and_dies(
-    backend: Backend, workers: Sessions, store: Store
+    backend: Store, workers: Sessions, store: StoreKind
 ) -> None:
     job = new_job()
     backend.submit([job])
@@ -118,7 +118,7 @@ def test_the_delay_stays_dropped_when_the_worker_that_had_set_it_claims_the_job_
     assert kept.not_before == claim.job.not_before
 
 
-def test_each_job_runs_once_however_many_drop_its_delay_or_cancel_it(store: Store, workers: Sessions) -> None:
+def test_each_job_runs_once_however_many_drop_its_delay_or_cancel_it(store: StoreKind, workers: Sessions) -> None:
     jobs = [new_job(delay=FAR, priority=number % 3) for number in range(60)]
     store.open().submit(jobs)
     session = workers.join()

@@ -15,12 +15,12 @@ from bgjobs.job import Job, State, Succeeded
 from bgjobs.locks import ClaimLock
 from bgjobs.spool import upcoming
 from bgjobs.store import Filter
-from tests.contract.stores import Sessions, SpoolStore, finish, new_job, recover, recover_all, wait_until
+from tests.contract.stores import Sessions, SpoolKind, finish, new_job, recover, recover_all, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Session
 
 LOOKS = ("listdir", "lstat", "open_read", "scandir", "stat")
@@ -50,25 +50,25 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     return break_
 
 
-def submitted(spool: SpoolQueue, priority: int = 5) -> Job:
+def submitted(spool: SpoolStore, priority: int = 5) -> Job:
     job = new_job(priority=priority)
     spool.submit([job])
     return job
 
 
-def path_of(spool: SpoolQueue, job: Job) -> Path:
+def path_of(spool: SpoolStore, job: Job) -> Path:
     """Return where the file of a job lies."""
     (found,) = Path(spool.paths.root).rglob(f"*{job.id}.json")
     return found
 
 
-def named(spool: SpoolQueue) -> list[str]:
+def named(spool: SpoolStore) -> list[str]:
     """Return what the error log says was left alone."""
     log = Path(spool.settings.log_dir, ERROR_LOG)
     return [line for line in log.read_text("utf-8").splitlines() if "left alone" in line] if log.exists() else []
 
 
-def done_by(spool: SpoolQueue, session: Session, jobs: list[Job]) -> None:
+def done_by(spool: SpoolStore, session: Session, jobs: list[Job]) -> None:
     """Let the worker run until these have ended."""
 
     def all_are_done() -> bool:
@@ -81,7 +81,7 @@ def done_by(spool: SpoolQueue, session: Session, jobs: list[Job]) -> None:
 
 
 def test_a_bucket_that_cannot_be_read_holds_up_no_other(
-    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+    spool: SpoolStore, workers: Sessions, broken: Callable[..., list[str]]
 ) -> None:
     stuck, first, last = submitted(spool, priority=8), submitted(spool, priority=9), submitted(spool)
     session = workers.join()
@@ -98,7 +98,7 @@ def test_a_bucket_that_cannot_be_read_holds_up_no_other(
 
 
 def test_a_priority_that_cannot_be_read_holds_up_no_other(
-    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+    spool: SpoolStore, workers: Sessions, broken: Callable[..., list[str]]
 ) -> None:
     submitted(spool, priority=8)
     last = submitted(spool)
@@ -109,7 +109,7 @@ def test_a_priority_that_cannot_be_read_holds_up_no_other(
 
 
 def test_a_file_that_cannot_be_moved_holds_up_no_other(
-    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+    spool: SpoolStore, workers: Sessions, broken: Callable[..., list[str]]
 ) -> None:
     stuck, *others = [submitted(spool) for _ in range(3)]
     session = workers.join()
@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_moved_holds_up_no_other(
 
 
 def test_a_claimed_file_that_cannot_be_read_holds_up_no_other(
-    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]]
+    spool: SpoolStore, workers: Sessions, broken: Callable[..., list[str]]
 ) -> None:
     stuck, *others = [submitted(spool) for _ in range(3)]
     session = workers.join()
@@ -137,7 +137,7 @@ def test_a_claimed_file_that_cannot_be_read_holds_up_no_other(
 
 
 def test_one_dead_worker_whose_place_cannot_be_read_holds_up_no_other(
-    spool: SpoolQueue, workers: Sessions, broken: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    spool: SpoolStore, workers: Sessions, broken: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = submitted(spool, priority=9), submitted(spool)
     (first,) = workers.dead(claim=1, begin=1)["id"]
@@ -155,7 +155,7 @@ def test_one_dead_worker_whose_place_cannot_be_read_holds_up_no_other(
 
 
 def test_a_cancelled_job_is_cancelled_though_nobody_can_write_down_by_whom(
-    spool: SpoolQueue, broken: Callable[..., list[str]]
+    spool: SpoolStore, broken: Callable[..., list[str]]
 ) -> None:
     job = submitted(spool)
     broken(Path(spool.paths.root, "cancelled"), "open_append")
@@ -169,7 +169,7 @@ def test_a_group_whose_name_cannot_be_synced_is_withdrawn(
     tmp_path: Path, broken: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "allowed_jobs.toml").write_text('[bgjobs]\ndurability = "full"\n', encoding="utf-8")
-    spool = SpoolStore(str(tmp_path)).open()
+    spool = SpoolKind(str(tmp_path)).open()
     broken(spool.paths.priority(5), "sync_directory")
     for jobs in ([new_job(), new_job()], [new_job()]):
         with pytest.raises(Exception, match="cannot use the spool"):
@@ -180,7 +180,7 @@ def test_a_group_whose_name_cannot_be_synced_is_withdrawn(
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(("step", "passing"), [("move", errno.EROFS), ("move", errno.ENOSPC), ("lstat", errno.EIO)])
 def test_a_passing_error_delays_no_job_beyond_it(
-    spool: SpoolQueue, workers: Sessions, monkeypatch: pytest.MonkeyPatch, step: str, passing: int
+    spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch, step: str, passing: int
 ) -> None:
     session = workers.join()
     job = submitted(spool)
@@ -205,7 +205,7 @@ def test_a_passing_error_delays_no_job_beyond_it(
     finish(session, claims[0], Succeeded())
 
 
-def test_a_claim_lock_that_cannot_be_closed_is_opened_anew(spool: SpoolQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_lock_that_cannot_be_closed_is_opened_anew(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = ClaimLock(spool.paths.claim_lock)
     with lock.held(1.0) as is_ours:
         assert is_ours

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bgjobs.lifecycle import Policy
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Claim, Session
 
 
@@ -81,7 +81,7 @@ def finished(world: World, jobs: list[Job]) -> None:
     session.leave()
 
 
-def cancel(world: World, queue: SpoolQueue, job_id: str) -> None:
+def cancel(world: World, queue: SpoolStore, job_id: str) -> None:
     """Cancel a job, and tell what the answer was."""
     answer = queue.cancel(job_id, ANN)
     world.tell("asked", job_id, answer=answer)

@@ -34,7 +34,7 @@ from tests.crash.enumerator_stage import ONCE, ONE_OF, Stage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Claim, Session
     from tests.crash.enumerator_model import State
     from tests.crash.enumerator_scenarios import Play
@@ -183,7 +183,7 @@ def _round(session: Session) -> list[Claim]:
     return claims
 
 
-def _only(spool: SpoolQueue, session: Session) -> bool:
+def _only(spool: SpoolStore, session: Session) -> bool:
     """Tell whether no other worker has left anything."""
     paths = spool.paths
     return {*files.names(paths.workers), *files.names(paths.claimed)} == {session.id}

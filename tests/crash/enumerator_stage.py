@@ -10,7 +10,7 @@ from bgjobs import clock
 from bgjobs.job import Job, milliseconds, moment
 from bgjobs.spool import record
 from tests.contract import stores
-from tests.contract.stores import NO_SELECTION, SpoolStore, info
+from tests.contract.stores import NO_SELECTION, SpoolKind, info
 from tests.crash.enumerator_trace import Recorder
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Session
 
 ONCE, ONE_OF = "once", "one job"
@@ -35,7 +35,7 @@ class Stage:
         (folder / "allowed_jobs.toml").write_text(
             CONFIG.format(durability=durability, settings=settings), encoding="utf-8"
         )
-        self._store = SpoolStore(str(folder))
+        self._store = SpoolKind(str(folder))
         self._patch = patch
         self._lines: dict[str, bytes] = {}
         self._sessions: list[Session] = []
@@ -47,7 +47,7 @@ class Stage:
 
     # For scenarios
 
-    def open(self) -> SpoolQueue:
+    def open(self) -> SpoolStore:
         """Return the queue, as a process of its own has it."""
         return self._store.open()
 
@@ -67,7 +67,7 @@ class Stage:
         self._sessions.remove(session)
         session.leave()
 
-    def submit(self, *jobs: Job, queue: SpoolQueue | None = None) -> list[str]:
+    def submit(self, *jobs: Job, queue: SpoolStore | None = None) -> list[str]:
         """Submit jobs; they are promised once that returns."""
         for job in jobs:
             self._lines[job.id] = record.line_1(job)

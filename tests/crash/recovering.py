@@ -24,7 +24,7 @@ from tests.crash.doing import (
 from tests.crash.world import LONG_AGO, RUNNER, set_clock
 
 if TYPE_CHECKING:
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from tests.crash.world import Decided
 
 
@@ -47,7 +47,7 @@ class Recover(Operation):
         for number in (3, 5, 9):  # begun, to be tried again, not begun
             assert queue.cancel(self.jobs[number].id, ANN) == "requested"
 
-    def _lose(self, jobs: list[Job], queue: SpoolQueue) -> None:
+    def _lose(self, jobs: list[Job], queue: SpoolStore) -> None:
         """Let a worker be lost with these."""
         self.session = queue.join(info(), Selection())
         wanted = {job.id for job in jobs}

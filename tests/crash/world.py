@@ -16,7 +16,7 @@ from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Job, State, milliseconds, moment
 from bgjobs.lifecycle import Policy, Verdict
 from bgjobs.spool import record
-from bgjobs.spool.store import SpoolQueue
+from bgjobs.spool.store import SpoolStore
 from tests.contract.stores import LOST, NO_SELECTION, decided, info, stored
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class World:
             config.write_text(CONFIG, encoding="utf-8")
         self._settings = settings.load(config=str(config), environ={})
 
-    def open(self) -> SpoolQueue:
+    def open(self) -> SpoolStore:
         """Open the queue as a new process does."""
-        return SpoolQueue(self._settings, Log(self._settings.log_dir))
+        return SpoolStore(self._settings, Log(self._settings.log_dir))
 
     def join(self, selection: Selection = NO_SELECTION) -> Session:
         """Take a place as a worker."""
@@ -94,7 +94,7 @@ class World:
             self.tell("planned", job.id, line=record.line_1(job).decode())
         return jobs
 
-    def submit(self, queue: SpoolQueue, jobs: list[Job]) -> None:
+    def submit(self, queue: SpoolStore, jobs: list[Job]) -> None:
         """Submit jobs, and tell that they were accepted."""
         queue.submit(jobs)
         self.tell("acked", *(job.id for job in jobs))
@@ -123,7 +123,7 @@ class World:
         return running, lifecycle.after(running, outcome, policy, now(), 0.5), now()
 
     def finish(self, session: Session, claim: Claim, ending: Decided) -> None:
-        """Store what became of a job, and tell."""
+        """StoreKind what became of a job, and tell."""
         running, verdict, at = ending
         job = stored(session, claim, verdict, running=running, at=at)
         self.tell("stored", job.id, state=job.state)

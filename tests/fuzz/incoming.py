@@ -16,7 +16,7 @@ from bgjobs.lifecycle import Policy
 from bgjobs.spool import record
 from bgjobs.spool.inbox import request_file
 from bgjobs.spool.line1 import MOST_LINE_1, CorruptError
-from tests.contract.stores import Sessions, SpoolStore
+from tests.contract.stores import Sessions, SpoolKind
 from tests.fuzz import checks
 
 ID = "01k5q3v9zdf4gahbjcmkdnpeqf"
@@ -57,7 +57,7 @@ class Target:
 
     def _open(self) -> None:
         self.close()
-        store = SpoolStore(str(self._work))
+        store = SpoolKind(str(self._work))
         self._spool = store.open()
         self._sessions = Sessions(store)
         self._session = self._sessions.join()

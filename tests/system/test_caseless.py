@@ -17,6 +17,8 @@ import pytest
 from bgjobs import Queue, system
 from bgjobs.errors import NoSuchTargetError, UsageError
 from bgjobs.job import State
+from bgjobs.spool.doctor import fsck
+from bgjobs.spool.layout import Layout
 from tests.process.conftest import Project, lines, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def test_a_queue_leads_a_full_life_there(caseless: Project, tmp_path: Path) -> N
     project.drain()
     assert project.state(again) is State.DONE
     queue.delete(again.id)
-    assert [finding for finding in queue._store.findings() if finding.serious] == []
+    assert [finding for finding in fsck.check(Layout(queue.settings.spool)) if finding.serious] == []
     ended = queue.counts()
     assert queue.prune(older=0) == ended[State.DONE] + ended[State.FAILED] + ended[State.CANCELLED]
     assert [path for name in ("done", "output") for path in (project.spool / name).rglob("*.*")] == []

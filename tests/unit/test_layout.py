@@ -24,7 +24,7 @@ from bgjobs.job import LATEST_MS, Cancelled, Interrupted, Job, JobError, Progres
 from bgjobs.lifecycle import Policy, started
 from bgjobs.spool import layout, transitions
 from bgjobs.spool.layout import Layout
-from bgjobs.spool.store import SpoolQueue
+from bgjobs.spool.store import SpoolStore
 from bgjobs.store import Selection, WorkerInfo
 from tests.contract.stores import decided, stored, wait_until
 
@@ -209,7 +209,7 @@ def job(priority: int, ahead: timedelta = timedelta(0)) -> Job:
     )
 
 
-def lead_a_full_life(spool: SpoolQueue) -> None:
+def lead_a_full_life(spool: SpoolStore) -> None:
     """Do in a spool, once, all that makes a name in it: submit one and many, fail, give back, cancel, print, end."""
     spool.submit([job(5), job(5)])
     spool.submit([job(8) for _ in range(8)])
@@ -269,7 +269,7 @@ def test_every_name_that_comes_to_be_in_a_spool_can_be_one_on_every_system(tmp_p
     config = tmp_path / "allowed_jobs.toml"
     config.write_text('[bgjobs]\ndurability = "os"\n', encoding="utf-8")
     configured = load(config=str(config), environ={})
-    spool = SpoolQueue(configured, Log(configured.log_dir))
+    spool = SpoolStore(configured, Log(configured.log_dir))
     lead_a_full_life(spool)
     names = {*all_names(Path(configured.spool)), *(os.path.relpath(path, configured.spool) for path in touched)} - {"."}
     kinds = {Path(name).parts[0] for name in names}
@@ -303,7 +303,7 @@ def test_no_name_in_a_spool_is_chosen_by_people(tmp_path: Path, touched: set[str
     config = tmp_path / "allowed_jobs.toml"
     config.write_text('[bgjobs]\ndurability = "os"\n', encoding="utf-8")
     configured = load(config=str(config), environ={})
-    spool = SpoolQueue(configured, Log(configured.log_dir))
+    spool = SpoolStore(configured, Log(configured.log_dir))
     names_of_code, others = ["CON", "Lpt1", "x" * 60], ["aux.json", "NUL:x", "a b. ", "\u00e4"]
     odd = names_of_code + others
     jobs = [replace(job(5), submitted_by=f"{name}@{name}") for name in odd]
@@ -338,10 +338,10 @@ def test_a_spool_whose_paths_would_be_too_long_is_refused(tmp_path: Path, monkey
     config = tmp_path / "allowed_jobs.toml"
     config.touch()
 
-    def opened(length: int) -> SpoolQueue:
+    def opened(length: int) -> SpoolStore:
         root = tmp_path / ("x" * (length - len(str(tmp_path)) - 1))
         configured = load(config=str(config), spool=str(root), environ={})
-        return SpoolQueue(configured, Log(configured.log_dir))
+        return SpoolStore(configured, Log(configured.log_dir))
 
     with pytest.raises(SpoolError, match="the path of the spool is 141 characters long") as refused:
         opened(141)

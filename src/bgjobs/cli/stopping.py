@@ -13,7 +13,7 @@ from bgjobs.queue import store_of
 
 if TYPE_CHECKING:
     from bgjobs.queue import Queue
-    from bgjobs.store import Backend, WorkerView
+    from bgjobs.store import Store, WorkerView
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
 STANDS_STILL_S = 3.0  # a debugger may hold a worker for this long before it counts as stopped
@@ -58,7 +58,7 @@ def _goes_by(worker: WorkerView, name: str) -> bool:
     return by_id or name == worker.info.name or (is_here and name == str(worker.info.pid))
 
 
-def _wait(store: Backend, asked: set[str], grace: timedelta | None, timeout: timedelta | None) -> None:
+def _wait(store: Store, asked: set[str], grace: timedelta | None, timeout: timedelta | None) -> None:
     begun = moved = time.monotonic()
     pause = FIRST_PAUSE_S
     while True:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from bgjobs.signing import Keyring
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.spool.transitions import Transitions
     from bgjobs.spool.upcoming import Candidate
     from bgjobs.store import Selection
@@ -36,7 +36,7 @@ class Taker:
     """Claims jobs for the worker `wid`."""
 
     def __init__(
-        self, spool: SpoolQueue, wid: str, selection: Selection, age_boost: timedelta, transitions: Transitions
+        self, spool: SpoolStore, wid: str, selection: Selection, age_boost: timedelta, transitions: Transitions
     ) -> None:
         """Know nothing of what waits yet. The `transitions` are those of this worker's claims."""
         self._spool = spool

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bgjobs.events import Emit
     from bgjobs.job import Job
     from bgjobs.spool.layout import Layout
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Finish
     from bgjobs.system.facts import Marked
 
@@ -246,7 +246,7 @@ def _is_held(lock: str) -> bool:
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, spool: SpoolQueue, *, me: str, inherit: Callable[[str, str], object]) -> None:
+    def __init__(self, spool: SpoolStore, *, me: str, inherit: Callable[[str, str], object]) -> None:
         """Know no other worker yet. `inherit` takes over a file that a dead worker was importing."""
         self._paths: Layout = spool.paths
         self._spool = spool

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Progress
     from bgjobs.lifecycle import Policy
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Claim, Finish, Selection, WorkerInfo
 
 
@@ -38,7 +38,7 @@ GROUND_S = 1.0  # how often to look for directories that somebody has removed
 class SpoolSession:
     """From join to leave. While it lives it holds `alive.lock`, by which all others know that it does."""
 
-    def __init__(self, spool: SpoolQueue, info: WorkerInfo, selection: Selection, age_boost: timedelta) -> None:
+    def __init__(self, spool: SpoolStore, info: WorkerInfo, selection: Selection, age_boost: timedelta) -> None:
         """Make a place of our own."""
         self.id = new_id()
         self._spool = spool
@@ -210,12 +210,6 @@ class SpoolSession:
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> Iterator[int]:
         """Delete ended jobs older than this, and leftovers of crashes, in short steps; give how many jobs each took."""
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
-
-    def mend(self) -> list[str]:
-        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
-        from bgjobs.spool.doctor.repair import Repair  # noqa: PLC0415 - workers do without
-
-        return Repair(self._paths, self._spool.emit).run()
 
     def leave(self) -> None:
         """Give up the place."""

@@ -1,4 +1,4 @@
-"""The queue in a directory, as one `Backend`."""
+"""The queue in a directory, as a `Store`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bgjobs.store import (
         CancelResult,
         DeleteResult,
+        FileStore,
         Filter,
         Finding,
         Fitness,
@@ -45,7 +46,7 @@ PATIENCE_S = 60.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class SpoolQueue:
+class SpoolStore:
     """Jobs as files in directories named after their state. See docs/spool.md for the protocol."""
 
     def __init__(self, settings: Settings, emit: Emit, *, make: bool = True) -> None:
@@ -54,6 +55,7 @@ class SpoolQueue:
         Raises SpoolError.
         """
         self.paths = Layout(settings.spool)
+        self.files: FileStore | None = self
         self.emit = emit
         self.settings = settings
         self.durable = settings.durability == "full"
@@ -338,6 +340,12 @@ class SpoolQueue:
         if not self.is_there():
             return fitness.of_none(self.paths)
         return fitness.look(self.paths, self.settings)
+
+    def mend(self) -> list[str]:
+        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+        from bgjobs.spool.doctor.repair import Repair  # noqa: PLC0415 - rarely asked for
+
+        return Repair(self.paths, self.emit).run()
 
     def open_to_others(self) -> list[Finding]:
         """Return where other users could change what is stored. A worker refuses to work there."""

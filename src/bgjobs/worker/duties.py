@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bgjobs.job import Job
     from bgjobs.lifecycle import Policy
     from bgjobs.queue import Queue
+    from bgjobs.signing import Keys
     from bgjobs.store import Session
 
 
@@ -40,7 +41,8 @@ def repair(queue: Queue) -> list[str]:
     try:
         count = _recover_all(session, queue)
         done = [f"ended {count} lost {'attempt' if count == 1 else 'attempts'} of dead workers"] if count else []
-        done += session.mend()
+        in_files = store_of(queue).files
+        done += [] if in_files is None else in_files.mend()
         for _ in session.tidy(keep_done=queue.settings.keep_done, keep_failed=queue.settings.keep_failed):
             pass
     finally:
@@ -53,7 +55,8 @@ def _recover_all(session: Session, queue: Queue) -> int:
     count, deadline = 0, time.monotonic() + REPAIR_S
     while True:
         count += recover(session, queue)
-        left = store_of(queue).findings(quick=True)
+        in_files = store_of(queue).files
+        left = [] if in_files is None else in_files.findings(quick=True)
         if not any(finding.code in RECOVERED for finding in left) or time.monotonic() > deadline:
             return count
         time.sleep(REPAIR_PAUSE_S)
@@ -140,7 +143,7 @@ class Watch:
         self._judged: tuple[tuple[int, ...] | None, str] = None, ""
         self._judge_at = 0.0
         self._places = self._places_seen = _places(queue.settings)
-        self._keys = store_of(queue).refresh_keys()
+        self._keys = _keys_of(queue)
         self._keys_trouble = ""
         self._keys_seen, self._keys_seen_at = self._keys_mark(), float("-inf")
 
@@ -171,7 +174,7 @@ class Watch:
             self._keys_seen, self._keys_seen_at = mark, time.monotonic()
         trouble = ""
         try:
-            keys = store_of(self._queue).refresh_keys()
+            keys = _keys_of(self._queue)
         except BgjobsError as error:
             trouble = str(error)
             if trouble != self._keys_trouble:
@@ -257,6 +260,12 @@ class Watch:
         self._places = places
         self._say("import_paths or cwd lead to other directories now: the next jobs run in fresh processes")
         return True
+
+
+def _keys_of(queue: Queue) -> Keys | None:
+    """Return the keys that sign and check jobs, read again if their file has changed. Raises ConfigError."""
+    in_files = store_of(queue).files
+    return None if in_files is None else in_files.refresh_keys()
 
 
 def _pairs(allowlist: Allowlist) -> Iterator[tuple[str, str]]:

@@ -83,9 +83,11 @@ def _unenforced(targets: Iterable[Target], by_none: Container[str]) -> list[str]
 def _unusable(queue: Queue) -> Iterator[tuple[str, str, str]]:
     try:
         queue.counts()
-        for finding in store_of(queue).open_to_others():
-            yield "", "", f"{finding.path} {finding.message}"
-        store_of(queue).refresh_keys()
+        in_files = store_of(queue).files
+        if in_files is not None:
+            for finding in in_files.open_to_others():
+                yield "", "", f"{finding.path} {finding.message}"
+            in_files.refresh_keys()
     except (ConfigError, SpoolError) as error:
         yield "", "", str(error)
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from bgjobs import system
 from bgjobs.cli import options, output
 from bgjobs.config import permissions, trust
+from bgjobs.errors import UsageError
 from bgjobs.job import State
 from bgjobs.queue import Queue, store_of
 from bgjobs.store import Finding
@@ -66,10 +67,13 @@ def command(
     if list(permissions.weaknesses(queue.settings.config)):
         return _distrusted(queue, as_json=as_json)
     store = store_of(queue)
-    is_repaired = repair and (store.is_there() or bool(store.findings(quick=True)))
+    in_files = store.files
+    if in_files is None:
+        raise UsageError("there is no spool to check", hint="this queue is not in files")
+    is_repaired = repair and (store.is_there() or bool(in_files.findings(quick=True)))
     mended = [_utf8(what) for what in _repaired(queue)] if is_repaired else []
-    fitness = store.fitness()
-    found = (*fitness.findings, *_what_runs(queue), *store.findings(quick=quick))
+    fitness = in_files.fitness()
+    found = (*fitness.findings, *_what_runs(queue), *in_files.findings(quick=quick))
     findings = [_printable(finding) for finding in found]
     facts = {"spool": _utf8(queue.settings.spool), **fitness.facts, **_standing(queue)}
     facts["permissions_checked"] = system.CHECKS_WRITERS

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Job
     from bgjobs.spool.inbox.request_file import PolicyOf, SignedIds
-    from bgjobs.spool.store import SpoolQueue
+    from bgjobs.spool.store import SpoolStore
 
 MOST_AT_ONCE = 256
 MOST_WAITING = 64  # so many that cannot be imported are not the fault of each: take no more
@@ -50,7 +50,7 @@ class Taken(Struct, frozen=True):
 class Importer:
     """Imports files on behalf of the worker `me`. Never raises for the sake of one: that one waits."""
 
-    def __init__(self, spool: SpoolQueue, me: str) -> None:
+    def __init__(self, spool: SpoolStore, me: str) -> None:
         """Make the directory in a spool that is older than it."""
         self._spool = spool
         self._paths = spool.paths
@@ -63,7 +63,7 @@ class Importer:
             files.make_directory(self._paths.incoming)
             self._sync(self._paths.root)
 
-    def _arrivals_of(self, spool: SpoolQueue) -> Arrivals | SharedArrivals:
+    def _arrivals_of(self, spool: SpoolStore) -> Arrivals | SharedArrivals:
         settings = spool.settings
         if not settings.shared_with:
             return Arrivals(self._paths.incoming)
