@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def submitted(spool: SpoolStore, *, delay: timedelta | None = None, priority: int = 5) -> Job:
-    """StoreKind a new job."""
+    """Store a new job."""
     job = new_job(priority=priority) if delay is None else new_job(priority=priority, delay=delay)
     spool.submit([job])
     return job

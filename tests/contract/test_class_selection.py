@@ -25,7 +25,7 @@ ONLY_POST = Selection(classes=frozenset({"Post"}), pairs=lambda: PAIRS)
 
 
 def submitted(spool: SpoolStore, class_name: str, *, told: str | None = None, delay: timedelta = timedelta(0)) -> Job:
-    """StoreKind a job; its id tells another class, if that is named."""
+    """Store a job; its id tells another class, if that is named."""
     job = new_job(class_name=class_name, delay=delay)
     if told is not None:
         job = replace(job, id=new_id(id_ms(job.id), lane=lane_of(told, "send")))

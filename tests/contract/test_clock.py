@@ -63,7 +63,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def submitted(spool: SpoolStore, delay: timedelta = timedelta(0)) -> Job:
-    """StoreKind a job as one does whose clock is that of this process."""
+    """Store a job as one does whose clock is that of this process."""
     ms = clock.now_ms()
     job = replace(new_job(), id=new_id(ms, lane=LANE), submitted_at=moment(ms), not_before=moment(ms) + delay)
     spool.submit([replace(job, state=State.SCHEDULED if delay else State.QUEUED)])

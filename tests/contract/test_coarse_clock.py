@@ -44,7 +44,7 @@ def _ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def submitted(backend: Store, delay: timedelta = timedelta(0), priority: int = 5) -> Job:
-    """StoreKind a job as `Queue.prepare` makes it."""
+    """Store a job as `Queue.prepare` makes it."""
     at = moment(milliseconds(clock.now()))
     job = Job(
         id=new_id(lane=stores.LANE),

@@ -92,7 +92,7 @@ class Scene:
         return claims
 
     def try_to_finish(self, claim: Claim, running: Job, outcome: Outcome) -> None:
-        """StoreKind what became of a job, or keep that for later, as the worker does."""
+        """Store what became of a job, or keep that for later, as the worker does."""
         verdict = decided(running, outcome)
         self.pending.append((claim, verdict, running))
         stored(self.session, claim, verdict, running=running)

@@ -123,7 +123,7 @@ class World:
         return running, lifecycle.after(running, outcome, policy, now(), 0.5), now()
 
     def finish(self, session: Session, claim: Claim, ending: Decided) -> None:
-        """StoreKind what became of a job, and tell."""
+        """Store what became of a job, and tell."""
         running, verdict, at = ending
         job = stored(session, claim, verdict, running=running, at=at)
         self.tell("stored", job.id, state=job.state)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bgjobs.job import Job, State
 
 FINAL = frozenset({"SUCCESS", "FAILED", "CANCELLED", "REFUSED"})
-LIMIT = 30.0  # s; only a failure waits that long
+LIMIT = 30.0 if sys.platform != "win32" else 90.0  # s; only a failure waits that long. Wine starts Python slowly
 SPIN_S = 0.05
 PROJECT = Path(__file__).with_name("project")
 KILLED = 1 if sys.platform == "win32" else -9  # what a runner ends with that its worker has killed
