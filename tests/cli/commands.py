@@ -132,21 +132,26 @@ class Bgjobs:
         self.root = root
         self.home = home
 
-    def __call__(self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result:
+    def __call__(
+        self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = ""
+    ) -> Result:
         if args and args[0] in STARTERS:
-            return self.process(*args, cwd=cwd, env=env)
-        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - both are entered below
-        with out, err:
-            with _as_if_alone(cwd or self.root, environment(self.home) | (env or {}), out, err):
+            return self.process(*args, cwd=cwd, env=env, stdin=stdin)
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            with _as_if_alone(cwd or self.root, environment(self.home) | (env or {}), (given, out, err)):
                 status = _status_of(list(args))
             return Result(["bgjobs", *args], status, _text(out), _text(err))
 
-    def process(self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result:
+    def process(
+        self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = ""
+    ) -> Result:
         return subprocess.run(
             [sys.executable, "-m", "bgjobs", *args],
             cwd=cwd or self.root,
             env=environment(self.home) | (env or {}),
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -163,7 +168,7 @@ def _status_of(words: list[str]) -> int:
 
 
 @contextmanager
-def _as_if_alone(cwd: Path, env: dict[str, str], out: BinaryIO, err: BinaryIO) -> Iterator[None]:
+def _as_if_alone(cwd: Path, env: dict[str, str], streams: tuple[BinaryIO, ...]) -> Iterator[None]:
     """Give the test's process what a process of its own would have, and take it away again."""
     with ExitStack() as later:
         handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
@@ -173,8 +178,7 @@ def _as_if_alone(cwd: Path, env: dict[str, str], out: BinaryIO, err: BinaryIO) -
         later.callback(_set_environment, dict(os.environ))
         _set_environment(env)
         later.callback(gc.unfreeze)  # what a command freezes, the garbage of tests too, would never be collected
-        nothing = later.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 - as the system names it
-        for number, (name, file) in enumerate((("stdin", nothing), ("stdout", out), ("stderr", err))):
+        for number, (name, file) in enumerate(zip(("stdin", "stdout", "stderr"), streams, strict=True)):
             later.enter_context(_redirected(name, number, file))
         yield
 

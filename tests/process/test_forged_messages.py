@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bgjobs import Queue
 from bgjobs.job import State
+from tests.cli.commands import Bgjobs
 from tests.sweeping import part
 
 if TYPE_CHECKING:
@@ -118,7 +117,5 @@ def test_a_deep_result_that_a_process_made_up_hinders_nobody_who_looks(forging: 
     forger = forging.queue.submit("Forger", "forge", [deep], timeout="1s")
     forging.drain()
     for command in (["status", forger.id], ["status", forger.id, "--json"], ["wait", forger.id, "--result"]):
-        ran = subprocess.run(
-            [sys.executable, "-m", "bgjobs", *command], cwd=forging.root, capture_output=True, text=True, check=False
-        )
+        ran = Bgjobs(forging.root, forging.root)(*command)
         assert ran.returncode == 0, ran.stderr

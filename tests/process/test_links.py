@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -13,10 +12,12 @@ import pytest
 from bgjobs.ids import id_ms
 from bgjobs.job import moment
 from bgjobs.spool import layout
+from tests.cli.commands import Bgjobs
 from tests.process.conftest import wait_until
 from tests.sweeping import part
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.process.conftest import Project
@@ -54,9 +55,7 @@ def swap(project: Project, name: str, outside: Path) -> None:
 
 
 def ran(project: Project, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bgjobs", *command], cwd=project.root, capture_output=True, text=True, check=False
-    )
+    return Bgjobs(project.root, project.root)(*command)
 
 
 @pytest.mark.parametrize("name", part([*layout.DIRECTORIES, "pending/5-normal"], tried=2))

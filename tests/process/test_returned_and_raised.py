@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bgjobs import Queue
 from bgjobs.job import State
+from tests.cli.commands import Bgjobs
 from tests.process.conftest import LIMIT, Project, lines, posix_only, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -458,9 +458,7 @@ def test_a_retry_whose_delay_is_none_waits_as_usual(queue: Queue, delay: object)
 
 
 def bgjobs(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bgjobs", *words], cwd=project.root, capture_output=True, text=True, check=False
-    )
+    return Bgjobs(project.root, project.root)(*words)
 
 
 def test_subclasses_in_a_result_are_kept(queue: Queue) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from bgjobs.errors import BadArgumentsError
 from bgjobs.job import Progress, State
+from tests.cli.commands import Bgjobs
 from tests.process.conftest import LIMIT, PROJECT, Project, wait_until
 
 if TYPE_CHECKING:
@@ -33,11 +33,10 @@ def ways() -> list[str]:
 
 def said(project: Project, job: Job) -> str:
     """Return all that is written about a job, but for line 1 of its file, which holds its arguments."""
-    command = [sys.executable, "-m", "bgjobs"]
     found = []
     for words in (["status", job.id], ["status", job.id, "--json"], ["list"], ["list", "--json"], ["wait", job.id]):
-        result = subprocess.run([*command, *words], cwd=project.root, capture_output=True, check=False)
-        found += [result.stdout, result.stderr]
+        result = Bgjobs(project.root, project.root)(*words)
+        found += [result.stdout.encode(), result.stderr.encode()]
     for path in project.spool.rglob("*"):
         if path.is_file() and job.id in path.name:
             found.append(path.read_bytes().partition(b"\n")[2])

@@ -21,6 +21,7 @@ from bgjobs import Queue
 from bgjobs.errors import ConfigError, RefusedError
 from bgjobs.ids import new_id
 from bgjobs.job import State
+from tests.cli.commands import Bgjobs
 from tests.process.conftest import LIMIT, Project, lines, request, wait_for_lines, wait_until
 from tests.sweeping import part
 
@@ -106,8 +107,7 @@ def put_back(project: Project, data: bytes, job_id: str, *, priority: str = "9")
 
 def bgjobs(project: Project, command: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command of bgjobs, with this text as its standard input."""
-    line = [sys.executable, "-m", "bgjobs", command, "--config", str(project.config), *arguments]
-    return subprocess.run(line, check=False, capture_output=True, text=True, input=text, timeout=60)
+    return Bgjobs(project.root, project.root)(command, "--config", str(project.config), *arguments, stdin=text)
 
 
 def aside(project: Project) -> dict[str, str]:

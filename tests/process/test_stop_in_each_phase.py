@@ -10,6 +10,7 @@ import pytest
 
 from bgjobs.job import State
 from tests.process.conftest import lines, request, wait_for_lines, wait_until
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,15 +47,18 @@ def recovering(project: Project, signed: Path) -> Worker:
 
 @pytest.mark.parametrize(
     ("phase", "name", "times"),
-    [
-        (starting, "SIGTERM", 2),
-        (starting, "SIGHUP", 1),
-        (busy, "SIGTERM", 1),
-        (busy, "SIGINT", 2),
-        (busy, "SIGHUP", 1),
-        (between_attempts, "SIGTERM", 1),
-        (recovering, "SIGINT", 2),
-    ],
+    part(
+        [
+            (starting, "SIGTERM", 2),
+            (busy, "SIGINT", 2),
+            (recovering, "SIGINT", 2),
+            (between_attempts, "SIGTERM", 1),
+            (starting, "SIGHUP", 1),
+            (busy, "SIGTERM", 1),
+            (busy, "SIGHUP", 1),
+        ],
+        tried=3,
+    ),
 )
 def test_whenever_a_worker_is_asked_to_stop_it_does_and_no_job_suffers(
     project: Project, tmp_path: Path, phase: object, name: str, times: int

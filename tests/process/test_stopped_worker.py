@@ -6,13 +6,13 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bgjobs.job import State
+from tests.cli.commands import Bgjobs
 from tests.process.conftest import LIMIT, lines, request, wait_for_lines, wait_until
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def outcomes(job: Job) -> list[str]:
 
 def shown(project: Project, *options: str) -> str:
     """Return what `bgjobs status` prints."""
-    command = [sys.executable, "-m", "bgjobs", "status", *options]
-    return subprocess.run(command, cwd=project.root, check=True, capture_output=True, text=True).stdout
+    return Bgjobs(project.root, project.root)("status", *options).stdout
 
 
 def of(worker: Worker, project: Project) -> dict[str, Any]:
