@@ -26,9 +26,9 @@ CALL = {"class": "Work", "method": "echo", "args": ["x"]}
 LINE = json.dumps(CALL)
 
 
-def started(project: Path, *argv: str) -> subprocess.Popen[bytes]:
+def started(project: Path, *argv: str, source: str = "-") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "bgjobs", "batch", "-", *argv],
+        [sys.executable, "-m", "bgjobs", "batch", source, *argv],
         cwd=project,
         env=environment(project.parent),
         stdin=subprocess.PIPE,
@@ -37,9 +37,9 @@ def started(project: Path, *argv: str) -> subprocess.Popen[bytes]:
     )
 
 
-def batch(project: Path, lines: str | bytes, *argv: str) -> Result:
-    """Run the command with these lines as its input."""
-    process = started(project, *argv)
+def batch(project: Path, lines: str | bytes, *argv: str, source: str = "-") -> Result:
+    """Run the command with these lines as its input, or with this file."""
+    process = started(project, *argv, source=source)
     data = lines.encode() if isinstance(lines, str) else lines
     out, err = process.communicate(data, timeout=PATIENCE_S)
     return Result(process.args, process.returncode, out.decode(), err.decode())
@@ -148,7 +148,9 @@ def test_a_bad_line_is_named_and_nothing_of_its_chunk_is_queued(
     project: Path, queue: Queue, bad: str | bytes, status: int, reason: str
 ) -> None:
     line = bad.encode() if isinstance(bad, str) else bad
-    result = batch(project, f"{LINE}\n\n".encode() + line + f"\n{LINE}\n".encode())
+    lines = project / "lines"  # a file: of what comes slowly through a pipe, the first lines may be queued alone
+    lines.write_bytes(f"{LINE}\n\n".encode() + line + f"\n{LINE}\n".encode())
+    result = batch(project, b"", source=str(lines))
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (status, "", 1)
     assert reason in result.stderr
     assert result.stderr.endswith("nothing from line 1 on is queued\n")

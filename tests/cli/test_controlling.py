@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bgjobs.job import State
-from tests.cli.commands import Bgjobs, Finished, error, objects, wait_until
+from bgjobs.requests import Request
+from tests.cli.commands import Bgjobs, Finished, environment, error, objects, wait_until
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
     from bgjobs import Queue
@@ -159,3 +161,21 @@ def test_two_who_retry_all_at_once_retry_each_job_once(bgjobs: Bgjobs, queue: Qu
     assert [result.returncode for result in results] == [0, 0]
     new = "".join(result.stdout for result in results).split()
     assert sorted(str(queue.get(job_id).retry_of) for job_id in new) == sorted(old)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe is closed there with another error, at another time")
+def test_a_reader_who_has_seen_enough_stops_no_work_and_is_told_nothing(project: Path, queue: Queue) -> None:
+    queue.submit_many([Request(class_name="Work", method="echo", args=["x"], delay=3600) for _ in range(50)])
+    with subprocess.Popen(
+        [sys.executable, "-m", "bgjobs", "cancel", "--all"],
+        cwd=project,
+        env=environment(project.parent),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+    assert queue.counts()[State.CANCELLED] == 50

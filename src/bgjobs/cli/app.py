@@ -238,8 +238,8 @@ def _trouble(error: OSError, *, as_json: bool) -> int:
     if not error.filename:
         # It was no file, so it was a stream. What is left in its buffer must not make noise when Python ends.
         output.discard(sys.stdout)
-        if error.errno in {errno.EPIPE, errno.EINVAL}:
-            return 1  # the reader has closed the pipe (`bgjobs list | head`); on Windows that is EINVAL
+        if output.reader_left(error):
+            return 1
     if error.errno == errno.ENOENT and _is_here_gone():
         found = BgjobsError(
             "the current directory was deleted", hint="change to one that is there", code="no-directory"

@@ -79,10 +79,11 @@ def each(
 
     A job may be named several times, in full and by the end of its id. If the answers cannot be printed, all jobs are
     changed nevertheless, and the error that `unprinted` makes of their ids and the reason is printed at the end. With
-    None, as where nothing is changed, that is an OSError at once. `unseen` is the reason why an answer cannot be seen.
+    None, as where nothing is changed, that is an OSError at once. A reader who has closed the pipe is told nothing: it
+    wanted no more. `unseen` is the reason why an answer cannot be seen.
     An error that many jobs share is printed once.
     """
-    left, reason, failures = list[str](), unseen, _Failures(as_json=as_json)
+    left, reason, reader_left, failures = list[str](), unseen, False, _Failures(as_json=as_json)
     for answer in _answers(jobs.ids(queue, named), act, failures):
         try:
             if not reason:
@@ -91,8 +92,11 @@ def each(
         except OSError as error:
             if unprinted is None:
                 raise
+            reader_left = output.reader_left(error)
             reason = output.given_up(error)
         left.append(str(answer.value["id"]))
+    if reader_left:
+        return max(1, failures.worst())
     if unprinted is not None and left:
         failures.add(unprinted(left, reason))
     return failures.worst()

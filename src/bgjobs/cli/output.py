@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -116,6 +117,11 @@ def unseen() -> str:
     """Return why what is printed cannot be seen, although printing it does not fail; else an empty text."""
     # Closed alone, as by `>&-`: who has no console has neither of the two.
     return "standard output is closed" if _closed == {"stdout"} else ""
+
+
+def reader_left(error: OSError) -> bool:
+    """Tell whether the reader has closed the pipe (`bgjobs list | head`); on Windows that is EINVAL."""
+    return error.errno in {errno.EPIPE, errno.EINVAL}
 
 
 def given_up(error: OSError) -> str:
