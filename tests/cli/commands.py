@@ -133,25 +133,23 @@ class Bgjobs:
         self.home = home
 
     def __call__(
-        self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = ""
+        self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str | bytes = ""
     ) -> Result:
         if args and args[0] in STARTERS:
-            return self.process(*args, cwd=cwd, env=env, stdin=stdin)
+            return self.process(*args, cwd=cwd, env=env)
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            given.write(stdin.encode())
+            given.write(stdin if isinstance(stdin, bytes) else stdin.encode())
             given.seek(0)
             with _as_if_alone(cwd or self.root, environment(self.home) | (env or {}), (given, out, err)):
                 status = _status_of(list(args))
             return Result(["bgjobs", *args], status, _text(out), _text(err))
 
-    def process(
-        self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = ""
-    ) -> Result:
+    def process(self, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Result:
         return subprocess.run(
             [sys.executable, "-m", "bgjobs", *args],
             cwd=cwd or self.root,
             env=environment(self.home) | (env or {}),
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -26,9 +26,9 @@ CALL = {"class": "Work", "method": "echo", "args": ["x"]}
 LINE = json.dumps(CALL)
 
 
-def started(project: Path, *argv: str, source: str = "-") -> subprocess.Popen[bytes]:
+def started(project: Path, *argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "bgjobs", "batch", source, *argv],
+        [sys.executable, "-m", "bgjobs", "batch", "-", *argv],
         cwd=project,
         env=environment(project.parent),
         stdin=subprocess.PIPE,
@@ -39,10 +39,7 @@ def started(project: Path, *argv: str, source: str = "-") -> subprocess.Popen[by
 
 def batch(project: Path, lines: str | bytes, *argv: str, source: str = "-") -> Result:
     """Run the command with these lines as its input, or with this file."""
-    process = started(project, *argv, source=source)
-    data = lines.encode() if isinstance(lines, str) else lines
-    out, err = process.communicate(data, timeout=PATIENCE_S)
-    return Result(process.args, process.returncode, out.decode(), err.decode())
+    return Bgjobs(project, project.parent)("batch", source, *argv, stdin=lines)
 
 
 def many(count: int, **more: object) -> str:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from bgjobs.events import Decided, Submitted
 from bgjobs.job import JobError, Progress, Raised, State, Succeeded
 from bgjobs.lifecycle import Ended, failed
+from tests import sweeping
 from tests.cli.commands import Bgjobs, Finished, environment, make_project, on_terminal, open_queue
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def is_harmless(shown: str) -> list[str]:
     return sorted(part for part in FORBIDDEN if part in shown)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sweeping.part(COMMANDS, tried=6))
 def test_what_is_shown_on_a_terminal_is_harmless(hostile: Finished, name: str) -> None:
     _, shown = on_terminal(words(hostile, name), cwd=hostile.root, env=environment(hostile.root.parent), columns=400)
     text = shown.replace("\r\n", "\n").replace("\r\x1b[", "\x1b[")  # the terminal's own line ends, and a bar drawn anew

@@ -26,6 +26,7 @@ from tests.cli.commands import (
     open_queue,
 )
 from tests.measuring import unmeasured
+from tests.sweeping import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,7 +223,7 @@ def as_nobody(*argv: str, cwd: Path) -> Result:
 
 @pytest.mark.parametrize(
     "argv",
-    [["submit", "Work", "echo", "x"], ["list"], ["status"], ["cancel", "--all"], ["logs"]],
+    part([["submit", "Work", "echo", "x"], ["list"], ["status"], ["cancel", "--all"], ["logs"]], tried=2),
     ids=lambda argv: argv[0],
 )
 @pytest.mark.parametrize("whose", ["our", "their own"])

@@ -256,6 +256,7 @@ def test_arguments_that_do_not_fit_are_refused_without_another_attempt(shared: P
     assert [record["status"] for record in shared.whole_log(job)][-1] == "REFUSED"
 
 
+@pytest.mark.sweep
 def test_a_job_that_fails_very_often_with_long_tracebacks_is_still_a_job(shared: Project) -> None:
     job = end(shared.queue, shared.queue.submit("Honest", "wide_trace", [100_000], retries=30))
     assert (job.state, job.attempt) == (State.FAILED, 31)

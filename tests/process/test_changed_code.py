@@ -39,6 +39,7 @@ def sold(project: Project) -> object:
     return project.queue.wait(project.queue.submit("Shop", "sell").id, LIMIT).result
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(300)
 def test_with_reload_no_edit_is_missed(project: Project) -> None:
     """Each edit keeps the size of the file, most are within a second of the one before; some look older."""

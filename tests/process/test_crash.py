@@ -334,6 +334,7 @@ def test_a_killed_worker_tree_with_two_running_and_ten_queued_jobs_loses_none_to
     assert {project.queue.get(job.id).worker for job in jobs[:2]} == {idle.name}
 
 
+@pytest.mark.sweep
 def test_a_job_is_run_again_and_again_while_workers_die(project: Project, tmp_path: Path) -> None:
     """Kill workers at random moments of a backlog: nothing is lost, and what ran twice says so."""
     signed = tmp_path / "signed"

@@ -82,6 +82,7 @@ def test_what_the_allowlist_does_not_name_fails_and_what_is_no_job_is_put_aside(
     wait_until(lambda: any("incoming/wrong.json" in record["message"] for record in project.errors()))
 
 
+@pytest.mark.sweep
 def test_workers_that_are_killed_over_imports_make_one_job_of_each_file(project: Project) -> None:
     project.queue.submit_many([])  # which sets up the spool
     for number in range(FILES):

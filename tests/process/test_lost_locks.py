@@ -28,6 +28,7 @@ def place_of(project: Project, worker: Worker) -> Path:
     return project.spool / "workers" / found
 
 
+@pytest.mark.sweep
 def test_the_lock_of_all_claims_may_vanish_or_change_all_the_time(project: Project, tmp_path: Path) -> None:
     signed, lock = tmp_path / "signed", project.spool / "locks" / "claim.lock"
     workers = [project.start(concurrency=2).ready() for _ in range(2)]

@@ -74,6 +74,7 @@ def test_a_job_that_kills_its_runner_each_time_uses_its_attempts_up_while_others
     assert [queue.wait(job.id, LIMIT).result for job in others] == list(range(20))
 
 
+@pytest.mark.sweep
 @posix_only
 def test_zombies_that_a_job_leaves_are_cleared_away(shared: Project, home: tuple[Project, Worker]) -> None:
     job = shared.queue.submit("Fearsome", "leave_zombies", [ZOMBIES])
@@ -97,6 +98,7 @@ def test_threads_without_number_end_with_the_runner(shared: Project) -> None:
     assert len(shared.queue.wait(after.id, LIMIT).result["threads"]) < 5
 
 
+@pytest.mark.sweep
 @posix_only
 def test_processes_without_number_end_with_the_time_of_the_job(shared: Project, tmp_path: Path) -> None:
     pids = tmp_path / "pids"

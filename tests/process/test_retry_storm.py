@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DELAY = 1.0
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("count", [200])
 def test_jobs_that_fail_together_are_tried_again_apart(project: Project, count: int) -> None:
     jobs = project.queue.submit_many([request("Honest", "fail", retries=2, retry_delay=DELAY) for _ in range(count)])

@@ -70,6 +70,7 @@ def test_a_stopped_worker_is_not_robbed_while_another_does_everything_else(proje
     assert project.traces() == []
 
 
+@pytest.mark.sweep
 def test_workers_that_are_stopped_and_continued_at_any_moment_run_each_job_once(
     project: Project, tmp_path: Path
 ) -> None:
