@@ -74,12 +74,15 @@ def test_status_shows_a_running_job_with_its_progress(
 
 
 def _running(bgjobs: Bgjobs) -> dict[str, list[dict[str, object]]]:
-    for _ in range(100):
-        [seen] = objects(bgjobs("status", "--json"))
-        if seen["running"] and seen["running"][0]["progress"]:
-            found: dict[str, list[dict[str, object]]] = seen
-            return found
-    raise AssertionError("the job never ran")
+    """Return the status as JSON once it shows a job that runs, with its progress."""
+    shown: list[dict[str, list[dict[str, object]]]] = []
+
+    def is_running() -> bool:
+        shown[:] = objects(bgjobs("status", "--json"))
+        return bool(shown[0]["running"] and shown[0]["running"][0]["progress"])
+
+    wait_until(is_running, "the progress of the job")
+    return shown[0]
 
 
 def test_status_of_a_job_shows_everything_about_it(finished: Finished) -> None:

@@ -47,7 +47,7 @@ COMMANDS = (
 )
 COMPLETING = "_BGJOBS_COMPLETE"
 PREFIX = "BGJOBS_"
-# What is no setting: where the project is, and what a job learns of itself.
+# Variables that are no settings: where the project is, and what a job is told about itself.
 OWN_VARIABLES = ("BGJOBS_CONFIG", "BGJOBS_DEBUG", "BGJOBS_ID", "BGJOBS_ATTEMPT", "BGJOBS_CLASS", "BGJOBS_METHOD")
 PRIVATE_VARIABLES = ("BGJOBS_DEATH_FD", "BGJOBS_DETACHED")  # from a worker to what it starts
 EPILOG = (
@@ -82,7 +82,7 @@ def _run_and_tell(words: list[str], *, as_json: bool) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        return _trouble(error, as_json=as_json)
+        return _system_error(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - a bug: its traceback helps us, not the person who meets it
         return _bug(error, as_json=as_json)
     return status
@@ -121,7 +121,7 @@ def _name_unknown_variables(*, as_json: bool) -> None:
 
 
 class _Command(typer.core.TyperCommand):
-    """A command that names the words which are too many: click's own error holds them in its text alone."""
+    """A command whose error names the surplus words: click's own error has them in its text alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's context
         """Take the words apart. Raises UsageError."""
@@ -155,7 +155,7 @@ def _app(chosen: list[str]) -> Any:  # noqa: ANN401 - click's command, of one cl
 
 
 def _read_numbers_strictly(command: Any) -> None:  # noqa: ANN401 - click's command, of one click or the other
-    """Take for whole numbers what has ASCII digits alone: Python itself reads `1_000`, ` 5` and other scripts."""
+    """Accept ASCII digits alone as a whole number: Python itself reads `1_000`, ` 5` and other scripts."""
     for part in getattr(command, "commands", {"": command}).values():
         for parameter in part.params:
             if parameter.type.name.startswith("int"):  # "integer range" and the like, depending on its version
@@ -192,7 +192,7 @@ def _options(
 
 
 def _usage(error: Any, command: str, words: list[str]) -> UsageError:  # noqa: ANN401 - click's error, of one click or the other
-    """Return what is wrong with the words, in ours: those of click change with its releases."""
+    """Return the usage error in our own words: those of click change with its releases."""
     option = str(getattr(error, "option_name", ""))[:LONGEST_WORD]
     near = getattr(error, "possibilities", None)
     parameter = getattr(error, "param", None)
@@ -233,10 +233,10 @@ def _wanted(parameter: Any) -> str:  # noqa: ANN401 - click's parameter
     return "" if least is None else f"use a whole number from {least} on, "
 
 
-def _trouble(error: OSError, *, as_json: bool) -> int:
+def _system_error(error: OSError, *, as_json: bool) -> int:
     was_printing = not error.filename and _cannot_print()
     if not error.filename:
-        # It was no file, so it was a stream. What is left in its buffer must not make noise when Python ends.
+        # It was no file, so it was a stream. What is left in its buffer would be one more error when Python ends.
         output.discard(sys.stdout)
         if output.reader_left(error):
             return 1
@@ -259,7 +259,7 @@ def _trouble(error: OSError, *, as_json: bool) -> int:
 
 
 def _cannot_print() -> bool:
-    """Tell whether standard output takes no more: what could not be written is still in its buffer."""
+    """Tell whether standard output cannot be written any more: what could not be written is still in its buffer."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -27,7 +27,7 @@ _closed: set[str] = set()  # the streams that were closed when this process bega
 
 
 def prepare() -> None:
-    """Make both streams fit for whatever a job may be called. A closed stream swallows what is printed."""
+    """Prepare both streams for any text. What is printed to a closed stream is dropped."""
     _closed.clear()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -101,7 +101,7 @@ def answer(shown: Answer, *, as_json: bool) -> None:
 def queued(ids: Sequence[str], *, as_json: bool) -> None:
     """Print the ids of jobs that are queued; they are out on return.
 
-    Raises NotPrintedError: the jobs are queued whatever becomes of their ids.
+    Raises NotPrintedError: the jobs are queued even if their ids cannot be printed.
     """
     try:
         for job_id in ids:
@@ -115,7 +115,7 @@ def queued(ids: Sequence[str], *, as_json: bool) -> None:
 
 def unseen() -> str:
     """Return why what is printed cannot be seen, although printing it does not fail; else an empty text."""
-    # Closed alone, as by `>&-`: who has no console has neither of the two.
+    # Only stdout is closed, as by `>&-`: a process without a console has neither stream.
     return "standard output is closed" if _closed == {"stdout"} else ""
 
 
@@ -131,7 +131,7 @@ def given_up(error: OSError) -> str:
 
 
 def unprinted_ids(ids: Sequence[str], reason: str) -> NotPrintedError:
-    """Return the error for jobs that are queued, and their ids are not known by that."""
+    """Return the error for jobs that are queued, but whose ids could not be printed."""
     what = f"job {ids[0]} is queued, but its id" if len(ids) == 1 else f"{len(ids)} jobs are queued, but their ids"
     return NotPrintedError(
         f"{what} could not be printed{_span(ids)}: {reason}", hint="do not submit again what is queued"
@@ -139,7 +139,7 @@ def unprinted_ids(ids: Sequence[str], reason: str) -> NotPrintedError:
 
 
 def unprinted_answers(ids: Sequence[str], reason: str) -> NotPrintedError:
-    """Return the error for jobs with which all was done that was asked for, and that is not known by that."""
+    """Return the error for jobs that were changed as asked, although that could not be printed."""
     what = f"what became of job {ids[0]}" if len(ids) == 1 else f"what became of {len(ids)} jobs"
     return NotPrintedError(f"{what} could not be printed{_span(ids)}: {reason}", hint="all is done, see `bgjobs list`")
 
@@ -220,7 +220,7 @@ def _say(line: str) -> None:
 
 
 def leave() -> None:
-    """Forget what standard error did not take: Python would try once more at its end, and exit with 120 then."""
+    """Drop what could not be written to standard error: Python would try again at its end, and exit with 120 then."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -228,7 +228,7 @@ def leave() -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Send nowhere what is left in the buffer of a stream, and what follows."""
+    """Drop what is left in the buffer of a stream, and what follows."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -89,7 +89,7 @@ class Log:
             return self._through(self._files(stack))
 
     def _through(self, files: list[_File]) -> list[bytes]:
-        """Return what is new in the file that was read last, whatever its name is by now, and in all that are newer."""
+        """Return what is new in the file that was read last, whose name may be new as well, and in all newer ones."""
         lines = self._added_late(files)
         last = self._at.find(files) if self._at else None
         # A file that is gone, deleted or emptied, and one that got another name: what has a number was there before,

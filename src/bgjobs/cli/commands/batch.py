@@ -50,7 +50,7 @@ def command(
 
 
 def _all(file: str, queue: Queue, progress: _Progress, *, dry_run: bool, as_json: bool) -> int:
-    """Take all lines; return how many jobs they were."""
+    """Queue the jobs of all lines, or only check them; return how many there are."""
     count = 0
     with ExitStack() as stack:
         stream = _opened(file, stack)
@@ -169,7 +169,7 @@ class _NoBar:
         """Show nothing."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """Nothing is in the way."""
+        """Remove nothing."""
         return nullcontext()
 
 

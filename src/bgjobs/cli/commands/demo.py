@@ -114,7 +114,7 @@ def _worker(root: Path) -> Iterator[subprocess.Popen[bytes]]:
         )
     try:
         yield process
-        _wait(process)  # it drains: when all jobs have ended, so does it
+        _wait(process)  # with --drain it ends when all jobs have ended
     finally:
         if process.poll() is None:
             process.terminate()
@@ -132,7 +132,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def _watched(queue: Queue, ids: Sequence[str], process: subprocess.Popen[bytes], *, as_json: bool) -> list[Job]:
-    """Show the jobs until all have ended, or there is no hope of that any more."""
+    """Show the jobs until all have ended, or cannot end any more."""
     deadline = time.monotonic() + LONGEST_S
     with _shown(queue, quiet=as_json) as show:
         while True:
@@ -155,7 +155,7 @@ def _check(jobs: Sequence[Job], root: Path) -> None:
 
 
 def _ending(queue: Queue, jobs: Sequence[Job], root: Path) -> Iterator[Line]:
-    """Go through what to look at, and what to try next."""
+    """Go through the lines about what to look at, and what to try next."""
     failed = [job for job in jobs if job.state is State.FAILED]
     paid = next(job for job in jobs if job.method == "automatic_debit_success")
     logs = Path(queue.settings.log_dir)

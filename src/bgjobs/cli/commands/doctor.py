@@ -84,7 +84,7 @@ def command(
 
 
 def _distrusted(queue: Queue, *, as_json: bool) -> int:
-    """Tell only who could change the allowlist: the spool that it names, if they wrote it, is not ours to open."""
+    """Report only who could change the allowlist: the spool that it names, which may be theirs, is not opened."""
     findings = [_printable(finding) for finding in _what_runs(queue)]
     value = {"ok": False, "facts": {"permissions_checked": True}, "findings": findings}
     lines = [*(_line(finding) for finding in findings), [("", "")], _verdict(findings)]

@@ -49,7 +49,7 @@ def command(
 
 
 class _View:
-    """What is looked at: the queue, or one job of it."""
+    """What is shown: the queue, or one job of it."""
 
     def __init__(self, queue: Queue, job_id: str | None) -> None:
         self._queue = queue
@@ -59,7 +59,7 @@ class _View:
         self.is_final = False
 
     def look(self) -> None:
-        """Look once more."""
+        """Ask the queue again."""
         now = clock.now()
         if self._job_id is None:
             seen = overview.look(self._queue, now)

@@ -77,7 +77,7 @@ def command(
         _show(queue, queue.prepare(request), as_json=as_json)
         return 0
     [job] = queue.submit_many([request])
-    output.queued([job.id], as_json=as_json)  # the promise holds from here on, whatever becomes of the waiting
+    output.queued([job.id], as_json=as_json)  # the promise holds from here on, also if the wait is interrupted
     if not wait and not follow:
         return 0
     from bgjobs.cli import waiting  # noqa: PLC0415 - most submissions do not wait
