@@ -28,7 +28,7 @@ fi
 
 case ${1:-all} in
 all)
-    set -- tests --ignore tests/crash
+    set -- tests --ignore tests/crash -m "sweep or not sweep"
     echo 'Left out: tests/crash (forks, and signals at each step); the stages soak, powercut and fuzz (signals, Linux disks,'
     echo 'atheris), which are no tests of pytest.'
     ;;

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,7 @@ def test_the_reference_has_every_exit_status() -> None:
     assert documented == set(re.findall(r"\b\d+\b", app.EPILOG))
 
 
+@cache
 def error_codes() -> set[str]:
     """Return the codes that errors are raised with: those of the classes, and those written where one is raised."""
     found = {value for kind in vars(errors).values() if isinstance(value := getattr(kind, "code", None), str)}
