@@ -91,7 +91,7 @@ def told_by(found: Found) -> Fate:
 
 
 def fate(found: Found, boot: str) -> Fate:
-    """Return what recovery must make of the file once its worker is dead: the table in docs/spool.md."""
+    """Return what recovery must make of the file once its worker is dead: the table in docs/internals/spool.md."""
     told = told_by(found)
     if found.state == "pending":
         # Somebody asked for the end of a job that was on its way back: who takes over sees to it.

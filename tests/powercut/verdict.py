@@ -1,4 +1,4 @@
-"""What must be true of a spool after a power cut: Jepsen's total queue, and every promise of docs/spool.md."""
+"""What must be true of a spool after a power cut: Jepsen's total queue, and every promise of docs/internals/spool.md."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def judge_end(ledger: Ledger, spool: Path) -> list[str]:
 
 
 def broken_rules(ledger: Ledger, spool: Path) -> list[str]:
-    """Return which rules of docs/spool.md doctor's own look finds broken.
+    """Return which rules of docs/internals/spool.md doctor's own look finds broken.
 
     A job that nobody was told about may be torn: it is put aside when a worker meets it.
     """

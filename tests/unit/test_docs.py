@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "bgjobs"
-PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")] + sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")] + sorted((ROOT / "docs").rglob("*.md"))
 COMMAND_LINE = app._app(list(app.COMMANDS))
 HELP = {"-h", "--help"}
 
@@ -283,7 +283,7 @@ def test_the_page_about_python_has_every_public_method_of_a_queue_and_no_other()
 
 
 def test_the_table_of_rooms_names_every_file_and_no_other() -> None:
-    named = {code for first, *_ in rows(text_of("docs/architecture.md")) for code in code_in(first)}
+    named = {code for first, *_ in rows(text_of("docs/internals/architecture.md")) for code in code_in(first)}
     rooms = {name for name in named if name.endswith(".py")}
     files = {path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob("*.py")}
     assert rooms == {name for name in files if not name.startswith("system/")}

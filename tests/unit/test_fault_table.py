@@ -1,4 +1,4 @@
-"""docs/faults.md has a row for every fault, and each names tests that exist, or says why there is none."""
+"""docs/internals/faults.md has a row for every fault, and each names tests that exist, or says why there is none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REASON = re.compile(r"not tested: .{20,}")
 
 
 def rows() -> list[re.Match[str]]:
-    lines = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs" / "internals" / "faults.md").read_text(encoding="utf-8").splitlines()
     return [row for row in map(ROW.match, lines) if row]
 
 

@@ -47,7 +47,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class SpoolStore:
-    """Jobs as files in directories named after their state. See docs/spool.md for the protocol."""
+    """Jobs as files in directories named after their state. See docs/internals/spool.md for the protocol."""
 
     def __init__(self, settings: Settings, emit: Emit, *, make: bool = True) -> None:
         """Open the spool. Where there is none it is set up now, or without `make` by the first who submits or works.

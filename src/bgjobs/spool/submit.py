@@ -1,4 +1,4 @@
-"""Put new jobs into `pending/`, durable when that returns. The steps and what a crash leaves: docs/spool.md."""
+"""Put new jobs into `pending/`, durable when that returns. The steps and what a crash leaves: docs/internals/spool.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold the spool against its promises (docs/spool.md, "What always holds"), at rest or while workers go on.
+"""Hold the spool against its promises (docs/internals/spool.md, "What always holds"), at rest or while workers go on.
 
 Jobs move while we look. What looks wrong is therefore looked at again, a few times, and only told when it stays. All
 ids are held in memory, with where they were seen: some 300 bytes for each job.

@@ -1,7 +1,7 @@
 """Import what other programs put into `incoming/`: each file becomes one job, whatever crash comes between.
 
 The rename that takes a file out of `incoming/` also gives it the id of its job. So a second import, after a crash or an
-error, makes the same job, and can see whether the first one did. The steps: docs/spool.md.
+error, makes the same job, and can see whether the first one did. The steps: docs/internals/spool.md.
 """
 
 from __future__ import annotations
