@@ -32,8 +32,9 @@ DeleteResult = Literal["deleted", "not ended", "unknown"]
 class Finding(Struct, frozen=True, kw_only=True):
     """Something about the store that a person should know.
 
-    `code` is a stable word. `rule` names the promise that is broken (I1 to I10 of docs/internals/spool.md) and is empty for what
-    breaks none: a leftover, a warning. `repairable` tells whether the next worker, or `doctor --repair`, mends it.
+    `code` is a stable word. `rule` names the promise that is broken (I1 to I10 of docs/internals/spool.md) and is empty
+    for what breaks none: a leftover, a warning. `repairable` tells whether the next worker, or `doctor --repair`, mends
+    it.
     `serious` marks what breaks no promise by itself, but leaves a store that cannot be trusted, used or looked at.
     """
 

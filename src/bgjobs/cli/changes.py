@@ -79,8 +79,8 @@ def each(
 
     A job may be named several times, in full and by the end of its id. If the answers cannot be printed, all jobs are
     changed nevertheless, and the error that `unprinted` makes of their ids and the reason is printed at the end. With
-    None, as where nothing is changed, that is an OSError at once. A reader who has closed the pipe is told nothing: it
-    wanted no more. `unseen` is the reason why an answer cannot be seen.
+    None, as where nothing is changed, that is an OSError at once. A reader who has closed the pipe is told nothing
+    but the ids of new jobs: it wanted no more. `unseen` is the reason why an answer cannot be seen.
     An error that many jobs share is printed once.
     """
     left, reason, reader_left, failures = list[str](), unseen, False, _Failures(as_json=as_json)
@@ -92,7 +92,8 @@ def each(
         except OSError as error:
             if unprinted is None:
                 raise
-            reader_left = output.reader_left(error)
+            # The ids of new jobs are told all the same: whoever does not know them submits them again.
+            reader_left = output.reader_left(error) and unprinted is not output.unprinted_ids
             reason = output.given_up(error)
         left.append(str(answer.value["id"]))
     if reader_left:

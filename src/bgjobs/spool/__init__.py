@@ -1,1 +1,1 @@
-"""The queue in a directory: jobs as files, which a rename moves from state to state. The protocol: docs/internals/spool.md."""
+"""The queue in a directory: jobs as files, which a rename moves from state to state (docs/internals/spool.md)."""

@@ -1,4 +1,4 @@
-"""Put new jobs into `pending/`, durable when that returns. The steps and what a crash leaves: docs/internals/spool.md."""
+"""Put new jobs into `pending/`, durable when that returns (docs/internals/spool.md: the steps, and crashes)."""
 
 from __future__ import annotations
 
