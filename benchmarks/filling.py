@@ -7,7 +7,7 @@ By hand, on a disk with room for it (a million jobs take 4 GB where blocks have 
 So ten million fit into 15 GB, made as root by `truncate -s 30G big.img`, `mkfs.ext4 -b 1024 -i 2048 big.img` and
 `mount -o loop big.img /mnt/big`: then `--pending 5000000 --done 5000000 --durability os`.
 
-What waits is submitted as anybody would submit it. What is done is written to where docs/internals/spool.md says that it lies:
+What waits is submitted as anybody would submit it. What is done is written to where the spool page says that it lies:
 running a million jobs first would take a while. The directory is a project then, with an allowlist and a spool.
 """
 

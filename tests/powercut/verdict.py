@@ -1,4 +1,4 @@
-"""What must be true of a spool after a power cut: Jepsen's total queue, and every promise of docs/internals/spool.md."""
+"""What must be true of a spool after a power cut: Jepsen's total queue, and every promise of the spool page."""
 
 from __future__ import annotations
 

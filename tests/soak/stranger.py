@@ -1,4 +1,4 @@
-"""A process that knows nothing of bgjobs and hands jobs in by files, as docs/internals/spool.md says, until it is killed."""
+"""A process that knows nothing of bgjobs and hands jobs in by files, as the spool page says, until it is killed."""
 
 from __future__ import annotations
 
