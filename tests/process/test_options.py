@@ -129,6 +129,14 @@ def test_a_runner_that_has_grown_is_replaced(project: Project, method: str, proc
     assert len({project.queue.get(job.id).result for job in jobs}) == processes
 
 
+@pytest.mark.parametrize(("most", "mib", "processes"), [("32MiB", 60, 3), ("2GiB", 200, 1)])
+def test_how_much_a_runner_may_grow_can_be_set(project: Project, most: str, mib: int, processes: int) -> None:
+    project.allow("retries     = 0", f'retries     = 0\nrecycle_growth = "{most}"')
+    jobs = [project.queue.submit("Honest", "leak", [mib]) for _ in range(3)]
+    project.drain(concurrency=1)
+    assert len({project.queue.get(job.id).result for job in jobs}) == processes
+
+
 def test_so_many_jobs_run_at_a_time(project: Project, tmp_path: Path) -> None:
     go, notes = tmp_path / "go", tmp_path / "notes"
     jobs = [project.queue.submit("Honest", "wait_for", [str(go), str(notes)]) for _ in range(5)]

@@ -120,6 +120,7 @@ max_queued = 5000000
 keep_done = "1h"
 keep_failed = "2d"
 pass_env = ["SHOP_URL"]
+recycle_growth = "512MiB"
 """
     found = read(tmp_path, text)
     assert found.policy == Policy(
@@ -145,7 +146,7 @@ pass_env = ["SHOP_URL"]
     assert (found.age_boost, found.durability) == (timedelta(minutes=30), "os")
     assert (found.finish_fsync, found.min_free, found.max_queued) == (True, 1024**3, 5_000_000)
     assert (found.keep_done, found.keep_failed) == (timedelta(hours=1), timedelta(days=2))
-    assert found.pass_env == ("SHOP_URL",)
+    assert (found.pass_env, found.recycle_growth) == (("SHOP_URL",), 512 * 1024**2)
 
 
 def test_a_changed_file_has_another_digest(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ WRONG = [
     *(("durability", value) for value in ('"none"', "true", '"Full"')),
     *(
         (key, value)
-        for key in ("max_output", "max_memory", "max_file_size", "min_free")
+        for key in ("max_output", "max_memory", "max_file_size", "min_free", "recycle_growth")
         for value in ("-1", "true", "1.5", '"8MB"', '"-1"', '"8mib"', '"MiB"', '""')
     ),
     *(("max_memory", value) for value in ("1", '"127MiB"')),

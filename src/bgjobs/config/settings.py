@@ -211,6 +211,7 @@ GENERAL: Final[dict[str, Callable[[Any], Any]]] = {
     "pass_env": names,
     "signing_keys": text,
     "on_code_change": one_of("say", "renew"),
+    "recycle_growth": size,
 }
 
 
@@ -246,6 +247,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pass_env: tuple[str, ...] = ()
     signing_keys: str = ""
     on_code_change: str = "say"
+    recycle_growth: int = 0
     policy: Policy = Policy()
     forced: dict[str, Any] = {}
 

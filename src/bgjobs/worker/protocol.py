@@ -29,7 +29,7 @@ class Setup(Struct, frozen=True, tag=True):
     """The first message to a runner. Without `lock` and `output` it runs in the foreground and captures nothing.
 
     With `reload` it compares the code that it has loaded with what is on the disk before each job. With `from_source`
-    it uses no bytecode of job modules.
+    it uses no bytecode of job modules. `most_growth` is by how many bytes its memory may grow; 0 is the default rule.
     """
 
     import_paths: tuple[str, ...]
@@ -38,6 +38,7 @@ class Setup(Struct, frozen=True, tag=True):
     output: str | None = None
     reload: bool = False
     from_source: bool = False
+    most_growth: int = 0
 
 
 class Limits(Struct, frozen=True):

@@ -482,6 +482,7 @@ def setup(configured: Settings, slots: Slots | None, slot: int, *, reload: bool 
         output=slots.output(slot),
         reload=reload,
         from_source=reload or configured.on_code_change == "renew",
+        most_growth=configured.recycle_growth,
     )
 
 

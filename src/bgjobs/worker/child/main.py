@@ -114,7 +114,7 @@ class Runner:
             # In the foreground: standard output is for the answer of the command, not for what jobs print.
             self._standard = StandardDescriptors(above_standard(os.dup(2)))
             sys.stdout = sys.stderr
-        self._memory = MemoryGrowth()
+        self._memory = MemoryGrowth(setup.most_growth)
         self._owned = OwnDescriptors([self._target], but=[] if self._capture is None else [self._capture.output])
         self._exit = ExitCheck()
 

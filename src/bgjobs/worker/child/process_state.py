@@ -36,8 +36,12 @@ LONG_S = 0.01  # after a job that took this long, a check is cheap
 class MemoryGrowth:
     """How much the memory of this process has grown since the modules of its jobs were imported."""
 
-    def __init__(self) -> None:
-        """Take the memory as it is now for the baseline."""
+    def __init__(self, most: int = 0) -> None:
+        """Take the memory as it is now for the baseline, from which it may grow by `most` bytes.
+
+        With 0 it may double, and grow by `LEAST` in any case.
+        """
+        self._most = most
         self._jobs = 0
         self.set_baseline()
 
@@ -48,12 +52,12 @@ class MemoryGrowth:
             self._size = system.memory()
 
     def is_too_much(self, took: float) -> bool:
-        """Tell whether it has more than doubled, and grown by more than `LEAST`. `took`: seconds of the last job."""
+        """Tell whether it has grown by more than it may. `took`: seconds of the last job."""
         self._jobs += 1
         if self._jobs % CHECK_EVERY and took < LONG_S:
             return False
         try:
-            return system.memory() > self._size + max(LEAST, self._size) and self._size > 0
+            return system.memory() > self._size + (self._most or max(LEAST, self._size)) and self._size > 0
         except OSError:
             return False  # the attempt has hidden it, or taken the last descriptor
 
