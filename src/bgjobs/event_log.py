@@ -102,8 +102,8 @@ class Log:
                 self._status(job, "QUEUED", at, f"not delayed any more{f', by {by}' if by else ''}", number=False)
             case events.Cancelled(job, at, by):
                 self._status(job, "CANCELLED", at, f"cancelled by {by}", number=False)
-            case SubmissionRefused(class_name, method, code, reason, at):
-                self._add_to_both(_line(at, _target(class_name, method), "REFUSED", f"{code}: {reason}"))
+            case SubmissionRefused():
+                self._refused_submission(event)
             case Corrupt(name, reason, at):
                 self._add_to_both(_line(at, NO_TARGET, "REFUSED", f"moved to corrupt/: {name}: {reason}"))
             case LeftAlone(name, reason, at):
@@ -123,6 +123,11 @@ class Log:
                 self._refused(job, error, at)
             case Raised() | TimedOut() | Crashed():
                 self._failed(job, verdict, _ERROR_STATUS[type(outcome)], at)
+
+    def _refused_submission(self, event: SubmissionRefused) -> None:
+        if self._awaited is None or os.path.exists(self._awaited):
+            target = _target(event.class_name, event.method)
+            self._add_to_both(_line(event.at, target, "REFUSED", f"{event.code}: {event.reason}"))
 
     def _add_to_both(self, line: str) -> None:
         self._add(STATUS_LOG, line)
