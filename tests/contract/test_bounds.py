@@ -242,7 +242,7 @@ def test_an_end_that_could_not_be_synced_stays_claimed_and_is_moved_on_by_the_ne
     with monkeypatch.context() as patch:
         watched = Disk(patch)
         watched.broken = True
-        with pytest.raises(SyncFailedError, match="cannot bring"):
+        with pytest.raises(SyncFailedError, match="cannot sync"):
             finish(session, claim, Succeeded())
         assert watched.synced == 1
     assert store.holders() == {job.id: [State.RUNNING]}
