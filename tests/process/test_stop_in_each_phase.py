@@ -42,7 +42,11 @@ def recovering(project: Project, signed: Path) -> Worker:
     dead = project.start(concurrency=2)
     wait_for_lines(signed, COUNT // 3)
     dead.kill()
-    return project.start()
+    known = set(project.spool.glob("workers/*"))
+    worker = project.start()
+    # Not before: what imports at the start of an interpreter, as coverage does, may swallow a Ctrl-C.
+    wait_until(lambda: set(project.spool.glob("workers/*")) - known)
+    return worker
 
 
 @pytest.mark.parametrize(
@@ -73,8 +77,7 @@ def test_whenever_a_worker_is_asked_to_stop_it_does_and_no_job_suffers(
     worker = phase(project, signed)
     for _ in range(times):
         worker.ask_to_stop(number)
-    # Before it has a place it has nothing to put in order, and ends as any process does.
-    assert worker.ended() in ({0, -number} if phase is recovering else {0})
+    assert worker.ended() == 0
     assert "Traceback" not in worker.says()
     project.drain(concurrency=2)
     assert project.queue.get(stubborn.id).result == 3
