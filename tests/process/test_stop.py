@@ -45,7 +45,7 @@ def test_a_running_job_may_finish_within_the_grace(project: Project, tmp_path: P
     job = project.queue.submit("Honest", "wait_for", [str(go), str(notes)])
     wait_for_lines(notes)
     worker.ask_to_stop(number)
-    wait_until(lambda: "stopping: waiting up to 30 s for running jobs" in worker.says())
+    wait_until(lambda: f"stopping: waiting up to {LIMIT:g} s for running jobs" in worker.says())
     late = project.queue.submit("Honest", "echo")
     go.touch()
     assert worker.ended() == 0
@@ -171,6 +171,7 @@ def test_jobs_that_were_not_begun_are_handed_back_uncharged(project: Project, tm
     worker = project.start(grace=LIMIT)
     wait_for_lines(notes)
     worker.ask_to_stop()
+    wait_until(lambda: "stopping: " in worker.says())
     wait_until(lambda: len(list(project.spool.glob("claimed/*/*.json"))) == 1)  # only the one that runs
     go.touch()
     assert worker.ended() == 0
