@@ -237,7 +237,10 @@ def _utf8(text: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    return text if text.isascii() else "".join(letter if letter.isascii() else _escaped(letter) for letter in text)
+    """Return JSON in printable ASCII alone. JSON itself leaves a DEL as it is."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter if letter.isascii() and letter.isprintable() else _escaped(letter) for letter in text)
 
 
 def _escaped(letter: str) -> str:
