@@ -82,10 +82,19 @@ def test_the_demo_draws_its_jobs_on_a_terminal(tmp_path: Path) -> None:
 
 @posix
 def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
+    # On a busy machine it may be over, with 0, before it is asked to stop: then another one is stopped.
+    ended = [0]
+    while ended[-1] == 0 and len(ended) < 6:
+        ended.append(_stopped_demo(tmp_path / f"tour{len(ended)}"))
+    assert ended[-1] == 130
+
+
+def _stopped_demo(tour: Path) -> int:
+    """Start a demo, stop it while jobs run, see that nothing of it is left, and return its exit status."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bgjobs", "demo", "--dir", str(tmp_path / "tour")],
-        cwd=tmp_path,
-        env=unmeasured(environment(tmp_path)),
+        [sys.executable, "-m", "bgjobs", "demo", "--dir", str(tour)],
+        cwd=tour.parent,
+        env=unmeasured(environment(tour.parent)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,7 +104,7 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
     assert "Traceback" not in said
-    bgjobs = Bgjobs(tmp_path / "tour", tmp_path)
+    bgjobs = Bgjobs(tour, tour.parent)
     assert not any(worker["alive"] for worker in json.loads(bgjobs("status", "--json").stdout)["workers"])
+    return process.returncode
