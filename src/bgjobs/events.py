@@ -109,13 +109,9 @@ class Bus:
     """Tells each event to all subscribers, in order. What one of them raises is counted, and no job suffers from it."""
 
     def __init__(self, *subscribers: Subscriber) -> None:
-        """Begin with these subscribers."""
-        self._subscribers = [*subscribers]
+        """Tell these subscribers."""
+        self._subscribers = subscribers
         self.failures = 0
-
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell this one, too, from now on."""
-        self._subscribers.append(subscriber)
 
     def emit(self, event: Event) -> None:
         """Tell all subscribers."""

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ from bgjobs.lifecycle import Policy
 from bgjobs.views import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NOW = datetime(2026, 11, 23, 3, 19, 0, 123_456, tzinfo=UTC)
 ID = "01k5q3v9zdf4gahbjcmkdnpeqf"
@@ -526,3 +527,42 @@ def test_what_was_logged_together_is_written_also_when_the_block_fails(tmp_path:
 
 def test_the_status_of_a_job_that_failed_for_good_says_so() -> None:
     assert isinstance(lifecycle.after(LAST, CRASH, POLICY, NOW, 0.5), lifecycle.Ended)
+
+
+class Keeping:
+    """A subscriber that keeps what it is told, or fails at it."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.dropped = 0
+        self.batches: list[list[events.Event]] = [[]]
+        self._fails = fails
+
+    def __call__(self, event: events.Event, /) -> None:
+        if self._fails:
+            raise RuntimeError("a fault of the subscriber")
+        self.batches[-1].append(event)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        self.batches.append([])
+        yield
+
+
+def test_a_subscriber_that_raises_costs_no_other_one_its_event_and_is_counted() -> None:
+    before, after = Keeping(), Keeping()
+    bus = events.Bus(before, Keeping(fails=True), after)
+    started, submitted = events.Started(RUNNING, NOW), events.Submitted(JOB, NOW)
+    bus.emit(started)
+    bus.emit(submitted)
+    assert before.batches == after.batches == [[started, submitted]]
+    assert (bus.failures, bus.dropped) == (2, 2)
+    after.dropped = 3
+    assert bus.dropped == 5
+
+
+def test_every_subscriber_takes_what_is_emitted_together_as_one_batch() -> None:
+    one, other = Keeping(), Keeping()
+    bus, event = events.Bus(one, other), events.Started(RUNNING, NOW)
+    with bus.together():
+        bus.emit(event)
+    assert one.batches == other.batches == [[], [event]]
