@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -14,6 +15,8 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from bgjobs import Queue
 from bgjobs.cli.app import run
@@ -292,8 +295,12 @@ def on_terminal(
     os.close(its)
     shown = bytearray()
     asked = False
-    while piece := _read(ours):
+    deadline = time.monotonic() + PATIENCE_S
+    while piece := _read(ours, deadline):
         shown += piece
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"it goes on {'though it was asked to stop' if asked else 'without end'}: {bytes(shown)!r}")
         if until is not None and not asked and until(shown.decode("utf-8", "replace")):
             process.send_signal(signal.SIGINT)
             asked = True
@@ -301,7 +308,10 @@ def on_terminal(
     return process.wait(PATIENCE_S), shown.decode("utf-8", "replace")
 
 
-def _read(descriptor: int) -> bytes:
+def _read(descriptor: int, deadline: float) -> bytes:
+    """Return what comes next; nothing when the other end is closed, or in a word that nothing came in time."""
+    if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        return b"[nothing more]"
     try:
         return os.read(descriptor, 65_536)
     except OSError:
