@@ -23,8 +23,8 @@ from benchmarks.contestants import PROCESSES
 from bgjobs.event_log import Log
 from bgjobs.queue import Queue
 from bgjobs.spool.claim import Taker
+from bgjobs.spool.publish import Publisher
 from bgjobs.spool.session import SpoolSession
-from bgjobs.spool.submit import Publisher
 from bgjobs.store import Begin
 from bgjobs.worker import loop
 from bgjobs.worker.child.capture import Capture

@@ -161,7 +161,7 @@ def test_a_count_that_cannot_be_is_counted_anew(tmp_path: Path, note: bytes) -> 
 
 def _forget_counts(spool: SpoolStore) -> None:
     """Let a second pass for the quota."""
-    spool._quota = quota.Quota(spool.paths, spool.settings.max_queued)
+    spool._submitter._quota = quota.Quota(spool.paths, spool.handle.settings.max_queued)
 
 
 # A job that is tried very often

@@ -165,7 +165,7 @@ def test_the_zone_of_the_machine_and_its_summer_time_change_nothing(
             (claim,) = claim_all(session, 1)
             assert claim.job.id == later.id
             finish(session, claim, Succeeded())
-            spool.emit(Submitted(later, wrong.at))
+            spool.handle.emit(Submitted(later, wrong.at))
         finally:
             patch.undo()
             time.tzset()
@@ -173,4 +173,6 @@ def test_the_zone_of_the_machine_and_its_summer_time_change_nothing(
         "2026102500",
         "2026102501",
     ]
-    assert "[2026-10-25 01:00:01.000+00:00]" in Path(spool.settings.log_dir, STATUS_LOG).read_text(encoding="utf-8")
+    assert "[2026-10-25 01:00:01.000+00:00]" in Path(spool.handle.settings.log_dir, STATUS_LOG).read_text(
+        encoding="utf-8"
+    )

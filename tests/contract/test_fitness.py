@@ -315,8 +315,8 @@ def test_a_spool_that_cannot_be_written_is_found(spool: SpoolStore, monkeypatch:
 @posix_only
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a child with another user needs root and setpriv")
 def test_logs_that_cannot_be_written_are_only_a_remark(spool: SpoolStore, tmp_path: Path) -> None:
-    Path(spool.settings.log_dir).mkdir(exist_ok=True)
-    Path(spool.settings.log_dir).chmod(0o500)
+    Path(spool.handle.settings.log_dir).mkdir(exist_ok=True)
+    Path(spool.handle.settings.log_dir).chmod(0o500)
     findings = found(spool)
     expected = set() if system.is_elevated() else {"logs-closed"}  # root may write everywhere
     assert set(findings) == expected

@@ -430,19 +430,19 @@ def test_a_log_that_is_held_costs_lines_and_no_job(
 ) -> None:
     scene = Scene(tmp_path / "scene")
     (job,) = scene.submit()
-    log = Path(scene.spool.settings.log_dir, STATUS_LOG)
-    scene.spool.emit(Submitted(job, clock.now()))
+    log = Path(scene.spool.handle.settings.log_dir, STATUS_LOG)
+    scene.spool.handle.emit(Submitted(job, clock.now()))
     before = log.read_bytes()
     held.hold(code, part=STATUS_LOG)
-    scene.spool.emit(Submitted(job, clock.now()))
-    scene.spool.emit(Submitted(job, clock.now()))
+    scene.spool.handle.emit(Submitted(job, clock.now()))
+    scene.spool.handle.emit(Submitted(job, clock.now()))
     held.free()
     assert log.read_bytes() == before
-    assert isinstance(scene.spool.emit, Log)
-    assert scene.spool.emit.dropped == 2
+    assert isinstance(scene.spool.handle.emit, Log)
+    assert scene.spool.handle.emit.dropped == 2
     [said] = capsys.readouterr().err.splitlines()
     assert said.startswith("bgjobs: cannot write ")
-    scene.spool.emit(Submitted(job, clock.now()))
+    scene.spool.handle.emit(Submitted(job, clock.now()))
     assert log.read_bytes().count(b"\n") == 2
     scene.close()
 

@@ -125,11 +125,11 @@ def hand_in(spool: SpoolStore, name: str = "x.json", content: object = CALL) -> 
     """Do what another program does: write under a dot-name, then rename."""
     folder = Path(spool.paths.incoming)
     hidden = folder / f".{name}"
-    if spool.keyring is not None and isinstance(content, dict):
+    if spool.handle.keyring is not None and isinstance(content, dict):
         fresh = {**content, "submitted_at": milliseconds(now()), "nonce": os.urandom(8).hex()}
-        content = spool.keyring.keys().sign(signing.INCOMING, json.dumps(fresh).encode())
+        content = spool.handle.keyring.keys().sign(signing.INCOMING, json.dumps(fresh).encode())
     hidden.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    if spool.settings.shared_with:
+    if spool.handle.settings.shared_with:
         os.chown(hidden, NOBODY, -1)
         hidden.chmod(0o640)
     return hidden.rename(folder / name)
@@ -189,7 +189,7 @@ def reason(spool: SpoolStore) -> str:
 
 
 def log(spool: SpoolStore, name: str) -> list[str]:
-    path = Path(spool.settings.log_dir, name)
+    path = Path(spool.handle.settings.log_dir, name)
     return path.read_text("utf-8").splitlines() if path.exists() else []
 
 
@@ -246,9 +246,9 @@ def test_a_signed_file_that_an_older_bgjobs_had_taken_becomes_its_job_and_no_cop
     path = hand_in(spool)
     content = path.read_bytes()
     path.unlink()
-    assert spool.keyring is not None
+    assert spool.handle.keyring is not None
     kept_ms = 3_600_000
-    ids = request_file.signed_ids(content, spool.keyring, now_ms=milliseconds(now()), kept_ms=kept_ms)
+    ids = request_file.signed_ids(content, spool.handle.keyring, now_ms=milliseconds(now()), kept_ms=kept_ms)
     lost = workers.join()
     Path(spool.paths.imported(lost.id, ids.without_lane)).write_bytes(content)
     workers.abandon(lost)
@@ -353,7 +353,7 @@ def test_a_spool_that_had_no_incoming_gets_one_from_the_next_worker(spool: Spool
     Path(spool.paths.incoming).rmdir()
     assert spool.unfinished(now()) == Unfinished(due=False, later=False, claimed=False)
     session = workers.join()
-    mode = 0o3730 if spool.settings.shared_with else 0o700
+    mode = 0o3730 if spool.handle.settings.shared_with else 0o700
     assert stat.S_IMODE(Path(spool.paths.incoming).stat().st_mode) == mode or sys.platform == "win32"
     assert imported(spool, session, CALL).state is State.QUEUED
 
@@ -460,7 +460,7 @@ def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
     (folder / "nowhere.json").symlink_to(tmp_path / "nowhere")
     (folder / "loop.json").symlink_to(folder / "loop.json")
     os.link(target, folder / "hard.json")
-    is_shared = bool(spool.settings.shared_with)
+    is_shared = bool(spool.handle.settings.shared_with)
     if not is_shared:  # there a directory stays where it is
         (folder / "directory.json").mkdir()
         (folder / "directory.json" / "x.json").write_text(json.dumps(CALL), "utf-8")
@@ -739,7 +739,7 @@ def test_files_wait_while_the_queue_is_full(tmp_path: Path, monkeypatch: pytest.
         assert import_jobs(session) == 0
         assert not is_done(spool)
         assert spool.counts()[State.QUEUED] == 2
-        log = Path(spool.settings.log_dir, "background_jobs_errors.log").read_text("utf-8")
+        log = Path(spool.handle.settings.log_dir, "background_jobs_errors.log").read_text("utf-8")
         assert log.count("is full: 2 jobs wait") == 1
         for job_id in spool.ids(""):
             spool.cancel(job_id, "ann@web1")

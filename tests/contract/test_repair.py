@@ -206,5 +206,5 @@ def test_repairing_while_workers_work_loses_nothing_and_runs_nothing_twice(
 def test_what_is_mended_is_logged(spool: SpoolStore, session: Session) -> None:
     Path(spool.paths.pending, "stray").touch()
     spool.mend()
-    log = Path(spool.settings.log_dir, "background_jobs_errors.log").read_text("utf-8")
+    log = Path(spool.handle.settings.log_dir, "background_jobs_errors.log").read_text("utf-8")
     assert "stray" in log

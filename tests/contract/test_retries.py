@@ -198,7 +198,7 @@ def test_what_is_noted_of_jobs_that_are_gone_is_left_out_once_it_is_much(spool: 
 
 
 def spool_reader(spool: SpoolStore) -> SpoolStore:
-    return type(spool)(spool.settings, spool.emit)
+    return type(spool)(spool.handle.settings, spool.handle.emit)
 
 
 def test_a_worker_shortens_it_too_and_not_before_it_has_doubled(

@@ -167,14 +167,14 @@ def test_a_worker_claims_while_it_tidies(spool: SpoolStore, session: Session, mo
         monkeypatch.setattr(duties, name, 0.0)
     tidying = duties.Tidying()
     for _ in range(3_000):  # that takes a few steps for each file: to count, to throw away, to remove
-        tidying.check(session, spool.settings)
+        tidying.check(session, spool.handle.settings)
     assert in_trash(spool) == 2_000
     assert [claim.job.id for claim in session.claim(2)] == [job.id]
     for _ in range(4_000):
-        tidying.check(session, spool.settings)
+        tidying.check(session, spool.handle.settings)
     assert 0 < in_trash(spool) < 2_000
     for _ in range(3_000):
-        tidying.check(session, spool.settings)
+        tidying.check(session, spool.handle.settings)
     assert list(Path(spool.paths.trash).iterdir()) == []
 
 

@@ -203,7 +203,7 @@ def test_a_copy_of_a_spool_that_was_made_of_links_is_refused_with_the_way_to_cop
 ) -> None:
     shutil.copytree(spool.paths.root, tmp_path / "copy", copy_function=os.link)
     with pytest.raises(SpoolError, match="cp -a"):
-        SpoolStore(replace(spool.settings, spool=str(tmp_path / "copy")), spool.emit)
+        SpoolStore(replace(spool.handle.settings, spool=str(tmp_path / "copy")), spool.handle.emit)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -356,7 +356,7 @@ def test_a_stranger_in_the_queue_is_put_aside_and_the_jobs_beside_it_run(
     assert job_id in name
     assert spool.counts()[State.CORRUPT] == 1
     assert reasons(spool)
-    assert job_id in Path(spool.settings.log_dir, STATUS_LOG).read_text(encoding="utf-8")
+    assert job_id in Path(spool.handle.settings.log_dir, STATUS_LOG).read_text(encoding="utf-8")
     target = Path(spool.paths.root, "target")
     assert not target.exists() or target.read_bytes() == b"precious"
     assert store.holders()[first.id] == [State.RUNNING]
@@ -590,8 +590,8 @@ def test_of_jobs_that_are_submitted_together_none_is_queued_if_one_cannot_be_sto
 ) -> None:
     jobs = [new_job(priority=number % 3, delay=timedelta(hours=number % 2)) for number in range(12)]
     spool.submit([new_job()])
-    spool.durable = True
-    spool._publisher = None
+    spool.handle.durable = True
+    spool._submitter._publisher = None
     original: Callable[..., object] = getattr(disk, step)
     calls = 0
 

@@ -262,7 +262,7 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
         assert recover(session) == []
         assert got(spool, job.id).state is State.RUNNING
         assert len(killed) == 1  # to try that takes seconds: not at each round
-    log = Path(spool.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8")
+    log = Path(spool.handle.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8")
     assert log.count(f"left alone: workers/{wid}") == 1
     (runner,) = hung
     runner.release()

@@ -202,7 +202,7 @@ def test_a_directory_that_cannot_be_read_hides_no_job_in_another(
         assert [claim.job.id for claim in claim_all(session, 2)] == [job.id for job in jobs]
         for _ in range(10):
             assert session.claim(10) == []
-    log = Path(spool.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8")
+    log = Path(spool.handle.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8")
     assert log.count("left alone") == 1  # said once, however often it is looked at
     assert f"{os.path.relpath(closed, spool.paths.root)}: {os.strerror(code)}" in log
     assert [claim.job.id for claim in claim_all(session, 1)] == [hidden.id]  # once it can be read again
@@ -229,7 +229,7 @@ def test_a_job_that_may_not_be_moved_stays_and_the_others_run(
         assert session.claim(10) == []
     assert got(spool, held.id).state is State.QUEUED
     assert {got(spool, job.id).state for job in jobs} == {State.DONE}
-    assert Path(spool.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8").count("left alone") == 1
+    assert Path(spool.handle.settings.log_dir, ERROR_LOG).read_text(encoding="utf-8").count("left alone") == 1
 
 
 # Links in the place of locks

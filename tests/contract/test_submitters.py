@@ -75,7 +75,7 @@ def filter_of(state: State) -> Filter:
 
 
 def told(spool: SpoolStore, word: str) -> list[str]:
-    path = Path(spool.settings.log_dir, "background_jobs_errors.log")
+    path = Path(spool.handle.settings.log_dir, "background_jobs_errors.log")
     return [line for line in path.read_text("utf-8").splitlines() if word in line] if path.exists() else []
 
 

@@ -64,7 +64,7 @@ def path_of(spool: SpoolStore, job: Job) -> Path:
 
 def named(spool: SpoolStore) -> list[str]:
     """Return what the error log says was left alone."""
-    log = Path(spool.settings.log_dir, ERROR_LOG)
+    log = Path(spool.handle.settings.log_dir, ERROR_LOG)
     return [line for line in log.read_text("utf-8").splitlines() if "left alone" in line] if log.exists() else []
 
 

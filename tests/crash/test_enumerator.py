@@ -66,7 +66,7 @@ def test_one_sync_is_not_enough_where_names_keep_no_order() -> None:
 
 
 def test_a_name_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bgjobs.spool.submit.Publisher._sync_name", lambda self, directory: None)
+    monkeypatch.setattr("bgjobs.spool.publish.Publisher._sync_name", lambda self, directory: None)
     _, broken = enumerate_states(submit_into_a_bucket_that_was_gone, Model.WEAK, one_fsync=False)
     assert broken
 

@@ -19,10 +19,10 @@ from bgjobs.spool.upcoming import Cursor
 from bgjobs.store import Claim
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from bgjobs.signing import Keyring
-    from bgjobs.spool.store import SpoolStore
+    from bgjobs.spool.handle import SpoolHandle
     from bgjobs.spool.transitions import Transitions
     from bgjobs.spool.upcoming import Candidate
     from bgjobs.store import Selection
@@ -35,9 +35,7 @@ REPLAYED = "replayed: a job of this id is being run, or has ended"
 class Taker:
     """Claims jobs for the worker `wid`."""
 
-    def __init__(
-        self, spool: SpoolStore, wid: str, selection: Selection, age_boost: timedelta, transitions: Transitions
-    ) -> None:
+    def __init__(self, spool: SpoolHandle, wid: str, selection: Selection, transitions: Transitions) -> None:
         """Know nothing of what waits yet. The `transitions` are those of this worker's claims."""
         self._spool = spool
         self._paths = spool.paths
@@ -50,7 +48,11 @@ class Taker:
         if selection.classes is not None:
             self._classes = lanes.ClassFilter(selection.classes, selection.pairs, since)
         self._new_cursor = partial(
-            Cursor, self._paths, min_priority=selection.min_priority, age_boost=age_boost, since=since
+            Cursor,
+            self._paths,
+            min_priority=selection.min_priority,
+            age_boost=spool.settings.age_boost,
+            since=since,
         )
         self._cursor = self._new_cursor()
         self._has_stopped_early = False

@@ -18,10 +18,9 @@ from bgjobs.spool.transitions import SUFFIX, Transitions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bgjobs.events import Emit
     from bgjobs.job import Job
     from bgjobs.spool.find import Place
-    from bgjobs.spool.layout import Layout
+    from bgjobs.spool.handle import SpoolHandle
     from bgjobs.store import CancelResult, DeleteResult, RunNowResult
 
 TRIES = 100
@@ -30,16 +29,20 @@ TRIES = 100
 class Control:
     """Acts on the jobs of one spool. `read` returns the job at a place, or None when it has moved or is none."""
 
-    def __init__(self, paths: Layout, emit: Emit, read: Callable[[Place], Job | None]) -> None:
+    def __init__(self, spool: SpoolHandle, read: Callable[[Place], Job | None]) -> None:
         """Choose the buckets of our own: one for each priority and minute, however many jobs get into it."""
-        self._paths = paths
-        self._emit = emit
+        self._spool = spool
+        self._paths = spool.paths
         self._read = read
-        self._transitions = Transitions(paths)
+        self._transitions = Transitions(spool.paths)
         self._suffix = new_id()[-SUFFIX:]
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
-        """Cancel a job that has not begun, or ask for the end of a running one."""
+        """Cancel a job that has not begun, or ask for the end of a running one. Raises SpoolError."""
+        with self._spool.reported_errors():
+            return self._cancel(job_id, by)
+
+    def _cancel(self, job_id: str, by: str) -> CancelResult:
         asked = False
         for place in self._places(job_id):
             if place is None:
@@ -54,7 +57,11 @@ class Control:
         raise _too_fast(job_id)
 
     def run_now(self, job_id: str, by: str) -> RunNowResult:
-        """Let a delayed job start as soon as a worker has time for it."""
+        """Let a delayed job start as soon as a worker has time for it. Raises SpoolError."""
+        with self._spool.reported_errors():
+            return self._run_now(job_id, by)
+
+    def _run_now(self, job_id: str, by: str) -> RunNowResult:
         for place in self._places(job_id):
             if place is None:
                 return "unknown"
@@ -68,12 +75,16 @@ class Control:
             if self._undelay(place):
                 disk.ring(self._paths.doorbell)
                 if job is not None:
-                    self._emit(Undelayed(job, clock.now(), by))
+                    self._spool.emit(Undelayed(job, clock.now(), by))
                 return "now"
         raise _too_fast(job_id)
 
     def delete(self, job_id: str) -> DeleteResult:
-        """Delete an ended job with all that it printed."""
+        """Delete an ended job with all that it printed. Raises SpoolError."""
+        with self._spool.reported_errors():
+            return self._delete(job_id)
+
+    def _delete(self, job_id: str) -> DeleteResult:
         for place in self._places(job_id):
             if place is None:
                 return "unknown"
@@ -98,7 +109,7 @@ class Control:
         with suppress(OSError):  # somebody deleted the cancelled job at once
             job = self._read(place._replace(path=target, state=State.CANCELLED))
             if job is not None:
-                self._emit(Cancelled(job, now, by))
+                self._spool.emit(Cancelled(job, now, by))
         return "cancelled"
 
     def _ask(self, place: Place, by: str) -> CancelResult | None:

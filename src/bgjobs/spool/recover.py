@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from bgjobs.events import Emit
     from bgjobs.job import Job
+    from bgjobs.spool.handle import SpoolHandle
     from bgjobs.spool.layout import Layout
-    from bgjobs.spool.store import SpoolStore
     from bgjobs.store import Finish
     from bgjobs.system.facts import Marked
 
@@ -246,11 +246,22 @@ def _is_held(lock: str) -> bool:
 class Recovery:
     """Recovers other workers' claims on behalf of the worker `me`."""
 
-    def __init__(self, spool: SpoolStore, *, me: str, inherit: Callable[[str, str], object]) -> None:
-        """Know no other worker yet. `inherit` takes over a file that a dead worker was importing."""
+    def __init__(
+        self,
+        spool: SpoolHandle,
+        *,
+        me: str,
+        inherit: Callable[[str, str], object],
+        cancel: Callable[[str, str], object],
+    ) -> None:
+        """Know no other worker yet.
+
+        `inherit` takes over a file that a dead worker was importing, `cancel` cancels a job in the name of somebody.
+        """
         self._paths: Layout = spool.paths
         self._spool = spool
         self._inherit = inherit
+        self._cancel = cancel
         self._told: set[str] = set()
         self._emit = spool.emit
         self._others = Others(self._paths, me)
@@ -299,7 +310,7 @@ class Recovery:
         """Honour a cancel that was asked of the dead worker, also one that came while the job was on its way back."""
         by = self._wish(wid, job_id)
         if by is not None:
-            self._spool.cancel(job_id, by)
+            self._cancel(job_id, by)
         # An idle worker, perhaps this one itself, would otherwise find it only when it looks on its own.
         disk.ring(self._paths.doorbell)
 

@@ -12,9 +12,8 @@ from bgjobs.ids import new_id
 from bgjobs.job import State, milliseconds
 from bgjobs.lifecycle import Ended
 from bgjobs.slots import Slots
-from bgjobs.spool import layout, prune, record
+from bgjobs.spool import directories, layout, prune, record
 from bgjobs.spool.claim import Taker
-from bgjobs.spool.doctor import repair
 from bgjobs.spool.inbox.importer import Importer
 from bgjobs.spool.recover import Recovery
 from bgjobs.spool.transitions import Transitions
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
 
     from bgjobs.job import Progress
     from bgjobs.lifecycle import Policy
-    from bgjobs.spool.store import SpoolStore
+    from bgjobs.spool.control import Control
+    from bgjobs.spool.handle import SpoolHandle
+    from bgjobs.spool.submit import Submitter
     from bgjobs.store import Claim, Finish, Selection, WorkerInfo
 
 
@@ -38,10 +39,12 @@ GROUND_S = 1.0  # how often to look for directories that somebody has removed
 class SpoolSession:
     """From join to leave. While it lives it holds `alive.lock`, by which all others know that it does."""
 
-    def __init__(self, spool: SpoolStore, info: WorkerInfo, selection: Selection, age_boost: timedelta) -> None:
+    def __init__(
+        self, spool: SpoolHandle, submitter: Submitter, control: Control, info: WorkerInfo, selection: Selection
+    ) -> None:
         """Make a place of our own."""
         self.id = new_id()
-        self._spool = spool
+        self._control = control
         self._paths = spool.paths
         self._info = info
         self._boot = system.boot_id()
@@ -51,9 +54,9 @@ class SpoolSession:
         self._place.enter(info)
         self.slots = Slots(self._paths.worker(self.id))
         self._transitions = Transitions(self._paths, self.id, sync=spool.settings.finish_fsync)
-        self._taker = Taker(spool, self.id, selection, age_boost, self._transitions)
-        self._importer = Importer(spool, self.id)
-        self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit)
+        self._taker = Taker(spool, self.id, selection, self._transitions)
+        self._importer = Importer(spool, submitter, self.id)
+        self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit, cancel=control.cancel)
         self._wished: set[str] = set()
         self.bell = system.Doorbell(self._paths.doorbell)
         self._ground_due = 0.0
@@ -167,7 +170,7 @@ class SpoolSession:
             for job_id in wishes:
                 by = self._place.wish(job_id)
                 if by is not None:
-                    self._spool.cancel(job_id, by)
+                    self._control.cancel(job_id, by)
                     self._place.remove_wish(job_id)
         except (OSError, SpoolError):
             return False
@@ -179,7 +182,7 @@ class SpoolSession:
         """Check that our place is still ours, store progress, and return who asked to cancel which job."""
         self._place.check()
         if time.monotonic() >= self._ground_due:  # `git clean` takes empty directories, under a worker too
-            repair.make_ground(self._paths)
+            directories.restore(self._paths)
             self._place.restore()
             self._ground_due = time.monotonic() + GROUND_S
         for job_id, state in progress.items():

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bgjobs import disk, files, signing
-from bgjobs.config.settings import FEWEST_FILES
+from bgjobs import files, signing
 from bgjobs.errors import SpoolError
 from bgjobs.job import Job, State, milliseconds
 from bgjobs.spool import setup
-from bgjobs.spool.layout import Layout
-from bgjobs.spool.quota import Quota
-from bgjobs.spool.submit import Publisher
+from bgjobs.spool.handle import SpoolHandle
+from bgjobs.spool.submit import Submitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
     )
 
 PATIENCE_S = 60.0
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class SpoolStore:
@@ -54,15 +49,10 @@ class SpoolStore:
 
         Raises SpoolError.
         """
-        self.paths = Layout(settings.spool)
         self.files: FileStore | None = self
-        self.emit = emit
-        self.settings = settings
-        self.durable = settings.durability == "full"
-        self.keyring = signing.Keyring(settings.signing_keys, settings.spool) if settings.signing_keys else None
-        self.waits_to_be_taken: Callable[[], bool] | None = None  # set by the worker of a shared spool, who knows
-        self._publisher: Publisher | None = None
-        self._quota = Quota(self.paths, settings.max_queued)
+        self.handle = SpoolHandle(settings, emit)
+        self.paths = self.handle.paths
+        self._submitter = Submitter(self.handle)
         self._is_open = False
         if make:
             self._make()
@@ -70,10 +60,8 @@ class SpoolStore:
     def _make(self) -> None:
         """Open the spool, or set it up where there is none."""
         if not self._is_open:
-            try:
+            with self.handle.reported_errors():
                 setup.open_or_set_up(self.paths)
-            except OSError as error:
-                raise _unusable(self.paths.root, error) from error
             self._is_open = True
 
     def is_there(self) -> bool:
@@ -82,14 +70,12 @@ class SpoolStore:
         Raises SpoolError where somebody named a spool, and there is none: a slip of the pen is no empty queue.
         """
         if not self._is_open:
-            try:
+            with self.handle.reported_errors():
                 self._is_open = setup.open_existing(self.paths)
-            except OSError as error:
-                raise _unusable(self.paths.root, error) from error
-        if not self._is_open and self.settings.spool_from:
+        if not self._is_open and self.handle.settings.spool_from:
             raise SpoolError(
                 f"there is no spool at {self.paths.root}",
-                hint=f"check {self.settings.spool_from}; to submit a job, or to start a worker, makes one",
+                hint=f"check {self.handle.settings.spool_from}; to submit a job, or to start a worker, makes one",
                 code="no-spool",
             )
         return self._is_open
@@ -99,83 +85,21 @@ class SpoolStore:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Store new jobs; they are durable on return (see the `durability` setting). Raises SpoolError."""
         self._make()
-        self._check_room()
-        try:
-            self._quota.refuse_beyond(len(jobs))
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
-        if self._publisher is None:
-            self._publisher = Publisher(self.paths, durable=self.durable)
-        keys = None if self.keyring is None else self.keyring.keys()
-        try:
-            if any(job.retry_of is not None for job in jobs):
-                self._note_retries(jobs)
-            if len(jobs) > 1:
-                self._restore_ground()  # before the first group: what was published cannot be published again
-            try:
-                self._publisher.publish(jobs, keys)
-            except FileNotFoundError:
-                if len(jobs) > 1 or not self._restore_ground():
-                    raise
-                self._publisher.publish(jobs, keys)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
-        self._quota.add(len(jobs))
-
-    def _note_retries(self, jobs: Sequence[Job]) -> None:
-        """Note which jobs these retry, before they are there: afterwards a crash would have them retried once more."""
-        from bgjobs.spool import retries  # noqa: PLC0415 - most jobs retry no other
-
-        self._restore_locks()
-        retries.note(self.paths, jobs)
-
-    def _restore_locks(self) -> None:
-        if not files.exists(os.path.dirname(self.paths.retry_lock)):
-            from bgjobs.spool.doctor import repair  # noqa: PLC0415 - directories are rarely missing
-
-            repair.make_ground(self.paths)
-
-    def _restore_ground(self) -> bool:
-        """Make again what of a spool that is there was removed: `git clean` takes empty directories, say."""
-        if not files.exists(self.paths.tmp) or not files.exists(self.paths.pending):
-            from bgjobs.spool.doctor import repair  # noqa: PLC0415 - directories are rarely missing
-
-            return bool(repair.make_ground(self.paths))
-        missing = [number for number in range(10) if not files.exists(self.paths.priority(number))]
-        for number in missing:
-            files.make_directory(self.paths.priority(number))
-        return bool(missing)
-
-    def _check_room(self) -> None:
-        """Refuse new jobs while there is still room for what becomes of those that are there."""
-        least = self.settings.min_free
-        if not least:
-            return
-        try:
-            room, files_left = disk.free_space(self.paths.root)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
-        if room < least or (files_left is not None and files_left < FEWEST_FILES):
-            left = f"{room} bytes are left" if room < least else f"{files_left} files are left"
-            raise SpoolError(
-                f"the disk of {self.paths.root} is nearly full: {left}",
-                hint="free some, prune ended jobs, or lower min_free",
-                code="disk-full",
-            )
+        self._submitter.submit(jobs)
 
     # Signing
 
     def refresh_keys(self) -> Keys | None:
         """Return the keys that sign and check, read again if their file has changed. Raises ConfigError."""
-        if self.keyring is None:
+        if self.handle.keyring is None:
             return None
-        self.keyring.refresh()
-        return self.keyring.keys()
+        self.handle.keyring.refresh()
+        return self.handle.keyring.keys()
 
     def take_over(self, configured: Settings, keyring: signing.Keyring | None) -> None:
         """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
-        self.settings = configured
-        self.keyring = keyring
+        self.handle.settings = configured
+        self.handle.keyring = keyring
 
     # Inspection
 
@@ -196,7 +120,7 @@ class SpoolStore:
         if not self.is_there():
             return None
         self.refresh_keys()
-        keyring = self.keyring
+        keyring = self.handle.keyring
         if keyring is None:
             return self._reader.get(job_id)
         return self._reader.get(job_id, lambda data: keyring.check(signing.JOB, data.partition(b"\n")[0]))
@@ -214,15 +138,14 @@ class SpoolStore:
             yield
             return
         from bgjobs.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
+        from bgjobs.spool import directories  # noqa: PLC0415 - who only submits a job needs it rarely
 
-        try:
-            self._restore_locks()
+        with self.handle.reported_errors():
+            directories.restore_locks(self.paths)
             with closing(ClaimLock(self.paths.retry_lock)) as lock, lock.held(PATIENCE_S) as is_ours:
                 if not is_ours:
                     raise SpoolError("another `bgjobs retry --all` is at work", hint="try again when it has ended")
                 yield
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
 
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
@@ -250,7 +173,7 @@ class SpoolStore:
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Return whether there is work."""
-        return self._reader.unfinished(milliseconds(now), self.waits_to_be_taken)
+        return self._reader.unfinished(milliseconds(now), self.handle.has_importable)
 
     def workers(self) -> list[WorkerView]:
         """Return all workers that left a trace, dead ones included."""
@@ -272,7 +195,7 @@ class SpoolStore:
     def _control(self) -> Control:
         from bgjobs.spool.control import Control  # noqa: PLC0415 - who only submits does nothing else to jobs
 
-        return Control(self.paths, self.emit, self._reader.read)
+        return Control(self.handle, self._reader.read)
 
     def stop(self, worker_id: str) -> bool:
         """Ask a worker to stop, as a signal does; return False when there is none of this id. Raises SpoolError."""
@@ -280,37 +203,26 @@ class SpoolStore:
             return False
         from bgjobs.spool import worker_dir  # noqa: PLC0415 - filelock is slow to import
 
-        try:
+        with self.handle.reported_errors():
             return worker_dir.ask_to_stop(self.paths, worker_id)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one. Raises SpoolError."""
         if not self.is_there():
             return "unknown"
-        try:
-            return self._control.cancel(job_id, by)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
+        return self._control.cancel(job_id, by)
 
     def run_now(self, job_id: str, by: str = "") -> RunNowResult:
         """Let a delayed job start as soon as a worker has time for it. Raises SpoolError."""
         if not self.is_there():
             return "unknown"
-        try:
-            return self._control.run_now(job_id, by)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
+        return self._control.run_now(job_id, by)
 
     def delete(self, job_id: str) -> DeleteResult:
         """Delete an ended job with all that it printed. Raises SpoolError."""
         if not self.is_there():
             return "unknown"
-        try:
-            return self._control.delete(job_id)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
+        return self._control.delete(job_id)
 
     def prune(self, states: Collection[State], before: datetime, *, dry_run: bool = False) -> int:
         """Delete the jobs in these states that ended before the moment; return how many. Raises SpoolError."""
@@ -318,10 +230,8 @@ class SpoolStore:
             return 0
         from bgjobs.spool import prune  # noqa: PLC0415 - who only submits deletes nothing
 
-        try:
+        with self.handle.reported_errors():
             return prune.prune(self.paths, states, before, dry_run=dry_run)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
 
     # Health
 
@@ -339,13 +249,13 @@ class SpoolStore:
 
         if not self.is_there():
             return fitness.of_none(self.paths)
-        return fitness.look(self.paths, self.settings)
+        return fitness.look(self.paths, self.handle.settings)
 
     def mend(self) -> list[str]:
         """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
         from bgjobs.spool.doctor.repair import Repair  # noqa: PLC0415 - rarely asked for
 
-        return Repair(self.paths, self.emit).run()
+        return Repair(self.paths, self.handle.emit).run()
 
     def open_to_others(self) -> list[Finding]:
         """Return where other users could change what is stored. A worker refuses to work there."""
@@ -353,46 +263,26 @@ class SpoolStore:
             return []
         from bgjobs.spool.doctor import fitness  # noqa: PLC0415 - rarely asked for
 
-        return fitness.open_to_others(self.paths, self.settings.shared_with)
+        return fitness.open_to_others(self.paths, self.handle.settings.shared_with)
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
         """Take a place as a worker. Raises SpoolError."""
         self._make()
-        from bgjobs.spool.doctor import fitness, repair  # noqa: PLC0415 - only workers need filelock
+        from bgjobs.spool import directories  # noqa: PLC0415 - only workers need filelock
+        from bgjobs.spool.doctor import fitness  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.inbox import group_access  # noqa: PLC0415 - only workers decide who may enter
         from bgjobs.spool.session import SpoolSession  # noqa: PLC0415 - only workers need filelock
 
-        try:
+        with self.handle.reported_errors():
             fitness.refuse_unfit(self.paths)
             _refuse(fitness.unsafe_ground(self.paths))  # before anything is made or opened there
-            repair.make_ground(self.paths)
-            group_access.settle(self.paths, self.settings.shared_with)
-            _refuse(fitness.open_to_others(self.paths, self.settings.shared_with))
+            directories.restore(self.paths)
+            group_access.settle(self.paths, self.handle.settings.shared_with)
+            _refuse(fitness.open_to_others(self.paths, self.handle.settings.shared_with))
             self.refresh_keys()  # a worker that could not check a signature should not begin
-            return SpoolSession(self, info, selection, self.settings.age_boost)
-        except OSError as error:
-            raise _unusable(self.paths.root, error) from error
+            return SpoolSession(self.handle, self._submitter, self._control, info, selection)
 
 
 def _refuse(findings: list[Finding]) -> None:
     for finding in findings:
         raise SpoolError(f"{finding.path} {finding.message}", code=finding.code)
-
-
-def _unusable(root: str, error: OSError) -> SpoolError:
-    where = os.fsdecode(error.filename) if error.filename else root
-    if error.errno in FULL:
-        return SpoolError(f"no space left for {where}", hint="free some, or prune ended jobs", code="disk-full")
-    if error.errno == errno.EROFS:
-        return SpoolError(
-            f"the disk of the spool {root} is read-only",
-            hint="nothing can be changed there before it is mounted for writing again",
-            code="read-only-disk",
-        )
-    if error.errno == errno.ENOSYS:
-        hint = "name one on a local disk with --spool"
-        return SpoolError(f"the spool {root} is on a file system without locks", hint=hint)
-    return SpoolError(
-        f"cannot use the spool {root}: {error.strerror} ({where})",
-        hint="check its permissions, or name another with --spool",
-    )

@@ -1,4 +1,4 @@
-"""Mend what the rounds of workers do not: jobs in two places, strange things in `pending/`, missing directories.
+"""Mend what the rounds of workers do not: jobs in two places, strange things in `pending/`, unfinished moves.
 
 Every step is one rename, as a claim or a cancel is one, so that workers may go on meanwhile: whoever is faster wins.
 Nothing is deleted but a second name of the same file.
@@ -7,7 +7,6 @@ Nothing is deleted but a second name of the same file.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from bgjobs import clock, disk, files
@@ -27,20 +26,6 @@ if TYPE_CHECKING:
 Subject = TypeVar("Subject")
 RANKS = {"done": 3, "failed": 3, "cancelled": 3, "claimed": 2, "pending": 1, "waiting": 1}
 DUPLICATE = "duplicate: another file of this job was kept"
-
-
-def make_ground(paths: Layout) -> list[str]:
-    """Make what every spool has and this one lacks; return the paths. Where there is no spool, nothing is made."""
-    if not files.exists(paths.version):
-        return []  # it was moved away or unmounted, and the place is not ours any more
-    missing = [path for path in paths.directories() if not files.exists(path)]
-    for path in missing:
-        files.make_directory(path)
-    if not files.exists(paths.doorbell):
-        with suppress(FileExistsError):  # another worker was faster
-            files.create(paths.doorbell, b"\n", sync=False)
-        missing.append(paths.doorbell)
-    return missing
 
 
 class Repair:

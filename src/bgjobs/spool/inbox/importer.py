@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from bgjobs.job import Job
+    from bgjobs.spool.handle import SpoolHandle
     from bgjobs.spool.inbox.request_file import PolicyOf, SignedIds
-    from bgjobs.spool.store import SpoolStore
+    from bgjobs.spool.submit import Submitter
 
 MOST_AT_ONCE = 256
 MOST_WAITING = 64  # so many that cannot be imported are not the fault of each: take no more
@@ -50,9 +51,10 @@ class Taken(Struct, frozen=True):
 class Importer:
     """Imports files on behalf of the worker `me`. Never raises for the sake of one: that one waits."""
 
-    def __init__(self, spool: SpoolStore, me: str) -> None:
+    def __init__(self, spool: SpoolHandle, submitter: Submitter, me: str) -> None:
         """Make the directory in a spool that is older than it."""
         self._spool = spool
+        self._submitter = submitter
         self._paths = spool.paths
         self._me = me
         self._arrivals = self._arrivals_of(spool)
@@ -63,13 +65,13 @@ class Importer:
             files.make_directory(self._paths.incoming)
             self._sync(self._paths.root)
 
-    def _arrivals_of(self, spool: SpoolStore) -> Arrivals | SharedArrivals:
+    def _arrivals_of(self, spool: SpoolHandle) -> Arrivals | SharedArrivals:
         settings = spool.settings
         if not settings.shared_with:
             return Arrivals(self._paths.incoming)
         accounts = Submitters(self._paths, settings.max_queued_per_user, settings.max_bytes_per_user)
         shared = SharedArrivals(self._paths, accounts, spool.emit)
-        spool.waits_to_be_taken = shared.waits
+        spool.has_importable = shared.waits
         return shared
 
     def run(self, policy_of: PolicyOf) -> int:
@@ -245,7 +247,7 @@ class Importer:
                 if batch[job.id].begun:
                     # The first try may have left its half of a file there, and the name follows from the id.
                     files.remove(self._paths.fresh(milliseconds(job.not_before), job.id))
-            self._spool.submit(jobs)
+            self._submitter.submit(jobs)
         except (OSError, SpoolError) as error:
             for job in jobs:
                 # Of several it was perhaps another one: each is named when it fails alone.
