@@ -287,10 +287,13 @@ class Unfinished(Struct, frozen=True):
 
 
 class FileStore(Protocol):
-    """What only a store in files on this machine can do: sign and check jobs, look for damage, mend it."""
+    """What only a store in files on this machine can do: name files, sign and check jobs, look for damage, mend it."""
 
     def vouched(self, job_id: str) -> Job | None:
         """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
+
+    def output_file(self, job: Job, attempt: int) -> Path | None:
+        """Return the file with what an attempt has printed so far, or None when it printed nothing."""
 
     def findings(self, *, quick: bool = False) -> list[Finding]:
         """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
@@ -337,8 +340,12 @@ class Store(Protocol):
     def ids(self, suffix: str) -> list[str]:
         """Return the ids that end so."""
 
-    def jobs(self, where: Filter) -> Iterator[Job]:
-        """Go through the jobs that meet the conditions, newest first."""
+    def jobs(self, where: Filter, *, before: str | None = None, limit: int = 0) -> Iterator[Job]:
+        """Go through the jobs that meet the conditions, newest first: at most `limit`, or all with 0.
+
+        `before` is the id of a job, known or not: only older ones are named. With the last id of one page it gives the
+        next page, without gaps or repetitions however the jobs move meanwhile.
+        """
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
@@ -355,8 +362,8 @@ class Store(Protocol):
     def stop(self, worker_id: str) -> bool:
         """Ask a worker to stop, as a signal does; return False when there is none of this id."""
 
-    def output(self, job: Job, attempt: int) -> Path | None:
-        """Return the file with what an attempt printed, or None when it printed nothing."""
+    def read_output(self, job: Job, attempt: int, offset: int = 0) -> bytes:
+        """Return what an attempt has printed so far, from this byte on. Raises SpoolError."""
 
     def cancel(self, job_id: str, by: str) -> CancelResult:
         """Cancel a job that has not begun, or ask for the end of a running one."""

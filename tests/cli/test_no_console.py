@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from tests.cli.commands import PATIENCE_S, environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bgjobs import Queue
 
@@ -82,12 +82,9 @@ def test_jobs_are_submitted_run_and_looked_at(run: Callable[..., int], project: 
 def test_what_a_job_prints_goes_to_its_own_output(run: Callable[..., int], queue: Queue) -> None:
     job = queue.submit("Work", "echo", ["to be kept"])
     assert run("worker", "--drain", "-c", "1") == 0
-    output = queue._store.output(queue.get(job.id), 1)
-    assert output is not None
-    assert output.read_text(encoding="utf-8") == "to be kept\n"
+    assert queue._store.read_output(queue.get(job.id), 1) == b"to be kept\n"
     # And what the worker would have said is in no file that happened to get the number of a stream.
-    spool = next(path for path in output.parents if path.name == "spool")
-    assert not [path for path in spool.rglob("*.json") if b"bgjobs:" in path.read_bytes()]
+    assert not [path for path in Path(queue.settings.spool).rglob("*.json") if b"bgjobs:" in path.read_bytes()]
 
 
 def test_mistakes_are_told_by_the_exit_status(run: Callable[..., int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -244,7 +245,46 @@ def test_progress_of_a_running_job_is_seen_and_gone_when_it_ended_without(backen
     assert told(got(backend, job.id)) == told(done)
 
 
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_pages_of_jobs_have_no_gaps_and_no_repetitions_however_the_jobs_move(
+    backend: Store, workers: Sessions, size: int
+) -> None:
+    jobs = [new_job(priority=n % 10, delay=FAR if n % 3 else timedelta(0)) for n in range(30)]
+    backend.submit(jobs)
+    session = workers.join()
+    pages: list[list[str]] = []
+    before = None
+    while page := [job.id for job in backend.jobs(Filter(), before=before, limit=size)]:
+        pages.append(page)
+        before = page[-1]
+        backend.submit([new_job()])  # newer than all that follows
+        for claim in claim_all(session, 1):
+            finish(session, claim, Succeeded())
+        backend.run_now(jobs[1].id)
+    assert [job_id for page in pages for job_id in page] == sorted((job.id for job in jobs), reverse=True)
+    assert {len(page) for page in pages[:-1]} <= {size}
+
+
+def test_a_page_begins_after_an_id_that_no_job_has(backend: Store) -> None:
+    jobs = [new_job() for _ in range(3)]
+    backend.submit(jobs)
+    assert [job.id for job in backend.jobs(Filter(), before=new_id(), limit=2)] == [jobs[2].id, jobs[1].id]
+    assert list(backend.jobs(Filter(), before=jobs[0].id)) == []
+
+
 def test_a_job_that_printed_nothing_has_no_output(backend: Store) -> None:
     job = new_job()
     backend.submit([job])
-    assert backend.output(job, 1) is None
+    assert backend.read_output(job, 1) == b""
+
+
+def test_output_is_read_from_an_offset_on(backend: Store, workers: Sessions) -> None:
+    backend.submit([new_job()])
+    session = workers.join()
+    (claim,) = claim_all(session, 1)
+    path = Path(session.output_path(claim))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"printed")
+    job = finish(session, claim, Succeeded())
+    assert [backend.read_output(job, 1, offset) for offset in (0, 5, 7, 100)] == [b"printed", b"ed", b"", b""]
+    assert backend.read_output(job, 2) == b""

@@ -498,7 +498,8 @@ def test_an_event_that_names_another_place_leads_nowhere(spool: SpoolStore, work
     )
     files.append(str(path_of(spool, job.id)), record.encoded(start))
     claim_all(workers.join(), 1)
-    assert spool.output(job, 1) is None
+    assert spool.output_file(job, 1) is None
+    assert spool.read_output(job, 1) == b""
 
 
 # Disks that fail

@@ -271,8 +271,7 @@ class Project:
 
     def output(self, job: Job, attempt: int = 1) -> bytes:
         """Return what an attempt printed."""
-        path = self.queue._store.output(self.queue.get(job.id), attempt)
-        return path.read_bytes() if path else b""
+        return self.queue._store.read_output(self.queue.get(job.id), attempt)
 
     def traces(self) -> list[str]:
         """Return what lies in the directories of workers and claims."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bgjobs.spool.layout import Layout
 
-OLDEST = ""  # sorts before all ids
+OLDEST, NEWEST = "", "~"  # sort before and after all ids
 SKEW_MS = layout.HOUR_MS  # clocks may differ by so much
 _id_of = itemgetter(0)
 
@@ -35,19 +35,21 @@ class Source(NamedTuple):
     places: Callable[[], Iterable[Place]]
 
 
-def newest_first(paths: Layout, states: frozenset[State], now_ms: int, since: str = OLDEST) -> Iterator[Place]:
-    """Go through the jobs in these states, the newest first, none older than the id `since`.
+def newest_first(
+    paths: Layout, states: frozenset[State], now_ms: int, since: str = OLDEST, before: str = NEWEST
+) -> Iterator[Place]:
+    """Go through the jobs in these states, the newest first, whose ids are `since` or later, and earlier than `before`.
 
     One that moves meanwhile may be named twice. Where clocks differ by hours, an ended job may come too late.
     """
     sources: list[Source] = []
     if states & {State.QUEUED, State.SCHEDULED}:
-        sources += _pending(paths, states, now_ms, since)
+        sources += _pending(paths, states, now_ms, since, before)
     if State.RUNNING in states:
-        sources.append(_known([place for place in find.claimed(paths) if place.job_id >= since]))
+        sources.append(_known([place for place in find.claimed(paths) if since <= place.job_id < before]))
     for state in layout.ENDED_DIRECTORIES:
         if state in states:
-            sources += _ended(paths, state, since)
+            sources += _ended(paths, state, since, before)
     sources.sort(key=_id_of)
     ready: list[Place] = []  # the newest last
     while sources or ready:
@@ -73,11 +75,12 @@ def _known(places: list[Place]) -> Source:
     return Source(max(map(_id_of, places), default=OLDEST), lambda: places)
 
 
-def _pending(paths: Layout, states: frozenset[State], now_ms: int, since: str) -> Iterator[Source]:
+def _pending(paths: Layout, states: frozenset[State], now_ms: int, since: str, before: str) -> Iterator[Source]:
     for priority in range(9, -1, -1):
         for bucket in files.readable_names(paths.priority(priority)):
             directory = paths.bucket(priority, bucket)
-            names = [name for name in files.readable_names(directory) if name[find.ID_BEGINS :] >= since]
+            listed = files.readable_names(directory)
+            names = [name for name in listed if since <= name[find.ID_BEGINS : find.ID_ENDS] < before]
             if names:
                 newest = max(name[find.ID_BEGINS : find.ID_ENDS] for name in names)
                 # As one text they take half as much memory: there may be millions.
@@ -89,23 +92,23 @@ def _waiting(priority: int, directory: str, names: str, states: frozenset[State]
     return (place for place in places if place is not None and place.state in states)
 
 
-def _ended(paths: Layout, state: State, since: str) -> Iterator[Source]:
+def _ended(paths: Layout, state: State, since: str, before: str) -> Iterator[Source]:
     above = paths.ended(state)
     for hour in files.readable_names(above):
         directory = os.path.join(above, hour)
         start_ms = layout.hour_start_ms(hour)
         if start_ms is None:
-            yield _known(list(_in_hour(state, directory, since)))
+            yield _known(list(_in_hour(state, directory, since, before)))
         else:
             newest = first_id(start_ms + layout.HOUR_MS + SKEW_MS)
-            yield Source(newest, partial(_in_hour, state, directory, since))
+            yield Source(newest, partial(_in_hour, state, directory, since, before))
 
 
-def _in_hour(state: State, directory: str, since: str) -> Iterator[Place]:
+def _in_hour(state: State, directory: str, since: str, before: str) -> Iterator[Place]:
     for name in files.readable_names(directory):
         if name >= since:
             found = layout.ENDED_NAME.fullmatch(name)
-            if found:
+            if found and found[1] < before:
                 yield Place(found[1], state, os.path.join(directory, name))
 
 

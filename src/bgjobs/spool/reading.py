@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from bgjobs import clock, files
 from bgjobs.errors import SpoolError
 from bgjobs.ids import first_id, id_ms
 from bgjobs.job import Job, Progress, State, milliseconds, moment
+from bgjobs.plain_files import open_plain
 from bgjobs.slots import Slots
 from bgjobs.spool import find, layout, listing, record
 from bgjobs.spool.counts import Tally
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from bgjobs.store import Filter
 
 TRIES = 100
+PIECE = 65_536  # bytes of output in one read
 MOST_WAITED = 10_000  # places of jobs, as they are remembered
 WAITING = {State.QUEUED, State.SCHEDULED}
 
@@ -66,11 +69,11 @@ class Reader:
             self._waited[job_id] = place
         return place
 
-    def jobs(self, where: Filter) -> Iterator[Job]:
-        """Go through the jobs that meet the conditions, newest first."""
+    def jobs(self, where: Filter, before: str | None = None) -> Iterator[Job]:
+        """Go through the jobs that meet the conditions, newest first; only those older than the id `before`."""
         since = listing.OLDEST if where.since is None else first_id(max(0, milliseconds(where.since) - 1))
         seen: set[str] = set()
-        for place in listing.newest_first(self._paths, where.states, clock.now_ms(), since):
+        for place in listing.newest_first(self._paths, where.states, clock.now_ms(), since, before or listing.NEWEST):
             if place.job_id in seen or not _may_match(place, where):
                 continue
             try:
@@ -113,8 +116,26 @@ class Reader:
     def _moved(self, place: Place) -> Job | None:
         return None if files.exists(place.path) else self.get(place.job_id)
 
-    def output(self, job: Job, attempt: int) -> Path | None:
-        """Return the file with what an attempt printed, or None when it printed nothing."""
+    def read_output(self, job: Job, attempt: int, offset: int) -> bytes:
+        """Return what an attempt has printed so far, from this byte on. Raises SpoolError."""
+        path = self.output_file(job, attempt)
+        if path is None:
+            return b""
+        try:
+            descriptor, state = open_plain(os.fspath(path), "the output")
+        except FileNotFoundError:
+            return b""  # moved to its own name just now: the next read finds it there
+        try:  # open no longer than for this: the runner may have to move it
+            if state.st_nlink > 1:
+                # Somebody may have linked what they may not read, for us to show it.
+                raise SpoolError(f"{path} is not what a job printed", hint="it has a second name")
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return b"".join(iter(lambda: os.read(descriptor, PIECE), b""))
+        finally:
+            os.close(descriptor)
+
+    def output_file(self, job: Job, attempt: int) -> Path | None:
+        """Return the file with what an attempt has printed so far, or None when it printed nothing."""
         kept = Path(self._paths.output(layout.hour_of(job.id), job.id, attempt))
         if kept.exists():
             return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bgjobs import files, signing
@@ -153,11 +154,11 @@ class SpoolStore:
             return []
         return self._reader.ids(suffix)
 
-    def jobs(self, where: Filter) -> Iterator[Job]:
-        """Go through the jobs that meet the conditions, newest first."""
+    def jobs(self, where: Filter, *, before: str | None = None, limit: int = 0) -> Iterator[Job]:
+        """Go through the jobs older than `before` that meet the conditions, newest first: at most `limit` (0: all)."""
         if not self.is_there():
             return iter(())
-        return self._reader.jobs(where)
+        return islice(self._reader.jobs(where, before), limit or None)
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
@@ -183,11 +184,17 @@ class SpoolStore:
 
         return worker_dir.views(self.paths)
 
-    def output(self, job: Job, attempt: int) -> Path | None:
-        """Return the file with what an attempt printed, or None when it printed nothing."""
+    def read_output(self, job: Job, attempt: int, offset: int = 0) -> bytes:
+        """Return what an attempt has printed so far, from this byte on. Raises SpoolError."""
+        if not self.is_there():
+            return b""
+        return self._reader.read_output(job, attempt, offset)
+
+    def output_file(self, job: Job, attempt: int) -> Path | None:
+        """Return the file with what an attempt has printed so far, or None when it printed nothing."""
         if not self.is_there():
             return None
-        return self._reader.output(job, attempt)
+        return self._reader.output_file(job, attempt)
 
     # Control
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
-from bgjobs.errors import SpoolError, UsageError
+from bgjobs.errors import UsageError
 from bgjobs.queue import store_of
-from bgjobs.views.plain_files import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bgjobs.job import Job
     from bgjobs.queue import Queue
 
 PAUSE_S = 0.1
-PIECE = 65_536
 
 
 def output(queue: Queue, job: Job, number: int | None) -> bytes:
@@ -63,31 +59,13 @@ def follow(
 
 def _piece(queue: Queue, job: Job, number: int, offset: int) -> tuple[bytes, Job]:
     """Return what an attempt printed after an offset, and the job as it was afterwards."""
-    piece = _read(store_of(queue).output(job, number), offset)
+    piece = store_of(queue).read_output(job, number, offset)
     # The runner uses its file again for the next job, and then what was read may be that job's. When the attempt
     # is not over after the reading, it was not; else what it printed lies under its own name by now.
     job = queue.get(job.id)
     if job.state.ended or len(job.attempts) > number or _is_over(job, number):
-        piece = _read(store_of(queue).output(job, number), offset)
+        piece = store_of(queue).read_output(job, number, offset)
     return piece, job
-
-
-def _read(path: Path | None, offset: int) -> bytes:
-    """Return what the file holds from an offset on. It is open no longer than that: it may have to move."""
-    if path is None:
-        return b""
-    try:
-        descriptor, state = open_plain(os.fspath(path), "the output")
-    except FileNotFoundError:
-        return b""  # moved to its own name just now: the next look finds it there
-    try:
-        if state.st_nlink > 1:
-            # Somebody may have linked what they may not read, for us to show it.
-            raise SpoolError(f"{path} is not what a job printed", hint="it has a second name")
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return b"".join(iter(lambda: os.read(descriptor, PIECE), b""))
-    finally:
-        os.close(descriptor)
 
 
 def last_lines(content: bytes, count: int) -> bytes:

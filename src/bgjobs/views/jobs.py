@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from bgjobs.errors import BgjobsError, TimedOutError
 from bgjobs.job import Job, State
-from bgjobs.queue import full_id
+from bgjobs.queue import full_id, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,11 +68,11 @@ def record(queue: Queue, view: JobView) -> dict[str, Any]:
 
 def many(queue: Queue, where: Filter, order: str = "newest", limit: int = 0) -> Iterator[JobView]:
     """Go through the jobs that meet the conditions in one of the `ORDERS`: at most `limit`, or all with 0."""
-    found: Iterable[Job] = queue.jobs(where)
-    if order != "newest":  # the newest come as they are: no need to read them all for the first few
+    if order == "newest":  # they come as they are: no need to read them all for the first few
+        jobs = store_of(queue).jobs(where, limit=limit)
+    else:
         key, is_descending = ORDERS[order]
-        found = sorted(found, key=key, reverse=is_descending)
-    jobs = islice(found, limit or None)
+        jobs = islice(sorted(queue.jobs(where), key=key, reverse=is_descending), limit or None)
     size = FIRST_CHUNK
     while chunk := list(islice(jobs, size)):
         retried = queue.retried(job.id for job in chunk if job.state.ended)

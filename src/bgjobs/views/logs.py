@@ -12,8 +12,8 @@ from bgjobs import system
 from bgjobs.errors import SpoolError
 from bgjobs.event_log import ERROR_LOG, NONE, STATUS_LOG
 from bgjobs.log_file import KEPT
+from bgjobs.plain_files import NoPlainFileError, open_plain
 from bgjobs.queue import store_of
-from bgjobs.views.plain_files import NoPlainFileError, open_plain
 
 if TYPE_CHECKING:
     from bgjobs.queue import Queue

@@ -162,13 +162,16 @@ def _ending(queue: Queue, jobs: Sequence[Job], root: Path) -> Iterator[Line]:
     yield [("", "")]
     yield [(f"{len(jobs)} jobs ended as they should: {len(failed)} failed on purpose, the others are done.", "bold")]
     yield [("", "")]
-    for title, path in (
+    places: list[tuple[str, str | Path]] = [
         ("what may run", root / settings.FILE_NAME),
         ("the jobs", queue.settings.spool),
         ("status log", logs / STATUS_LOG),
         ("error log", logs / ERROR_LOG),
-        (f"what {paid.method} printed", store_of(queue).output(paid, 1)),
-    ):
+    ]
+    printed = _output_file(queue, paid)
+    if printed is not None:
+        places.append((f"what {paid.method} printed", printed))
+    for title, path in places:
         yield [(f"{title:<38}", "dim"), (str(path), "")]
     yield [("", "")]
     yield [("Try next:", "bold")]
@@ -177,6 +180,11 @@ def _ending(queue: Queue, jobs: Sequence[Job], root: Path) -> Iterator[Line]:
     yield [(f"  {program} list", "cyan")]
     yield [(f"  {program} status {failed[0].id}", "cyan")]
     yield [(f"  {program} submit SendNotificationJobs save_me Ann; {program} worker --drain", "cyan")]
+
+
+def _output_file(queue: Queue, job: Job) -> Path | None:
+    in_files = store_of(queue).files
+    return None if in_files is None else in_files.output_file(job, 1)
 
 
 def _program() -> str:
