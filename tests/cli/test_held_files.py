@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bgjobs.job import State, Succeeded
-from bgjobs.spool import upcoming
+from bgjobs.spool import cached_listing
 from bgjobs.spool.doctor import fsck
 from bgjobs.spool.layout import Layout
 from bgjobs.system.retrying import PAUSES
@@ -37,7 +37,7 @@ from bgjobs.spool import upcoming as buckets
 from tests.contract.held_files import HeldFiles
 
 patch = pytest.MonkeyPatch()
-patch.setattr(buckets, "RELIST_S", 0.01)
+patch.setattr(cached_listing, "RELIST_S", 0.01)
 HeldFiles(patch).hold(code, *steps, part=part, times=times)
 from bgjobs.cli.app import run
 sys.exit(run(argv))
@@ -53,7 +53,7 @@ def call(
     if argv[0] == "worker":
         return process(project, [argv, code, steps, part, times])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upcoming, "RELIST_S", 0.01)
+        patch.setattr(cached_listing, "RELIST_S", 0.01)
         HeldFiles(patch).hold(code, *steps, part=part, times=times)
         return Bgjobs(project, project.parent)(*argv)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs.spool import upcoming
+from bgjobs.spool import bucket, cached_listing
 from tests.contract.stores import KINDS, SOON, Sessions, SpoolKind
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def _no_look_takes_long() -> Iterator[None]:
     """Let the spool look again at its directories however long a look took: on a busy machine even a small one may."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upcoming, "CHEAP_S", SOON)
-        patch.setattr(upcoming, "SLICE_S", SOON)
+        patch.setattr(cached_listing, "CHEAP_S", SOON)
+        patch.setattr(bucket, "SLICE_S", SOON)
         yield
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bgjobs import disk
 from bgjobs.ids import id_ms, lane_of, new_id
 from bgjobs.job import Job, State
-from bgjobs.spool import lanes, upcoming
+from bgjobs.spool import backlog, lanes
 from bgjobs.store import Selection
 from tests.contract.stores import Sessions, claim_all, got, new_job, wait_until
 
@@ -110,8 +110,8 @@ def test_jobs_from_before_there_were_lanes_are_told_by_their_files(spool: SpoolS
 def test_many_jobs_that_are_not_taken_hide_none_behind_them(
     spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "MOST_NAMES", 4)
-    monkeypatch.setattr(upcoming, "LEAST_NAMES", 1)
+    monkeypatch.setattr(backlog, "MOST_NAMES", 4)
+    monkeypatch.setattr(backlog, "LEAST_NAMES", 1)
     for _ in range(15):
         submitted(spool, "Mail")
     wanted = submitted(spool, "Post")

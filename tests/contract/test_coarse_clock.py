@@ -13,7 +13,7 @@ from bgjobs import clock, files, lifecycle
 from bgjobs.ids import id_ms, new_id
 from bgjobs.job import Interrupted, Job, JobError, Raised, State, Succeeded, milliseconds, moment
 from bgjobs.lifecycle import Policy, applied
-from bgjobs.spool.upcoming import UNSURE_NS
+from bgjobs.spool.cached_listing import UNSURE_NS
 from tests.contract import stores
 from tests.contract.stores import claim_all, each_once, finish, got, new_job, wait_until
 

@@ -17,7 +17,7 @@ from bgjobs.event_log import STATUS_LOG, Log
 from bgjobs.events import Submitted
 from bgjobs.job import JobError, Raised, State, Succeeded
 from bgjobs.lifecycle import Policy
-from bgjobs.spool import upcoming
+from bgjobs.spool import cached_listing
 from bgjobs.spool.inbox import importer
 from bgjobs.system.retrying import HELD_BY_ANOTHER, OPEN_ELSEWHERE, PAUSES
 from tests.contract.held_files import DENIED, LOCKED, RETRIED, SHARING, HeldFiles, tries
@@ -52,7 +52,7 @@ RAISED = Raised(JobError(type="OSError", message="no answer"), ("OSError",))
 @pytest.fixture(autouse=True)
 def _looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be taken is looked at again after half a minute, and imported after a second: not in tests."""
-    monkeypatch.setattr(upcoming, "RELIST_S", 0.01)
+    monkeypatch.setattr(cached_listing, "RELIST_S", 0.01)
     monkeypatch.setattr(importer, "AGAIN_S", 0.01)
 
 

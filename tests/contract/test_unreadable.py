@@ -13,7 +13,7 @@ from bgjobs import disk
 from bgjobs.event_log import ERROR_LOG
 from bgjobs.job import Job, State, Succeeded
 from bgjobs.locks import ClaimLock
-from bgjobs.spool import upcoming
+from bgjobs.spool import cached_listing
 from bgjobs.store import Filter
 from tests.contract.stores import Sessions, SpoolKind, finish, new_job, recover, recover_all, wait_until
 
@@ -195,7 +195,7 @@ def test_a_passing_error_delays_no_job_beyond_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, step, failing)
-        patch.setattr(upcoming, "RELIST_S", 3600.0)
+        patch.setattr(cached_listing, "RELIST_S", 3600.0)
         try:
             claims = session.claim(1)
         except OSError:

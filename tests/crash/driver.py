@@ -15,7 +15,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from bgjobs.spool import upcoming
+from bgjobs.spool import cached_listing
 from bgjobs.spool.doctor import fsck
 from bgjobs.spool.inbox import importer
 from tests.crash.afterwards import Afterwards
@@ -90,7 +90,7 @@ class Driver:
     def _warm_up(self) -> None:
         """Load all that is loaded when it is needed, so that not every child has to."""
         fsck.PAUSES_S = ()  # nothing moves while it looks
-        importer.AGAIN_S, upcoming.RELIST_S = 0.0, 0.05  # nobody has to be spared
+        importer.AGAIN_S, cached_listing.RELIST_S = 0.0, 0.05  # nobody has to be spared
         world = World(os.path.join(os.path.dirname(self._case), "warm"))
         finished(world, world.submitted())
         fsck.broken(world.open().paths)

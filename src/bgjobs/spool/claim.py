@@ -15,7 +15,7 @@ from bgjobs.lifecycle import Ended
 from bgjobs.spool import find, lanes, layout, record
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.transitions import quarantine
-from bgjobs.spool.upcoming import Cursor
+from bgjobs.spool.upcoming import Upcoming
 from bgjobs.store import Claim
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ class Taker:
         self._classes = None
         if selection.classes is not None:
             self._classes = lanes.ClassFilter(selection.classes, selection.pairs, since)
-        self._new_cursor = partial(
-            Cursor,
+        self._new_upcoming = partial(
+            Upcoming,
             self._paths,
             min_priority=selection.min_priority,
             age_boost=spool.settings.age_boost,
             since=since,
         )
-        self._cursor = self._new_cursor()
+        self._upcoming = self._new_upcoming()
         self._has_stopped_early = False
         self._taken: list[str] = []  # claimed, but not looked into yet
         self._held: set[str] = set()  # the paths of all that we have claimed
@@ -76,9 +76,9 @@ class Taker:
             found, unreadable = self._open_taken()
             claims += found
             trouble = unreadable or trouble
-        for path in self._cursor.strange():
+        for path in self._upcoming.strange():
             self.quarantine(path, "not a job file's name")
-        for path, reason in self._cursor.unreadable().items():
+        for path, reason in self._upcoming.unreadable().items():
             self._leave_alone(path, reason)
         if trouble is not None and not claims:
             raise trouble
@@ -87,7 +87,7 @@ class Taker:
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
         now_ms = clock.now_ms()
-        ms = now_ms if self._has_stopped_early else self._cursor.next_ms(now_ms)
+        ms = now_ms if self._has_stopped_early else self._upcoming.next_ms(now_ms)
         return None if ms is None else moment(ms)
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class Taker:
         with self._claim_lock.held(SOON_S):
             if self._classes is not None:
                 self._classes.begin_slice()
-            for candidate in self._cursor.candidates(clock.now_ms(), above=above):
+            for candidate in self._upcoming.candidates(clock.now_ms(), above=above):
                 if self._move(candidate):
                     count += 1
                     if count == most:
@@ -113,9 +113,9 @@ class Taker:
         return False
 
     def _close_lanes(self) -> None:
-        """Tell the cursor whose jobs we take none of. What else closes lanes belongs here."""
+        """Pass over the jobs that this worker does not take. Whatever else closes lanes belongs here."""
         if self._classes is not None:
-            self._cursor.close_lanes(self._classes.closed)
+            self._upcoming.close_lanes(self._classes.closed)
 
     def _move(self, candidate: Candidate) -> bool:
         """Move one job into our hands; return whether we have one more now."""
@@ -135,7 +135,7 @@ class Taker:
             if isinstance(error, FileNotFoundError) and files.exists(self._claims):
                 return False  # another worker was faster, or somebody cancelled it
             if error.errno not in files.UNREADABLE:
-                self._cursor = self._new_cursor()  # the old one would not name this job again for a while
+                self._upcoming = self._new_upcoming()  # the old one would not name this job again for a while
                 raise
             self._leave_alone(os.path.dirname(source), error)
             return False  # what lies elsewhere may be ours to move

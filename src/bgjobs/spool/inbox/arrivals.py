@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from bgjobs import clock, disk, files, system
 from bgjobs.events import LeftAlone
 from bgjobs.spool import layout
+from bgjobs.spool.cached_listing import CachedListing
 from bgjobs.spool.inbox import accounts
 from bgjobs.spool.line1 import MOST_LINE_1
-from bgjobs.spool.upcoming import Listing
 from bgjobs.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ class Arrivals:
     def __init__(self, path: str) -> None:
         """Look at nothing yet."""
         self._path = path
-        self._listing = Listing(path)
+        self._listing = CachedListing(path)
         self._names: list[str] = []  # seen and not taken yet, the next one last
         self._stuck: set[str] = set()
 
     def next(self, most: int) -> list[str]:
         """Return the names of at most so many files to take now. Raises OSError."""
-        if not self._names and self._listing.stale():
-            names = [name for name in self._listing.look() if layout.is_incoming(name)]
+        if not self._names and self._listing.is_stale():
+            names = [name for name in self._listing.read() if layout.is_incoming(name)]
             names.sort(key=lambda name: (_changed_ns(os.path.join(self._path, name)), name), reverse=True)
             self._names = names
         chosen = self._names[: -most - 1 : -1]
@@ -112,7 +112,7 @@ class SharedArrivals:
         self._path = paths.incoming
         self._accounts = accounts
         self._emit = emit
-        self._listing = Listing(paths.incoming)
+        self._listing = CachedListing(paths.incoming)
         self._walk: Generator[None] | None = None
         self._rows: dict[int, list[Arrival]] = {}  # the next one last
         self._left = False  # whether something stays that may be taken later, without any change to the directory
@@ -235,13 +235,13 @@ class SharedArrivals:
 
     def _is_time(self) -> bool:
         now = time.monotonic()
-        return self._walking.is_due(now) and (self._listing.stale() or (self._left and now >= self._again_at))
+        return self._walking.is_due(now) and (self._listing.is_stale() or (self._left and now >= self._again_at))
 
     def _look(self) -> None:
         """Walk on through `incoming/`, for a moment. What was found so far can be taken."""
         begun = time.monotonic()
         if self._walk is None:
-            self._listing.mark()
+            self._listing.mark_read()
             self._left, self._took_s = False, 0.0
             self._walk = self._walked()
         try:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from bgjobs import disk
 from bgjobs.ids import first_id, lane_of, new_id
-from bgjobs.spool import layout, upcoming
+from bgjobs.spool import backlog, bucket, cached_listing, layout, upcoming
 from bgjobs.spool.layout import MINUTE_MS, Layout
-from bgjobs.spool.upcoming import Cursor
+from bgjobs.spool.upcoming import Upcoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,15 +68,15 @@ class Pending:
             moment = next(self._changes)
             os.utime(directory, ns=(moment, moment))
 
-    def cursor(self, *, min_priority: int = 0, age_boost: timedelta = NEVER) -> Cursor:
-        return Cursor(self.paths, min_priority=min_priority, age_boost=age_boost, since=first_id(0))
+    def cursor(self, *, min_priority: int = 0, age_boost: timedelta = NEVER) -> Upcoming:
+        return Upcoming(self.paths, min_priority=min_priority, age_boost=age_boost, since=first_id(0))
 
 
 @pytest.fixture(autouse=True)
 def _no_look_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it look again however long the last look took: on a busy machine even a look at a few names may."""
-    monkeypatch.setattr(upcoming, "CHEAP_S", 60.0)
-    monkeypatch.setattr(upcoming, "SLICE_S", 60.0)
+    monkeypatch.setattr(cached_listing, "CHEAP_S", 60.0)
+    monkeypatch.setattr(bucket, "SLICE_S", 60.0)
 
 
 @pytest.fixture
@@ -240,9 +240,9 @@ def test_the_order_holds_however_few_names_are_kept(
     steps: list[tuple[Callable[[Life, int, int], None], int, int]],
 ) -> None:
     with fresh() as pending, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upcoming, "MOST_NAMES", 4)
-        patch.setattr(upcoming, "LEAST_NAMES", 1)
-        patch.setattr(upcoming, "MOST_ASIDE", 3)
+        patch.setattr(backlog, "MOST_NAMES", 4)
+        patch.setattr(backlog, "LEAST_NAMES", 1)
+        patch.setattr(backlog, "MOST_ASIDE", 3)
         life = Life(pending)
         for step, number, ms in steps:
             life.now += 1
@@ -275,8 +275,8 @@ def test_no_bucket_is_opened_before_those_of_earlier_minutes_are_used_up(
 def test_of_many_jobs_only_so_many_names_are_kept(
     pending: Pending, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "MOST_NAMES", 16)
-    monkeypatch.setattr(upcoming, "LEAST_NAMES", 1)
+    monkeypatch.setattr(backlog, "MOST_NAMES", 16)
+    monkeypatch.setattr(backlog, "LEAST_NAMES", 1)
     expected = sorted(pending.put(NOW + n, suffix=f".{n % groups}") for n in range(240))
     ours = pending.cursor()
     taken: list[str] = []
@@ -447,8 +447,8 @@ def test_a_directory_that_did_not_change_is_not_listed_again(pending: Pending, m
 def test_a_directory_that_takes_long_to_list_is_not_listed_again_while_names_of_it_are_known(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "CHEAP_S", 0.0)
-    monkeypatch.setattr(upcoming, "CHEAP", 1e9)
+    monkeypatch.setattr(cached_listing, "CHEAP_S", 0.0)
+    monkeypatch.setattr(cached_listing, "CHEAP", 1e9)
     for n in range(20):
         pending.put(NOW + n, suffix=".01k5q3v9zdf4gahb")
     ours = pending.cursor()
@@ -495,7 +495,7 @@ def test_names_that_are_known_when_their_lane_closes_are_laid_aside_and_come_bac
 def test_more_names_than_can_be_laid_aside_come_back_all_the_same(
     pending: Pending, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "MOST_ASIDE", most)
+    monkeypatch.setattr(backlog, "MOST_ASIDE", most)
     put = [pending.put(NOW + n, lane=MAIL, suffix=f".{n % 2}") for n in range(12)]
     other = pending.put(NOW + 12, lane=POST)
     ours = pending.cursor()
@@ -507,12 +507,12 @@ def test_more_names_than_can_be_laid_aside_come_back_all_the_same(
 
 
 def test_an_id_from_before_there_were_lanes_tells_none(pending: Pending) -> None:
-    ours = Cursor(pending.paths, min_priority=0, age_boost=NEVER, since=first_id(NOW))
+    ours = Upcoming(pending.paths, min_priority=0, age_boost=NEVER, since=first_id(NOW))
     old = pending.put(NOW - 1, lane=MAIL)
     pending.put(NOW, lane=MAIL)
     ours.close_lanes(MAIL_ALONE)
     assert names(ours.candidates(NOW)) == [old]
-    unsure = Cursor(pending.paths, min_priority=0, age_boost=NEVER)
+    unsure = Upcoming(pending.paths, min_priority=0, age_boost=NEVER)
     unsure.close_lanes(MAIL_ALONE)
     assert len(names(unsure.candidates(NOW))) == 2
 
@@ -544,7 +544,7 @@ def test_a_bucket_in_which_something_was_laid_aside_is_not_removed(pending: Pend
 def test_a_job_that_comes_into_an_old_bucket_of_a_closed_lane_is_seen(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(backlog, "LONGEST_PAUSE_S", 0.0)
     pending.put(NOW, lane=MAIL)
     ours = pending.cursor()
     ours.close_lanes(MAIL_ALONE)
@@ -561,9 +561,9 @@ def test_to_lay_many_names_aside_is_done_in_slices_and_nothing_overtakes_them(
     wanted = [pending.put(NOW + 30, lane=POST, priority=priority) for priority in (5, 4)]
     ours = pending.cursor()
     assert next(ours.candidates(NOW + 30)).name == put[0]  # from now on the names are known
-    monkeypatch.setattr(upcoming, "FEW_STEPS", 9)
-    monkeypatch.setattr(upcoming, "BUCKET_STEPS", 0)
-    monkeypatch.setattr(upcoming, "SLICE_S", -1.0)
+    monkeypatch.setattr(bucket, "FEW_STEPS", 9)
+    monkeypatch.setattr(backlog, "BUCKET_STEPS", 0)
+    monkeypatch.setattr(bucket, "SLICE_S", -1.0)
     ours.close_lanes(MAIL_ALONE)
     for _ in range(2):
         assert names(ours.candidates(NOW + 30)) == []
@@ -579,9 +579,9 @@ def test_with_ageing_nothing_overtakes_what_was_not_looked_at_yet(
     wanted = pending.put(NOW - HOUR_MS, lane=POST, priority=3)
     ours = pending.cursor(age_boost=timedelta(hours=10))
     assert next(ours.candidates(NOW + 30)).name == put[0]
-    monkeypatch.setattr(upcoming, "FEW_STEPS", 9)
-    monkeypatch.setattr(upcoming, "BUCKET_STEPS", 0)
-    monkeypatch.setattr(upcoming, "SLICE_S", -1.0)
+    monkeypatch.setattr(bucket, "FEW_STEPS", 9)
+    monkeypatch.setattr(backlog, "BUCKET_STEPS", 0)
+    monkeypatch.setattr(bucket, "SLICE_S", -1.0)
     ours.close_lanes(MAIL_ALONE)
     assert names(ours.candidates(NOW + 30)) == []
     assert ours.next_ms(NOW + 30) == NOW + 30
@@ -617,8 +617,8 @@ def test_a_delayed_job_of_a_lane_that_opens_still_waits_for_its_moment(pending: 
 def test_jobs_that_nobody_claims_hide_none_however_few_names_are_kept(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "MOST_NAMES", 4)
-    monkeypatch.setattr(upcoming, "LEAST_NAMES", 1)
+    monkeypatch.setattr(backlog, "MOST_NAMES", 4)
+    monkeypatch.setattr(backlog, "LEAST_NAMES", 1)
     put = [pending.put(NOW + n) for n in range(15)]
     found = itertools.islice(pending.cursor().candidates(NOW + 15), 100)
     assert names(found) == put  # and then there is an end
@@ -638,12 +638,12 @@ def test_a_directory_that_did_not_change_is_looked_at_again_the_later_the_longer
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(disk, "listdir", slow)
     pending.put(NOW)
-    listing = upcoming.Listing(pending.paths.priority(5))
-    assert len(listing.look()) == 1
+    listing = cached_listing.CachedListing(pending.paths.priority(5))
+    assert len(listing.read()) == 1
     clock[0] += again_after_s - 0.001
-    assert not listing.stale()
+    assert not listing.is_stale()
     clock[0] += 0.002
-    assert listing.stale()
+    assert listing.is_stale()
 
 
 # Ageing
@@ -723,7 +723,7 @@ def test_a_bucket_of_the_past_that_still_holds_a_job_is_not_removed(pending: Pen
 def test_more_names_than_are_kept_in_memory_come_in_order_all_the_same(
     pending: Pending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "MOST_NAMES", 4)
+    monkeypatch.setattr(backlog, "MOST_NAMES", 4)
     put = [pending.put(NOW + n) for n in range(15)]
     ours = pending.cursor()
     found = []
