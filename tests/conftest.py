@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -17,6 +19,9 @@ hypothesis.settings.register_profile("bgjobs", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("few", deadline=None, max_examples=10)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bgjobs"))
+
+
+HEARD = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,10 +40,26 @@ def _no_deaf_children() -> None:
 
     A signal that is ignored stays so in all children; one that has a handler is as usual in them.
     """
-    for name in ("SIGINT", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    for number in HEARD:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_the_process_as_it_was(_no_deaf_children: None) -> Iterator[None]:
+    """Fail a test that leaves signals or the working directory changed.
+
+    What a later test starts would inherit that: a signal that is ignored or blocked here never reaches it.
+    """
+    before = _of_the_process()
+    yield
+    assert _of_the_process() == before
+
+
+def _of_the_process() -> tuple[object, ...]:
+    handlers = [signal.getsignal(number) for number in HEARD]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, []) if sys.platform != "win32" else None
+    return handlers, mask, Path.cwd()
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -157,7 +157,7 @@ def test_what_was_retried_is_shown(bgjobs: Bgjobs, queue: Queue) -> None:
 def test_two_who_retry_all_at_once_retry_each_job_once(bgjobs: Bgjobs, queue: Queue) -> None:
     old = cancelled(queue, 20)
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda _: bgjobs("retry", "--all", "--state", "cancelled"), range(2)))
+        results = list(pool.map(lambda _: bgjobs.process("retry", "--all", "--state", "cancelled"), range(2)))
     assert [result.returncode for result in results] == [0, 0]
     new = "".join(result.stdout for result in results).split()
     assert sorted(str(queue.get(job_id).retry_of) for job_id in new) == sorted(old)

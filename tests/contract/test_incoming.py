@@ -10,6 +10,7 @@ import stat
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
@@ -466,10 +467,8 @@ def test_what_is_no_plain_file_goes_to_corrupt_and_holds_up_nobody(
         (folder / "directory.json" / "x.json").write_text(json.dumps(CALL), "utf-8")
     with (folder / "sparse.json").open("wb") as file:
         file.truncate(2**40)
-    with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(folder)  # a socket's path must be short
-        server.bind("socket.json")
-        os.chdir(tmp_path)
+    with chdir(folder), socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.json")  # the address of a socket is short
     hand_in(spool, "good.json")
     assert import_all(spool, workers.join()) == 1
     assert len(stored(spool)) == 1

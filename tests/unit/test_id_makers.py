@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bgjobs.cli import main
 from bgjobs.ids import LANE, lane_of
 from bgjobs.queue import Queue
 from bgjobs.requests import Request
+from tests.cli.commands import Bgjobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,14 +60,14 @@ def test_retry(queue: Queue) -> None:
     assert again.id[LANE] == READ
 
 
-def test_the_commands(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands(config: str, tmp_path: Path) -> None:
     batch = tmp_path / "batch.jsonl"
     batch.write_text(
         '{"class":"Mail","method":"send","args":["Tony"]}\n{"class":"Mail","method":"read","args":["Tony"]}\n',
         encoding="utf-8",
     )
-    for words in (["submit", "Mail", "send", "Tony"], ["batch", str(batch)]):
-        monkeypatch.setattr("sys.argv", ["bgjobs", words[0], "--config", config, *words[1:]])
-        with suppress(SystemExit):
-            main()
+    bgjobs = Bgjobs(tmp_path, tmp_path)
+    for command, *words in (["submit", "Mail", "send", "Tony"], ["batch", str(batch)]):
+        result = bgjobs(command, "--config", config, *words)
+        assert result.returncode == 0, result.stderr
     assert sorted(job.id[LANE] for job in Queue.open(config=config).jobs(state="queued")) == sorted([SEND, SEND, READ])
