@@ -1,4 +1,8 @@
-"""Parse and format durations: `90s`, `5m`, `1h30m`, `1d`, `1w`, or seconds such as `0.5`."""
+"""Parse and format durations: `90s`, `5m`, `1h30m`, `1d`, `1w`, or seconds such as `0.5`.
+
+The errors say what a duration must look like; `requests.duration` says in front of that which one is bad:
+`bad delay '5x': must be a duration such as …`.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ def parse(text: str | float) -> timedelta:
     return _length(text)
 
 
-def length(value: object) -> timedelta:
+def of(value: object) -> timedelta:
     """Return the duration of a Python value: a timedelta, or what `parse` accepts. Raises UnfitError."""
     if isinstance(value, timedelta):  # a plain one: a subclass may add differently
         given = timedelta(value.days, value.seconds, value.microseconds)

@@ -36,7 +36,7 @@ class Retry(Exception):  # noqa: N818 - a request, not an error
         from bgjobs import durations  # noqa: PLC0415 - as above
 
         try:
-            self.delay = durations.length(delay)
+            self.delay = durations.of(delay)
         except durations.UnfitError as error:
             shown = f" {ascii(delay)[:40]}" if isinstance(delay, str | float) else ""
             what = f"bad delay{shown} of a Retry: {error}"

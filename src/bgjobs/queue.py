@@ -27,7 +27,7 @@ from bgjobs.event_log import Log
 from bgjobs.events import Bus, SubmissionRefused, Submitted
 from bgjobs.ids import ID, SUFFIX
 from bgjobs.job import ENDED, Job, State
-from bgjobs.requests import Request, by, filter_of, flag, length, new_job, plain_arguments, shown, states_of
+from bgjobs.requests import Request, by, duration, filter_of, flag, new_job, plain_arguments, shown, states_of
 from bgjobs.stores import open_store
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class Queue:
 
     def wait_until_ended(self, job_id: str, timeout: Length | None = None) -> Job:
         """Wait until the job has ended, done or not, and return it. Raises TimeoutError after `timeout`."""
-        seconds = None if timeout is None else length("timeout", timeout).total_seconds()
+        seconds = None if timeout is None else duration("timeout", timeout).total_seconds()
         deadline = None if seconds is None else time.monotonic() + seconds
         pause = FIRST_PAUSE
         while not (job := self.get(job_id)).state.ended:
@@ -338,7 +338,7 @@ class Queue:
         job file) goes only when it is named. Raises UsageError or SpoolError.
         """
         now, count = clock.now(), 0
-        chosen, asked = states_of(state, ENDED), None if older is None else length("age", older)
+        chosen, asked = states_of(state, ENDED), None if older is None else duration("age", older)
         rehearsed = flag("dry_run", dry_run)
         for one in chosen:
             configured = self.settings.keep_done if one is State.DONE else self.settings.keep_failed

@@ -110,8 +110,8 @@ def new_job(target: Target, request: Request, args: Sequence[Any], kwargs: dict[
         submitted_at=now,
         submitted_by=by(),
         retries=policy.retries if request.retries is None else _retries(request.retries),
-        retry_delay=None if request.retry_delay is None else length("retry delay", request.retry_delay),
-        timeout=None if request.timeout is None else length("timeout", request.timeout, least=MILLISECOND),
+        retry_delay=None if request.retry_delay is None else duration("retry delay", request.retry_delay),
+        timeout=None if request.timeout is None else duration("timeout", request.timeout, least=MILLISECOND),
         tags=_tags(request.tags),
         retry_of=None if request.retry_of is None else _id(request.retry_of),
     )
@@ -150,10 +150,13 @@ def priority_of(value: object) -> int:
     return settings.parse_priority(str.__str__(value) if isinstance(value, str) else shown(value))
 
 
-def length(what: str, value: object, least: timedelta = timedelta(0)) -> timedelta:
-    """Return the length that a caller gave as seconds, as a text such as "90s", or as it is. Raises UsageError."""
+def duration(what: str, value: object, least: timedelta = timedelta(0)) -> timedelta:
+    """Return the duration that a caller gave as seconds, as a text such as "90s", or as it is. Raises UsageError.
+
+    `what` names it in the error: `bad delay '5x': must be a duration such as …`.
+    """
     try:
-        given = durations.length(value)
+        given = durations.of(value)
     except durations.UnfitError as error:
         raise UsageError(f"bad {what} {shown(value)}: {error}", code=_code(what)) from None
     if given < least:
@@ -185,7 +188,7 @@ def past_of(what: str, value: object, now: datetime) -> datetime:
             return now - durations.parse(value)
         except ValueError:
             return moment_of(what, value)
-    return now - length(what, value)
+    return now - duration(what, value)
 
 
 def states_of(chosen: object, among: Collection[State]) -> frozenset[State]:
@@ -252,7 +255,7 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
             raise UsageError("both a delay and a moment", hint="give one of them", code="bad-delay")
         at = moment_of("at", request.at)
     else:
-        at = now + (delay if request.delay is None else length("delay", request.delay))
+        at = now + (delay if request.delay is None else duration("delay", request.delay))
     if milliseconds(at) > LATEST_MS:
         raise UsageError("the moment lies too far ahead", hint="choose one before the year 2286", code="bad-delay")
     # Whole milliseconds, as the file's name has it, and none before it; a moment that has passed means at once.
@@ -260,7 +263,7 @@ def _not_before(request: Request, delay: timedelta, now: datetime) -> datetime:
 
 
 def _code(what: str) -> str:
-    return f"bad-{what.replace(' ', '-')}"
+    return f"bad-{what.strip('-').replace(' ', '-')}"
 
 
 def _retries(value: object) -> int:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from bgjobs import durations
 from bgjobs.calls import text_values
-from bgjobs.cli import batch_lines, options
+from bgjobs.cli import batch_lines
 from bgjobs.config.allowlist import Target as Approved
 from bgjobs.config.settings import parse_priority
 from bgjobs.errors import BadArgumentsError, UsageError
 from bgjobs.lifecycle import Policy
-from bgjobs.requests import Request, moment_of, new_job, past_of, plain_arguments
+from bgjobs.requests import Request, duration, moment_of, new_job, past_of, plain_arguments
 from tests.fuzz import checks
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _read(text: str) -> None:
     """Read what a person wrote in every way that there is."""
     _length(durations.parse, text)
     _length(durations.parse_iso, text)
-    for parse in (lambda: options.length(text, "at"), lambda: moment_of("at", text)):
+    for parse in (lambda: duration("at", text), lambda: moment_of("at", text)):
         try:
             parse()
             checks.plain(text)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bgjobs import clock, durations
+from bgjobs import clock
 from bgjobs.cli import completion
 from bgjobs.errors import BadArgumentsError, RefusedError, UsageError
 from bgjobs.events import SubmissionRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import timedelta
 
     from bgjobs.queue import Queue
 
@@ -150,14 +149,6 @@ def conditional(command: Callable[..., Any]) -> Callable[..., Any]:
 def _as_options() -> list[inspect.Parameter]:
     kind = inspect.Parameter.KEYWORD_ONLY
     return [inspect.Parameter(name, kind, default=None, annotation=option) for name, option in CONDITIONS.items()]
-
-
-def length(text: str, option: str) -> timedelta:
-    """Return the length that `90s`, `5m` or a number of seconds stands for. Raises UsageError."""
-    try:
-        return durations.parse(text)
-    except durations.UnfitError as error:
-        raise UsageError(f"bad {option} {text[:40]!r}: {error}", code=f"bad-{option.strip('-')}") from None
 
 
 # What `submit` and `run` are asked to call: ARG…, `-k NAME=VALUE`, or `--args JSON`

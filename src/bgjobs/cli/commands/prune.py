@@ -9,7 +9,7 @@ import typer
 from bgjobs.cli import options, output
 from bgjobs.job import ENDED
 from bgjobs.queue import ENDED_AS_JOBS, Queue
-from bgjobs.requests import states_of
+from bgjobs.requests import duration, states_of
 
 
 def command(
@@ -29,7 +29,7 @@ def command(
     What is corrupt is deleted only with --state corrupt.
     """
     chosen = states_of(states, ENDED) if states else frozenset(ENDED_AS_JOBS)
-    age = None if older is None else options.length(older, "--older")
+    age = None if older is None else duration("--older", older)
     count = Queue.open(config=config, spool=spool).prune(older=age, state=[*chosen], dry_run=dry_run)
     done = "would be deleted" if dry_run else "deleted"
     value = {"would_delete" if dry_run else "deleted": count}

@@ -16,6 +16,7 @@ from bgjobs.config import settings
 from bgjobs.config.allowlist import Allowlist
 from bgjobs.config.settings import parse_priority
 from bgjobs.errors import UsageError
+from bgjobs.requests import duration
 from bgjobs.services import installing, launchd, systemd, windows
 from bgjobs.services.installing import Done
 from bgjobs.services.service import Recipe, Service, plan
@@ -75,7 +76,7 @@ def command(
         targets,
         name=name,
         user=user or "",
-        grace=options.length(grace, "--grace"),
+        grace=duration("--grace", grace),
         options=(
             *(("-c", str(concurrency)) if concurrency else ()),
             *("--grace", grace),

@@ -8,6 +8,7 @@ import typer
 
 from bgjobs.cli import completion, options, output, waiting
 from bgjobs.queue import Queue
+from bgjobs.requests import duration
 
 
 def command(
@@ -27,7 +28,7 @@ def command(
 ) -> int:
     """Wait until all these jobs have ended. Exit 0 when all are done, 5 when one failed, 6 when one was cancelled."""
     queue = Queue.open(config=config, spool=spool)
-    seconds = None if timeout is None else options.length(timeout, "--timeout").total_seconds()
+    seconds = None if timeout is None else duration("--timeout", timeout).total_seconds()
     chosen = list(dict.fromkeys(queue.get(job_id).id for job_id in ids))
     ended = waiting.until_ended(queue, chosen, first=first, timeout=seconds)
     for job in ended:

@@ -11,6 +11,7 @@ from bgjobs.cli import completion, options
 from bgjobs.config.settings import parse_priority
 from bgjobs.errors import UsageError
 from bgjobs.queue import Queue
+from bgjobs.requests import duration
 from bgjobs.worker.options import RECYCLE, WorkerOptions
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def command(
         once=once,
         max_jobs=max_jobs,
         max_time=_length(max_time, "--max-time"),
-        grace=options.length(grace or options.GRACE, "--grace"),
+        grace=duration("--grace", grace or options.GRACE),
         recycle=recycle,
         only=_known(queue, only or []),
         min_priority=parse_priority(min_priority),
@@ -149,7 +150,7 @@ def _check(running: Mapping[str, Any], names: list[str], *, detach: bool, stop: 
 
 
 def _length(text: str | None, option: str) -> timedelta | None:
-    return None if text is None else options.length(text, option)
+    return None if text is None else duration(option, text)
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:
