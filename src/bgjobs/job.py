@@ -1,4 +1,7 @@
-"""What a job is: its states, its attempts, how an attempt can end, and how all of it is shown as JSON."""
+"""What a job is: its states, its attempts, how an attempt can end, and how all of it is shown as JSON.
+
+What lies in the file of a job is another JSON: `spool/record.py`.
+"""
 
 from __future__ import annotations
 

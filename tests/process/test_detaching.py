@@ -311,7 +311,7 @@ def test_one_that_cannot_leave_the_job_object_of_its_starter_warns(project: Proj
 # Starts a worker from within a job object that nobody may leave, and lets that go.
 IN_A_JOB = """
 import subprocess, sys
-from bgjobs.system.windows_jobs import JobObject
+from bgjobs.system.windows_job_objects import JobObject
 job = JobObject()
 process = subprocess.Popen([sys.argv[1], "-m", "bgjobs", "worker", "--detach", "-c", "1"], creationflags=4)
 job.add(process.pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -279,12 +280,34 @@ def test_the_page_about_python_has_every_public_method_of_a_queue_and_no_other()
     assert {name.removeprefix("Queue.") for name in named} | {"to_json"} == public
 
 
-# --------------------------------------------------------------------------------------------------------- the rooms
+# --------------------------------------------------------------------------------------------------------- the files
 
 
-def test_the_table_of_rooms_names_every_file_and_no_other() -> None:
+def test_the_table_of_files_names_every_file_and_no_other() -> None:
     named = {code for first, *_ in rows(text_of("docs/internals/architecture.md")) for code in code_in(first)}
-    rooms = {name for name in named if name.endswith(".py")}
-    files = {path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob("*.py")}
-    assert rooms == {name for name in files if not name.startswith("system/")}
-    assert "system/" in named
+    assert {name for name in named if name.endswith(".py")} == {
+        path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob("*.py")
+    }
+
+
+def test_the_table_of_places_names_what_is_there() -> None:
+    [section] = re.findall(
+        r"^## Where to look$(.*?)^## ", text_of("docs/internals/architecture.md"), re.DOTALL | re.MULTILINE
+    )
+    named = re.findall(r"`([a-z0-9_/]+\.py)`(?:: `(\w+)`| \(((?:`\w+`(?:, )?)+)\))?", section)
+    assert len(named) > 15
+    for file, name, names in named:
+        source = (SOURCES / file).read_text(encoding="utf-8")
+        for each in filter(None, [name, *code_in(names)]):
+            assert re.search(rf"^ *(?:def|class) {each}\b", source, re.MULTILINE), (file, each)
+
+
+def test_the_page_says_who_imports_whom_as_the_linter_holds_it() -> None:
+    contracts = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["id"] == "layers"]
+    [shown] = re.findall(
+        r"^```text\n(cli .*?)^```$", text_of("docs/internals/architecture.md"), re.DOTALL | re.MULTILINE
+    )
+    there = {path.stem for path in SOURCES.iterdir()}
+    held = [{name for name in re.findall(r"\w+", layer) if name in there} for layer in layers]
+    assert [set(re.findall(r"\w+", layer)) for layer in shown.split("→")] == [names for names in held if names][1:]

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
         from bgjobs.system.windows import *
         from bgjobs.system.windows_child import *
         from bgjobs.system.windows_poller import *
-        from bgjobs.system.windows_processes import *
+        from bgjobs.system.windows_process_tree import *
         from bgjobs.system.windows_runner import *
     else:
         from bgjobs.system.posix import *
         from bgjobs.system.posix_child import *
         from bgjobs.system.posix_poller import *
-        from bgjobs.system.posix_processes import *
+        from bgjobs.system.posix_process_tree import *
         from bgjobs.system.posix_runner import *
         from bgjobs.system.posix_users import *
 
@@ -46,7 +46,8 @@ _FAMILY, _SYSTEM = {
     "win32": ("windows", "windows"),
     "darwin": ("posix", "darwin"),
 }.get(sys.platform, ("posix", "linux"))
-_ADOPTION = "linux_adoption" if _SYSTEM == "linux" else f"{_SYSTEM}_processes"
+_PROCESSES = "windows_process_tree" if _SYSTEM == "windows" else f"{_SYSTEM}_processes"
+_ADOPTION = "linux_adoption" if _SYSTEM == "linux" else _PROCESSES
 _DOORBELL = "windows_poller" if _SYSTEM == "windows" else f"{_SYSTEM}_doorbell"
 _USERS = "windows" if _SYSTEM == "windows" else "posix_users"
 _INTERFACE = (
@@ -64,9 +65,9 @@ _INTERFACE = (
     (f"{_FAMILY}_child", "Child send_errors_to silence_output start_child start_detached"),
     (f"{_FAMILY}_poller", "Poller"),
     (_DOORBELL, "Doorbell"),
-    (f"{_FAMILY}_processes", "kill_descendants kill_leftover kill_marked kill_marked_where kill_orphan kill_tree"),
-    (f"{_FAMILY}_processes", "marked runners_above"),
-    (f"{_SYSTEM}_processes", "birth is_stopped"),
+    (f"{_FAMILY}_process_tree", "kill_descendants kill_leftover kill_marked kill_marked_where kill_orphan kill_tree"),
+    (f"{_FAMILY}_process_tree", "marked runners_above"),
+    (_PROCESSES, "birth is_stopped"),
     (_ADOPTION, "adopting reap_adopted"),
     (f"{_FAMILY}_runner", "CPU_SIGNAL UNENFORCED ChildProcesses ResourceLimits children open_descriptors"),
     (f"{_FAMILY}_runner", "root_directory unbuffer_c_output"),

@@ -16,7 +16,7 @@ assert sys.platform == "linux"  # noqa: S101 - tells the type checker which name
 
 from bgjobs.system.linux_processes import children_of, descendants, look  # noqa: E402 - on this system only
 from bgjobs.system.linux_runner import set_subreaper  # noqa: E402 - on this system only
-from bgjobs.system.posix_processes import began_as_ours, kill_until_none  # noqa: E402 - on this system only
+from bgjobs.system.posix_process_tree import began_as_ours, kill_until_none  # noqa: E402 - on this system only
 
 _INIT = 1
 _MOST_AT_ONCE = 4096

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which names the system has
 
 from bgjobs.system.posix import open_create_append  # noqa: E402 - on this system only
-from bgjobs.system.posix_processes import kill_leftover, kill_marked  # noqa: E402 - on this system only
+from bgjobs.system.posix_process_tree import kill_leftover, kill_marked  # noqa: E402 - on this system only
 from bgjobs.system.posix_runner import DEATH_FD, RUNNER  # noqa: E402 - on this system only
 
 if sys.platform == "linux":

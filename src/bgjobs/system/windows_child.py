@@ -10,7 +10,7 @@ from functools import cache
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
-from bgjobs.system.windows_jobs import JobObject  # noqa: E402 - on this system only
+from bgjobs.system.windows_job_objects import JobObject  # noqa: E402 - on this system only
 
 _CREATE_SUSPENDED = 0x4
 _FLAGS = _CREATE_SUSPENDED | subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP

@@ -7,7 +7,7 @@ import sys
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which names the system has
 
-from bgjobs.system.windows_jobs import processes_beside_us  # noqa: E402 - on this system only
+from bgjobs.system.windows_job_objects import processes_beside_us  # noqa: E402 - on this system only
 
 
 def die_with_parent() -> bool:

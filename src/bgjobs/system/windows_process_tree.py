@@ -1,4 +1,4 @@
-"""Inspect and kill processes that this one did not start; no process adopts orphans on Windows."""
+"""Kill process trees that this process did not start; what it did start ends with its job object."""
 
 from __future__ import annotations
 

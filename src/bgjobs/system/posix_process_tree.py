@@ -1,4 +1,4 @@
-"""Find processes by descent, session or environment, and kill them with all that they started.
+"""Kill process trees: a process with all that it started, found by descent, by session or by environment.
 
 The environment of a process is that of the program it runs, as it was when that began. A runner has one that names its
 worker (`RUNNER`), and so has what a job forked without starting another program; what was started as a program has the
