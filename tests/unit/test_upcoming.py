@@ -750,6 +750,17 @@ def test_what_no_job_can_be_called_is_no_candidate_and_is_reported_once(pending:
     assert ours.strange() == []
 
 
+def test_what_no_job_can_be_called_is_reported_once_when_its_bucket_was_listed_twice(pending: Pending) -> None:
+    bucket = Path(pending.paths.bucket(5, layout.bucket(NOW, at_once=True)))
+    ours = pending.cursor()
+    for name in ("README", "TODO"):
+        pending.put(NOW)
+        (bucket / name).touch()
+        os.utime(bucket, (0, len(name)))  # it has changed, as its times tell
+        list(ours.candidates(NOW))
+    assert ours.strange() == [str(bucket / "README"), str(bucket / "TODO")]
+
+
 @pytest.mark.parametrize("name", ["README", "now-2026", "at-999999999999", ".now-202611230213", "later-202611230213"])
 def test_a_strange_name_among_the_buckets_hides_no_job(pending: Pending, name: str) -> None:
     Path(pending.paths.priority(5), name).touch()

@@ -82,11 +82,11 @@ class Upcoming:
 
     def strange(self) -> list[str]:
         """Return, once, the paths in buckets that no job can have."""
-        found = []
+        found: dict[str, None] = {}  # a directory that was listed twice meanwhile has told them twice
         for backlog in self._backlogs:
-            found += backlog.strange
+            found |= dict.fromkeys(backlog.strange)
             backlog.strange = []
-        return found
+        return list(found)
 
     def unreadable(self) -> dict[str, OSError]:
         """Return, once, the directories that could not be read, each with the reason."""
