@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import threading
+import time
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import wraps
@@ -136,7 +137,9 @@ class ProcessState:
         self._marks = marks
         self._marked_environment = _environment_as_kept()
         if len(self._threads) > self._ours:
-            self._threads = _threads()  # threads of modules come and go: a timer that starts the next one, a pool
+            self._threads = live_threads(
+                self._threads
+            )  # those of modules come and go: a timer that starts the next one
 
     def set_baseline(self) -> None:
         """Take the state as it is now for the baseline: a module was imported, and nothing else has run."""
@@ -161,7 +164,7 @@ class ProcessState:
         self._cwd = os.getcwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._threads = _threads()
+        self._threads = live_threads({})
         self._context = self._given = self._used = copy_context()
         self._shares_decimal = any(variable.name == "decimal_context" for variable in self._context)
         self._seeded.clear()
@@ -254,9 +257,21 @@ class ProcessState:
         return False
 
 
-def _threads() -> dict[threading.Thread, object]:
-    """Return the live threads, each with the code that it runs."""
-    return {thread: _work_of(thread) for thread in threading.enumerate()}
+def live_threads(known: dict[threading.Thread, object]) -> dict[threading.Thread, object]:
+    """Return the live threads, each with the code that it runs.
+
+    If there are more with the same code than were known, one of them may have just started its successor: it gets a
+    moment to end, or what a job starts later could pass for the successor of either.
+    """
+    give_up = time.monotonic() + HANDOVER_S
+    while True:
+        found = {thread: _work_of(thread) for thread in threading.enumerate()}
+        works, before = [*found.values()], [*known.values()]
+        twins = [one for one, work in found.items() if works.count(work) > max(1, before.count(work))]
+        left = give_up - time.monotonic()
+        if not twins or left <= 0:
+            return found
+        twins[0].join(left / len(twins))
 
 
 def _work_of(thread: threading.Thread) -> object:
