@@ -22,7 +22,7 @@ import msgspec
 from benchmarks.contestants import PROCESSES
 from bgjobs.event_log import Log
 from bgjobs.queue import Queue
-from bgjobs.spool.claim import Taker
+from bgjobs.spool.claim import Claimer
 from bgjobs.spool.publish import Publisher
 from bgjobs.spool.session import SpoolSession
 from bgjobs.store import Begin
@@ -111,8 +111,8 @@ def submit(jobs: int) -> dict[str, float]:
 def worker(jobs: int) -> dict[str, float]:
     """Be the worker for jobs that are there."""
     steps = Steps()
-    steps.watch(Taker, "_take", "choose the next, rename it")
-    steps.watch(Taker, "_open_taken", "read and check it")
+    steps.watch(Claimer, "_take", "choose the next, rename it")
+    steps.watch(Claimer, "_open_taken", "read and check it")
     steps.watch(loop.Worker, "_start", "look it up in the allowlist, make the message")
     steps.watch(Pool, "flush", "send it")
     steps.watch(SpoolSession, "finish", "rename it to done")

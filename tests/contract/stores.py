@@ -118,9 +118,9 @@ class SpoolKind:
     def abandon(self, session: Session) -> None:
         assert isinstance(session, SpoolSession)
         session._recovery.close()
-        session._taker.close()
+        session._claimer.close()
         session.bell.close()
-        session._place.release()  # as the kernel does it when a process ends
+        session._dir.release()  # as the kernel does it when a process ends
 
     def break_off_moves(self) -> None:
         def never(source: str, target: str) -> None:

@@ -156,9 +156,9 @@ def test_a_broken_file_of_counts_is_as_good_as_none(store: SpoolKind, filled: Sp
 def test_wrong_counts_change_nothing_about_jobs(store: SpoolKind, filled: SpoolStore, workers: Sessions) -> None:
     filled.counts()
     path = Path(filled.paths.counted)
-    kept = msgspec.json.decode(path.read_bytes(), type=counts.Kept)
-    wrong = {name: counts.Count(count.inode, count.changed_ns, 0) for name, count in kept.counts.items()}
-    path.write_bytes(msgspec.json.encode(counts.Kept(kept.since_ms, wrong)))
+    kept = msgspec.json.decode(path.read_bytes(), type=counts.CountsFile)
+    wrong = {name: counts.DirectoryCount(count.inode, count.changed_ns, 0) for name, count in kept.counts.items()}
+    path.write_bytes(msgspec.json.encode(counts.CountsFile(kept.since_ms, wrong)))
     assert some(store.open()) == WRONG  # they were believed
     assert len(claim_all(workers.join(), 5)) == 5
 

@@ -106,8 +106,8 @@ def test_a_clock_that_was_ahead_by_less_than_an_hour_hides_no_ended_job(spool: S
     path = Path(spool.paths.ended_path(State.FAILED, layout.hour(now()), job.id))
     path.parent.mkdir()
     path.touch()
-    assert find.other(spool.paths, job.id, milliseconds(now())) is not None
-    assert find.other(spool.paths, job_of(ms).id, milliseconds(now())) is None
+    assert find.elsewhere(spool.paths, job.id, milliseconds(now())) is not None
+    assert find.elsewhere(spool.paths, job_of(ms).id, milliseconds(now())) is None
 
 
 def test_of_two_copies_that_wait_one_runs(spool: SpoolStore, workers: Sessions) -> None:
@@ -141,7 +141,7 @@ def test_without_keys_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "plain").mkdir()
     store = SpoolKind(str(tmp_path / "plain"))
     spool, workers = store.open(), Sessions(store)
-    monkeypatch.setattr(find, "other", None)
+    monkeypatch.setattr(find, "elsewhere", None)
     spool.submit([new_job()])
     session = workers.join()
     finish(session, claim_all(session, 1)[0], Succeeded())

@@ -210,7 +210,7 @@ def test_pruning_under_those_who_look_list_and_cancel_meets_no_error(
         assert person.counts()[State.FAILED] == 0
         assert each_once(job.id for job in person.jobs(Filter())) <= {job.id for job in jobs}
         for job in jobs[::20]:
-            with suppress(SpoolError):  # "moves faster than it can be read"
+            with suppress(SpoolError):  # "keeps changing state"
                 found = person.get(job.id)
                 assert found is None or found.class_name == "Mail"
         assert person.cancel(jobs[0].id, "ann") in {"cancelled", "requested", "too late", "unknown"}
@@ -322,19 +322,19 @@ def test_three_recoverers_at_once_charge_each_loss_once(store: SpoolKind, spool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file keeps its directory there: that is the race")
-def test_word_that_comes_to_a_leaving_worker_behind_its_back_keeps_nothing_of_its_place(
+def test_a_request_to_a_worker_that_is_just_leaving_does_not_keep_its_directory(
     spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = workers.join()
     place = Path(spool.paths.worker(session.id))
-    real = worker_dir.dissolve
+    real = worker_dir.clear
 
-    def dissolve(paths: Layout, wid: str) -> bool:
-        dissolved = real(paths, wid)
+    def clear(paths: Layout, wid: str) -> bool:
+        cleared = real(paths, wid)
         (place / f"stop-{new_id()}").touch()
-        return dissolved
+        return cleared
 
-    monkeypatch.setattr(worker_dir, "dissolve", dissolve)
+    monkeypatch.setattr(worker_dir, "clear", clear)
     workers.leave(session)
     assert not place.exists()
 

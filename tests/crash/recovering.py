@@ -57,7 +57,7 @@ class Recover(Operation):
             else:
                 self.session.release(claim)
         assert isinstance(self.session, SpoolSession)
-        self.session._place.release()
+        self.session._dir.release()
         self.session = queue.join(info(), Selection())
         take_over_all(self.world, self.session)
         self.session.leave()

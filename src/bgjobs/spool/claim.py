@@ -1,4 +1,4 @@
-"""Claim jobs: move the best ones into a worker's hands, and sort out what turns out to be none."""
+"""Claim jobs: move the best pending ones to this worker's directory, read them, put aside what is no job."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.transitions import quarantine
 from bgjobs.spool.upcoming import Upcoming
 from bgjobs.store import Claim
+from bgjobs.throttle import Once
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,11 +33,11 @@ DUPLICATE = "duplicate: a job of this id is being run"
 REPLAYED = "replayed: a job of this id is being run, or has ended"
 
 
-class Taker:
+class Claimer:
     """Claims jobs for the worker `wid`."""
 
     def __init__(self, spool: SpoolHandle, wid: str, selection: Selection, transitions: Transitions) -> None:
-        """Know nothing of what waits yet. The `transitions` are those of this worker's claims."""
+        """Know no pending job yet. `transitions` are those of this worker's claims."""
         self._spool = spool
         self._paths = spool.paths
         self._emit = spool.emit
@@ -55,49 +56,49 @@ class Taker:
             since=since,
         )
         self._upcoming = self._new_upcoming()
-        self._has_stopped_early = False
-        self._taken: list[str] = []  # claimed, but not looked into yet
-        self._held: set[str] = set()  # the paths of all that we have claimed
-        self._noted: set[str] = set()
+        self._is_interrupted = False
+        self._unopened: list[str] = []  # paths that were claimed and not read yet
+        self._held: set[str] = set()  # paths of all that this worker has claimed
+        self._reported = Once()
 
     def claim(self, most: int, *, above: int) -> list[Claim]:
         """Take at most so many due jobs of a priority higher than `above`: by priority, then by age."""
-        claims, trouble = self._open_taken()
-        self._has_stopped_early = False
+        claims, failure = self._open_claimed()
+        self._is_interrupted = False
         if self._classes is not None:
             self._classes.refresh()
             self._close_lanes()
         more = True
         while more and len(claims) < most:
             try:
-                more = self._take(most - len(claims), above)
+                more = self._claim(most - len(claims), above)
             except OSError as error:
-                trouble, more = error, False
-            found, unreadable = self._open_taken()
+                failure, more = error, False
+            found, unreadable = self._open_claimed()
             claims += found
-            trouble = unreadable or trouble
+            failure = unreadable or failure
         for path in self._upcoming.strange():
             self.quarantine(path, "not a job file's name")
         for path, reason in self._upcoming.unreadable().items():
-            self._leave_alone(path, reason)
-        if trouble is not None and not claims:
-            raise trouble
+            self._report_unreadable(path, reason)
+        if failure is not None and not claims:
+            raise failure
         return claims
 
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
         now_ms = clock.now_ms()
-        ms = now_ms if self._has_stopped_early else self._upcoming.next_ms(now_ms)
+        ms = now_ms if self._is_interrupted else self._upcoming.next_ms(now_ms)
         return None if ms is None else moment(ms)
 
     def close(self) -> None:
         """Close what was kept open."""
         self._claim_lock.close()
 
-    # Move
+    # Moving
 
-    def _take(self, most: int, above: int) -> bool:
-        """Move so many jobs into our hands; return whether there were as many."""
+    def _claim(self, most: int, above: int) -> bool:
+        """Claim at most so many jobs; return whether there were as many."""
         count = 0
         with self._claim_lock.held(SOON_S):
             if self._classes is not None:
@@ -108,7 +109,7 @@ class Taker:
                     if count == most:
                         return True
                 elif self._classes is not None and self._classes.is_late():
-                    self._has_stopped_early = True
+                    self._is_interrupted = True
                     break
         return False
 
@@ -118,15 +119,15 @@ class Taker:
             self._upcoming.close_lanes(self._classes.closed)
 
     def _move(self, candidate: Candidate) -> bool:
-        """Move one job into our hands; return whether we have one more now."""
+        """Claim one job; return whether this worker has one more now."""
         source = f"{self._paths.bucket(candidate.priority, candidate.bucket)}{os.sep}{candidate.name}"
         if self._classes is not None and not self._classes.takes(source, candidate.name):
-            self._close_lanes()  # by the file we may know of one more
+            self._close_lanes()  # its file may have shown another lane to close
             return False
         target = f"{self._claims}{os.sep}{layout.claimed_name(candidate.priority, candidate.name)}"
-        # Nobody else puts anything there, so what is there we know without asking the disk.
+        # Nobody else writes there, so the paths in `_held` are all that can be there.
         if target in self._held and files.exists(target):
-            # A copy of a job that we have: moved there, it would take the place of the record of a running job.
+            # A copy of a job that we hold: moved there, it would replace the record of a running job.
             self.quarantine(source, DUPLICATE if self._spool.keyring is None else REPLAYED)
             return False
         try:
@@ -135,47 +136,47 @@ class Taker:
             if isinstance(error, FileNotFoundError) and files.exists(self._claims):
                 return False  # another worker was faster, or somebody cancelled it
             if error.errno not in files.UNREADABLE:
-                self._upcoming = self._new_upcoming()  # the old one would not name this job again for a while
+                self._upcoming = self._new_upcoming()  # the old one would not offer this job again for a while
                 raise
-            self._leave_alone(os.path.dirname(source), error)
-            return False  # what lies elsewhere may be ours to move
-        if target in self._held and target in self._taken:
-            return False  # somebody removed the one that we just took, and this is a copy from another bucket
+            self._report_unreadable(os.path.dirname(source), error)
+            return False  # others can still be claimed
+        if target in self._held and target in self._unopened:
+            return False  # somebody removed the file that we just claimed, and this is a copy from another bucket
         self._held.add(target)
-        self._taken.append(target)
+        self._unopened.append(target)
         return True
 
-    # Open
+    # Reading
 
-    def _open_taken(self) -> tuple[list[Claim], OSError | None]:
-        """Look into what was moved into our hands; what cannot be read now is looked into the next time."""
-        claims, trouble = [], None
-        taken, self._taken = self._taken, []
+    def _open_claimed(self) -> tuple[list[Claim], OSError | None]:
+        """Read the files that were claimed; one that cannot be read now is read the next time."""
+        claims, failure = [], None
+        taken, self._unopened = self._unopened, []
         for path in taken:
             try:
-                claim = self._opened(path)
+                claim = self._open(path)
             except FileNotFoundError:
                 self.forget(path)
                 continue  # it is not ours any more
             except OSError as error:
-                self._taken.append(path)
+                self._unopened.append(path)
                 if error.errno in files.UNREADABLE:
-                    self._leave_alone(path, error)
+                    self._report_unreadable(path, error)
                 else:
-                    trouble = error
+                    failure = error
                 continue
             if claim is None:
                 self.forget(path)
             else:
                 claims.append(claim)
-        return claims, trouble
+        return claims, failure
 
     def forget(self, path: str) -> None:
-        """Take note that what we had claimed is not in our hands any more."""
+        """Note that this worker does not hold this file any more."""
         self._held.discard(path)
 
-    def _opened(self, path: str) -> Claim | None:
-        """Read a file that we claimed. What is not a job file goes to `corrupt/`."""
+    def _open(self, path: str) -> Claim | None:
+        """Read a claimed file; return None if it is not to run. What is no job file goes to `corrupt/`."""
         parts = layout.parse_claimed(os.path.basename(path))
         if parts is None:
             return None
@@ -192,12 +193,12 @@ class Taker:
             self._put_back(path, priority, not_before_ms, job_id)
             return None
         if self._classes is not None and not self._classes.wants(job.class_name, job_id):
-            # Its name promised another class. Now we know it, and need not keep others from it for a while.
+            # Its id told another class than its file. It is remembered, and left for other workers.
             with suppress(ClaimLostError):
                 self._transitions.to_pending(path, priority, not_before_ms, job_id, at_once=True)
             return None
         keyring = self._spool.keyring
-        if keyring is not None and find.other(self._paths, job_id, clock.now_ms(), path):
+        if keyring is not None and find.elsewhere(self._paths, job_id, clock.now_ms(), path):
             self.quarantine(path, REPLAYED)
             return None
         if job.finished_at is not None:
@@ -206,21 +207,21 @@ class Taker:
         doubt = None if keyring is None else _doubt(keyring, data)
         return Claim(job, path, full=len(data) > record.FULL_BYTES, doubt=doubt, torn=not data.endswith(b"\n"))
 
-    # What is no job to run
+    # Not a job that can run
 
     def quarantine(self, path: str, reason: str) -> None:
-        """Put a file that cannot be a job, or not one of its own, into `corrupt/`."""
+        """Move a file that cannot be a job, or not one of its own, to `corrupt/`."""
         try:
             quarantine(self._paths, path, reason)
         except FileNotFoundError:
             return
         except OSError as error:
-            self._leave_alone(path, error, f"{reason}; ")
+            self._report_unreadable(path, error, f"{reason}; ")
             return
         self._emit(Corrupt(os.path.basename(path), reason, clock.now()))
 
     def _finish_move(self, path: str, job_id: str, data: bytes) -> None:
-        """Move a job on that has ended already: a power cut undid the moves after that, but not the last line."""
+        """Move a job that has ended already to its directory: a power cut undid that move, but not its last line."""
         for event in reversed(record.events(data)):
             if isinstance(event, record.End) and event.state in layout.ENDED_DIRECTORIES:
                 with suppress(ClaimLostError):
@@ -229,17 +230,15 @@ class Taker:
         self.quarantine(path, "it has ended in an unknown state")
 
     def _put_back(self, path: str, priority: int, not_before_ms: int, job_id: str) -> None:
-        """Put back a job that a newer bgjobs wrote, for a newer worker, and look at it again in a minute."""
+        """Put a job that a newer bgjobs wrote back for a newer worker; this one looks at it again in a minute."""
         later = clock.now_ms() + layout.MINUTE_MS
         self._transitions.to_pending(path, priority, max(later, not_before_ms), job_id, at_once=False)
-        if job_id not in self._noted:
-            self._noted.add(job_id)
+        if self._reported.first(job_id):
             self._emit(LeftAlone(job_id, "written by a newer bgjobs", clock.now()))
 
-    def _leave_alone(self, path: str, error: OSError, reason: str = "") -> None:
-        """Say, once, that something stays where it is. Nothing else may suffer from that."""
-        if path not in self._noted:
-            self._noted.add(path)
+    def _report_unreadable(self, path: str, error: OSError, reason: str = "") -> None:
+        """Report, once, a path that cannot be read or moved. It stays where it is, and the others go on."""
+        if self._reported.first(path):
             name = os.path.relpath(path, self._paths.root)
             self._emit(LeftAlone(name, f"{reason}{error.strerror}", clock.now()))
 

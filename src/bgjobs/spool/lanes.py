@@ -1,8 +1,8 @@
-"""Which jobs a worker does not take because of their class, told by their ids where these tell it.
+"""Decide by the lane in a job's id whether a worker takes jobs of its class, mostly without opening the file.
 
-An id has a lane: five letters that are a hash of class and method (`ids.py`). That is a hint. Ids from before there
-were lanes have other letters there, and two pairs may have the same. So what counts is the class in the job's file: a
-job that was claimed for its name's sake and is of another class goes back.
+A lane is five letters of an id that are a hash of class and method (`ids.py`). It is a hint: ids of an older bgjobs
+have other letters there, and two pairs may have the same lane. What counts is the class in the job's file: a job that
+was claimed because of its lane and is of another class goes back.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 ID_BEGINS = 14  # in the name of a pending job
 IN_PENDING = slice(ID_BEGINS + LANE_BEGINS, ID_BEGINS + LANE_ENDS)
-NO_ID_TELLS = "~"  # sorts after all ids
+NO_ID_TELLS = "~"  # sorts after all ids: no id tells its lane
 MOST_LEARNED = 10_000
 MOST_REFUSED = 100_000
-FEW, SLICE_S = 64, 0.005  # so many files a worker looks into, and more for so long: then others may have their turn
+FEW, SLICE_S = 64, 0.005  # so many files are read in one turn, and more until so long has passed
 
 
 class Since(Struct, frozen=True):
@@ -65,7 +65,7 @@ def made_sure(paths: Layout, now_ms: int) -> str:
 def publish(paths: Layout, since_ms: int) -> None:
     """Write the file `lanes`. Raises OSError.
 
-    It is not synced. Where a power cut takes it, the next worker writes a later moment: then some ids less tell.
+    It is not synced. After a power cut that loses it, the next worker writes a later moment: then fewer ids tell.
     """
     fresh = os.path.join(paths.tmp, f"lanes.{new_id()}")
     files.create(fresh, msgspec.json.encode(Since(since_ms)) + b"\n", sync=False)
@@ -94,10 +94,10 @@ class ClassFilter:
         self._shared: frozenset[str] = frozenset()  # lanes of pairs of both kinds
         self._learned: set[str] = set()  # lanes of pairs that are not allowed
         self._refused: dict[str, None] = {}  # ids of jobs that are of no class of ours
-        self._looks, self._slice_ends = 0, 0.0
+        self._reads, self._slice_ends = 0, 0.0
 
     def refresh(self) -> None:
-        """Go by what is allowed now."""
+        """Use what is allowed now."""
         allowed = self._pairs()
         if allowed is self._allowed:
             return
@@ -108,12 +108,12 @@ class ClassFilter:
         self.closed = frozenset((others | self._learned) - ours)
 
     def begin_slice(self) -> None:
-        """Begin to look into files."""
-        self._looks, self._slice_ends = 0, time.perf_counter() + SLICE_S
+        """Begin a turn."""
+        self._reads, self._slice_ends = 0, time.perf_counter() + SLICE_S
 
     def is_late(self) -> bool:
-        """Tell whether this slice of time is over."""
-        return self._looks > FEW and time.perf_counter() > self._slice_ends
+        """Tell whether the turn is over."""
+        return self._reads > FEW and time.perf_counter() > self._slice_ends
 
     def wants(self, class_name: str, job_id: str) -> bool:
         """Tell whether a job is of a class that this worker takes. One that is not is remembered, and not taken."""
@@ -125,8 +125,8 @@ class ClassFilter:
         return False
 
     def takes(self, path: str, name: str) -> bool:
-        """Tell whether the pending job of this name is to be claimed. Looks into its file if the name does not tell."""
-        self._looks += 1
+        """Tell whether the pending job of this name is to be claimed. Reads its file if the name does not tell."""
+        self._reads += 1
         parsed = layout.parse_pending(name)
         if parsed is None or parsed.job_id in self._refused:
             return False
@@ -140,14 +140,14 @@ class ClassFilter:
             data = files.read(path, record.MOST_BYTES)
             job = record.decode(data, job_id=job_id, state=State.QUEUED, priority=0, not_before_ms=None)
         except (OSError, files.StrangeFileError, CorruptError, NewerFormatError):
-            return False  # a worker without a selection sorts it out
+            return False  # a worker without a selection deals with it
         if self.wants(job.class_name, job_id):
             return True
         self._learn(lane, job.class_name, job.method)
         return False
 
     def _learn(self, lane: str, class_name: str, method: str) -> None:
-        """Close the lane of a pair that is not allowed: there may be many jobs of it, and each need not be opened."""
+        """Close the lane of a pair that is not allowed, so that not each of its jobs has to be opened."""
         is_told = lane == lane_of(class_name, method)
         if is_told and lane not in self._shared and len(self._learned) < MOST_LEARNED:
             self._learned.add(lane)

@@ -16,7 +16,7 @@ from bgjobs import files
 from bgjobs.ids import first_id
 from bgjobs.job import State
 from bgjobs.spool import find, layout
-from bgjobs.spool.find import Place
+from bgjobs.spool.find import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,12 +32,12 @@ class Source(NamedTuple):
     """Some jobs, none newer than the id `newest`."""
 
     newest: str
-    places: Callable[[], Iterable[Place]]
+    locations: Callable[[], Iterable[Location]]
 
 
 def newest_first(
     paths: Layout, states: frozenset[State], now_ms: int, since: str = OLDEST, before: str = NEWEST
-) -> Iterator[Place]:
+) -> Iterator[Location]:
     """Go through the jobs in these states, the newest first, whose ids are `since` or later, and earlier than `before`.
 
     One that moves meanwhile may be named twice. Where clocks differ by hours, an ended job may come too late.
@@ -46,15 +46,15 @@ def newest_first(
     if states & {State.QUEUED, State.SCHEDULED}:
         sources += _pending(paths, states, now_ms, since, before)
     if State.RUNNING in states:
-        sources.append(_known([place for place in find.claimed(paths) if since <= place.job_id < before]))
+        sources.append(_known([location for location in find.claimed(paths) if since <= location.job_id < before]))
     for state in layout.ENDED_DIRECTORIES:
         if state in states:
             sources += _ended(paths, state, since, before)
     sources.sort(key=_id_of)
-    ready: list[Place] = []  # the newest last
+    ready: list[Location] = []  # the newest last
     while sources or ready:
         while sources and not (ready and ready[-1].job_id > sources[-1].newest):
-            ready += sources.pop().places()
+            ready += sources.pop().locations()
             ready.sort(key=_id_of)
         if ready:
             yield ready.pop()
@@ -71,8 +71,8 @@ def ids_ending(paths: Layout, suffix: str) -> list[str]:
     return sorted(job_id for job_id in found if job_id is not None)
 
 
-def _known(places: list[Place]) -> Source:
-    return Source(max(map(_id_of, places), default=OLDEST), lambda: places)
+def _known(locations: list[Location]) -> Source:
+    return Source(max(map(_id_of, locations), default=OLDEST), lambda: locations)
 
 
 def _pending(paths: Layout, states: frozenset[State], now_ms: int, since: str, before: str) -> Iterator[Source]:
@@ -87,9 +87,9 @@ def _pending(paths: Layout, states: frozenset[State], now_ms: int, since: str, b
                 yield Source(newest, partial(_waiting, priority, directory, "/".join(names), states, now_ms))
 
 
-def _waiting(priority: int, directory: str, names: str, states: frozenset[State], now_ms: int) -> Iterator[Place]:
-    places = (find.pending_place(priority, directory, name, now_ms) for name in names.split("/"))
-    return (place for place in places if place is not None and place.state in states)
+def _waiting(priority: int, directory: str, names: str, states: frozenset[State], now_ms: int) -> Iterator[Location]:
+    locations = (find.pending_location(priority, directory, name, now_ms) for name in names.split("/"))
+    return (location for location in locations if location is not None and location.state in states)
 
 
 def _ended(paths: Layout, state: State, since: str, before: str) -> Iterator[Source]:
@@ -104,12 +104,12 @@ def _ended(paths: Layout, state: State, since: str, before: str) -> Iterator[Sou
             yield Source(newest, partial(_in_hour, state, directory, since, before))
 
 
-def _in_hour(state: State, directory: str, since: str, before: str) -> Iterator[Place]:
+def _in_hour(state: State, directory: str, since: str, before: str) -> Iterator[Location]:
     for name in files.readable_names(directory):
         if name >= since:
             found = layout.ENDED_NAME.fullmatch(name)
             if found and found[1] < before:
-                yield Place(found[1], state, os.path.join(directory, name))
+                yield Location(found[1], state, os.path.join(directory, name))
 
 
 def _directories(paths: Layout) -> Iterator[tuple[str, Callable[[str], str | None]]]:

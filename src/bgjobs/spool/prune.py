@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from datetime import datetime, timedelta
 
-    from bgjobs.spool.find import Place
+    from bgjobs.spool.find import Location
     from bgjobs.spool.layout import Layout
 
 SWEEP_AFTER_S = 24 * 3600
@@ -54,7 +54,7 @@ def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run
     return count
 
 
-def delete(paths: Layout, place: Place) -> bool:
+def delete(paths: Layout, place: Location) -> bool:
     """Delete one ended job; return False when it is not there any more."""
     fallen = os.path.join(paths.trash, f"{place.job_id}.json")
     if not _throw_away(place.path, fallen):

@@ -1,7 +1,8 @@
-"""Take over what dead workers left: their runners, their half-done moves, the jobs that they were running.
+"""Recover the claims of dead workers: end their runners, finish their half-done moves, give out the lost attempts.
 
-A worker is dead when its `alive.lock` can be taken, whatever any pid says. Whoever holds that lock owns the dead
-worker's claims. Every step can be repeated: a recoverer that dies half-way frees the lock, and the next one goes on.
+A worker is dead when its `alive.lock` can be taken, whatever its pid says. Whoever holds that lock owns the dead
+worker's claims. Every step can be repeated: when the recovering worker dies half-way, the kernel frees the lock, and
+the next one continues.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from bgjobs.ids import ID
 from bgjobs.job import Attempt, State, milliseconds
 from bgjobs.lifecycle import Ended, cancelled
 from bgjobs.slots import Slots
-from bgjobs.spool import find, layout, record
+from bgjobs.spool import find, layout, record, worker_dir
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.spool.transitions import Transitions, quarantine
-from bgjobs.spool.worker_dir import dissolve, remove_place
 from bgjobs.store import Claim
+from bgjobs.throttle import Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -42,38 +43,38 @@ UNREADY_S = 600
 LOST_PLACE_S = 5.0
 
 
-class Others:
-    """The workers beside the worker `me`. Their lock files stay open: to ask costs one system call each."""
+class OtherWorkers:
+    """Finds which workers, except `me`, are dead. Their lock files stay open: a check costs one system call each."""
 
     def __init__(self, paths: Layout, me: str) -> None:
         """Know no other worker yet."""
         self._paths = paths
         self._me = me
-        self.kept: set[str] = set()  # the dead ones whose locks stay ours: some of their claims are being finished
-        self._lacking_since: dict[str, float] = {}
+        self.retained: set[str] = set()  # dead workers whose locks we keep: some of their claims are being finished
+        self._no_lock_since: dict[str, float] = {}
         self._probes: dict[str, locks.Probe] = {}
 
     def dead(self) -> Generator[str, None, None]:
-        """Go through those that are dead. Until the next is asked for, the lock of the last one is ours.
+        """Go through the dead workers. We hold the lock of each until the next one is asked for.
 
-        It stays ours for longer if it is in `kept` then.
+        We keep it for longer if the worker is in `retained` then.
         """
         others = {*files.names(self._paths.workers), *files.names(self._paths.claimed)} - {self._me}
         for gone in self._probes.keys() - others:
             self._probes.pop(gone).close()
-        self._lacking_since = {wid: since for wid, since in self._lacking_since.items() if wid in others}
+        self._no_lock_since = {wid: since for wid, since in self._no_lock_since.items() if wid in others}
         for wid in sorted(others):
             if layout.WORKER_NAME.fullmatch(wid) and self._is_dead(wid):
                 try:
                     yield wid
                 finally:
-                    if wid not in self.kept:
+                    if wid not in self.retained:
                         self._close(wid)
 
     def release(self, wid: str) -> None:
-        """Give back the lock of a dead worker whose place is about to go.
+        """Release the lock of a dead worker whose directory is about to be removed.
 
-        The file with it: on older Windows one that somebody has open keeps its directory from going.
+        Its file is closed too: on older Windows an open file keeps its directory from being removed.
         """
         self._close(wid)
 
@@ -88,7 +89,7 @@ class Others:
             probe.close()
 
     def _is_dead(self, wid: str) -> bool:
-        """Tell whether the worker is dead; if so its lock is now ours."""
+        """Tell whether the worker is dead; if so, we hold its lock now."""
         if wid not in self._probes:
             if not self._has_a_lock(wid):
                 return False
@@ -102,12 +103,13 @@ class Others:
         return is_dead
 
     def _has_a_lock(self, wid: str) -> bool:
-        """Tell whether the worker's lock can say if it lives; make one for a worker that left none and is gone."""
+        """Tell whether the worker has a lock to try; make one for a worker that is gone and left none."""
         lock = self._paths.worker(wid, "alive.lock")
         if files.exists(lock) and files.exists(self._paths.worker(wid, "ready")):
             return True
-        # It has just begun, or died while it did, or somebody deleted its files. A process that lives keeps its claims.
-        since = self._lacking_since.setdefault(wid, time.monotonic())
+        # It has just started, or died while starting, or its files were deleted. While its process lives it keeps its
+        # claims.
+        since = self._no_lock_since.setdefault(wid, time.monotonic())
         waited = time.monotonic() - since > self._unready_s(wid)
         if process_lives(self._paths, wid) or not (waited or is_old(self._paths, wid)):
             return False
@@ -117,18 +119,18 @@ class Others:
         return True
 
     def _unready_s(self, wid: str) -> float:
-        """Return how long to wait: a worker takes its place within moments, and claims nothing before."""
+        """Return how long to wait: a worker has its lock within moments of its start, and claims nothing before."""
         return LOST_PLACE_S if files.names(self._paths.claims_of(wid)) else UNREADY_S
 
 
 def is_old(paths: Layout, wid: str) -> bool:
-    """Tell whether nothing has come or gone in the worker's place for so long that nobody is about to take it."""
+    """Tell whether the worker's directory has not changed for so long that no worker can be about to start there."""
     changed = files.changed_ns(paths.worker(wid))
     return changed is not None and time.time_ns() - changed > UNREADY_S * 1_000_000_000
 
 
 def process_lives(paths: Layout, wid: str) -> bool:
-    """Tell whether the process is there that the worker said it was."""
+    """Tell whether the process lives that the worker named when it started."""
     about = _about(paths, wid)
     worker = about.get("worker")
     pid = worker.get("pid") if isinstance(worker, dict) else None
@@ -141,15 +143,15 @@ def process_lives(paths: Layout, wid: str) -> bool:
 
 
 def has_rebooted(paths: Layout, wid: str) -> bool:
-    """Tell whether the machine has started anew since the worker came."""
-    # A worker writes which boot it is of before it claims anything, and does not sync that: an empty file, or one
-    # full of zeros, is what a power cut makes of it.
+    """Tell whether the machine was rebooted after the worker had started."""
+    # A worker writes its boot id before it claims anything, without a sync: a power cut can leave an empty file, or
+    # one full of zeros.
     written = files.exists(paths.worker(wid, "info"))
     return written and _about(paths, wid).get("boot") != system.boot_id()
 
 
 def _about(paths: Layout, wid: str) -> dict[str, object]:
-    """Return what the worker said of itself when it came."""
+    """Return what the worker wrote about itself when it started."""
     text = files.read_note(paths.worker(wid, "info")) or ""
     return files.decoded(text.encode("utf-8", "replace"), dict[str, object]) or {}
 
@@ -158,43 +160,43 @@ LEFTOVER_PATIENCE_S = 0.5
 
 
 class Orphans:
-    """The runners of dead workers, and which workers have some that cannot be ended."""
+    """Ends what dead workers left running; remembers for which workers that failed."""
 
     def __init__(self, paths: Layout, emit: Emit) -> None:
         """Know of none yet."""
         self._paths = paths
         self._emit = emit
-        self._hanging: set[str] = set()
+        self._unkillable: set[str] = set()
 
     def end(self, wid: str) -> bool:
-        """End what is left of the dead worker's runners and jobs; return whether nothing of that runs any more."""
+        """End what is left of the dead worker's runners and jobs; return whether all of it is gone."""
         directory = self._paths.worker(wid)
         held = slots.locks_in(directory)
-        # One that was killed and hangs in a system call dies when that ends. To try again takes seconds each time.
-        if wid in self._hanging and any(map(_is_held, held)):
+        # A killed process that hangs in a system call dies when the call returns. Trying again takes seconds each time.
+        if wid in self._unkillable and any(map(_is_held, held)):
             return False
         for process in slots.processes_in(directory):
             system.kill_orphan(process.pid, process.birth, self._paths.root)
         deadline = time.monotonic() + LEFTOVER_PATIENCE_S
         while any(map(_is_held, held)):
             if time.monotonic() > deadline:
-                self._tell_once(wid, "a runner of this dead worker cannot be killed")
+                self._report_once(wid, "a runner of this dead worker cannot be killed")
                 return False
             time.sleep(0.005)
         return self._end_escaped(wid)
 
     def _end_escaped(self, wid: str) -> bool:
-        """End what jobs of the dead worker have started in sessions of their own; return whether it is gone."""
+        """End what jobs of the dead worker have started in other sessions; return whether all of it is gone."""
         is_left = self._left_by(wid)
-        if wid in self._hanging and any(map(is_left, system.marked(self._paths.root))):
+        if wid in self._unkillable and any(map(is_left, system.marked(self._paths.root))):
             return False
         left = system.kill_marked_where(self._paths.root, is_left)
         if left:
-            self._tell_once(wid, f"process {left[0]}, which a job of this dead worker has started, cannot be killed")
+            self._report_once(wid, f"process {left[0]}, which a job of this dead worker has started, cannot be killed")
         return not left
 
     def _left_by(self, wid: str) -> Callable[[Marked], bool]:
-        """Return what tells whether a process is one that the dead worker's runners, or their jobs, have started."""
+        """Return a test for processes that the dead worker's runners, or their jobs, have started."""
         jobs, begun = self._jobs(wid), dict[str, bool]()
 
         def is_left(one: Marked) -> bool:
@@ -202,8 +204,8 @@ class Orphans:
                 return True
             if one.runner or not ID.fullmatch(one.job_id) or system.runners_above(one.process.pid):
                 return False
-            # What the module of a job has started serves later jobs too, and may be all that is left when that one has
-            # ended. Under a runner it is that of a worker that lives; so it is if it names a runner.
+            # A process that a job's module started serves later jobs too, and may outlive the job. If there is a runner
+            # above it, or its mark names one, it belongs to a worker that lives.
             if one.job_id not in begun:
                 begun[one.job_id] = self._has_begun(wid, one.job_id)
             return begun[one.job_id]
@@ -211,7 +213,7 @@ class Orphans:
         return is_left
 
     def _has_begun(self, wid: str, job_id: str) -> bool:
-        """Tell whether the worker has made an attempt of the job, as far as its record is there and says so."""
+        """Tell whether the worker has begun an attempt of the job, by the job's record if there is one."""
         try:
             place = find.locate(self._paths, job_id, clock.now_ms())
             recorded = [] if place is None else record.events(files.read(place.path, record.MOST_BYTES))
@@ -224,22 +226,22 @@ class Orphans:
         return frozenset(found[2] for found in parts if found is not None)
 
     def forget(self, wid: str) -> None:
-        """Forget a worker whose place is about to go."""
-        self._hanging.discard(wid)
+        """Forget a worker whose directory is about to be removed."""
+        self._unkillable.discard(wid)
 
-    def _tell_once(self, wid: str, what: str) -> None:
-        if wid not in self._hanging:
-            self._hanging.add(wid)
+    def _report_once(self, wid: str, what: str) -> None:
+        if wid not in self._unkillable:
+            self._unkillable.add(wid)
             self._emit(LeftAlone(f"workers/{wid}", f"{what}; its jobs wait until it is gone", clock.now()))
 
 
 def _is_held(lock: str) -> bool:
-    """Tell whether a runner holds the lock. Raises OSError: one that cannot be tried may be held."""
+    """Tell whether a runner holds the lock. Raises OSError for one that cannot be tried: it may be held."""
     try:
         return locks.is_held(lock)
     except OSError as error:
         if error.errno in {*files.LINKS, errno.EISDIR}:
-            return False  # no runner made this
+            return False  # not a file that a runner made
         raise
 
 
@@ -251,125 +253,125 @@ class Recovery:
         spool: SpoolHandle,
         *,
         me: str,
-        inherit: Callable[[str, str], object],
+        take_over_import: Callable[[str, str], object],
         cancel: Callable[[str, str], object],
     ) -> None:
         """Know no other worker yet.
 
-        `inherit` takes over a file that a dead worker was importing, `cancel` cancels a job in the name of somebody.
+        `take_over_import` continues the import of a file; `cancel` cancels a job in the name of a person.
         """
         self._paths: Layout = spool.paths
         self._spool = spool
-        self._inherit = inherit
+        self._take_over_import = take_over_import
         self._cancel = cancel
-        self._told: set[str] = set()
+        self._reported = Once()
         self._emit = spool.emit
-        self._others = Others(self._paths, me)
+        self._other_workers = OtherWorkers(self._paths, me)
         self._orphans = Orphans(self._paths, self._emit)
         self._transitions_of: dict[str, Transitions] = {}
-        self._given_out: dict[str, set[str]] = {}  # by worker: the paths of the claims that are being finished
+        self._handed_out: dict[str, set[str]] = {}  # by worker: the paths of the claims that are being finished
 
     def run(self) -> Iterator[Claim]:
-        """Look at every other worker; give out the attempts that were lost with a dead one."""
-        with closing(self._others.dead()) as dead:
+        """Check every other worker; hand out the claims whose attempts were lost with a dead one."""
+        with closing(self._other_workers.dead()) as dead:
             for wid in dead:
                 try:
                     yield from self._take_over(wid)
                 except OSError as error:
                     if error.errno not in files.UNREADABLE:
                         raise
-                    self._tell_once(self._paths.worker(wid), error)
+                    self._report_once(self._paths.worker(wid), error)
 
     def finish(self, one: Finish) -> None:
-        """Store what was decided about a claim that `run` gave out. What fails is given out again by the next `run`."""
+        """Store what was decided about a claim that `run` handed out. If that fails, the next `run` does so again."""
         path, job = one.claim.place, one.claim.job
         wid = os.path.basename(os.path.dirname(path))
         try:
             self._transitions(wid).apply(path, job, one.verdict, one.at, progress=one.running.progress)
             if not isinstance(one.verdict, Ended):
-                self._after_return(wid, job.id)
+                self._cancel_if_requested(wid, job.id)
         finally:
             self._take_back(wid, path)
 
-    def _give_out(self, wid: str, path: str) -> None:
-        self._given_out.setdefault(wid, set()).add(path)
-        self._others.kept.add(wid)
+    def _hand_out(self, wid: str, path: str) -> None:
+        self._handed_out.setdefault(wid, set()).add(path)
+        self._other_workers.retained.add(wid)
 
     def _take_back(self, wid: str, path: str) -> None:
-        given_out = self._given_out.get(wid, set())
+        given_out = self._handed_out.get(wid, set())
         given_out.discard(path)
         if not given_out:
-            self._given_out.pop(wid, None)
-            self._others.kept.discard(wid)  # the next `run` goes on with what is left of it
+            self._handed_out.pop(wid, None)
+            self._other_workers.retained.discard(wid)  # the next `run` recovers the rest of its claims
 
     def _return(self, wid: str, path: str, job: Job, not_before_ms: int, *, at_once: bool) -> None:
         self._transitions(wid).to_pending(path, job.priority, not_before_ms, job.id, at_once=at_once)
-        self._after_return(wid, job.id)
+        self._cancel_if_requested(wid, job.id)
 
-    def _after_return(self, wid: str, job_id: str) -> None:
-        """Honour a cancel that was asked of the dead worker, also one that came while the job was on its way back."""
-        by = self._wish(wid, job_id)
+    def _cancel_if_requested(self, wid: str, job_id: str) -> None:
+        """Cancel the job if the dead worker was asked to; the request may have come while the job was moved back."""
+        by = self._canceller(wid, job_id)
         if by is not None:
             self._cancel(job_id, by)
-        # An idle worker, perhaps this one itself, would otherwise find it only when it looks on its own.
+        # Without this an idle worker, perhaps this one, would find the job only at its next regular check.
         disk.ring(self._paths.doorbell)
 
     def _transitions(self, wid: str) -> Transitions:
-        """Return those in the dead worker's name: should we die half-way, the next recoverer finds events of its."""
+        """Return those in the dead worker's name: if we die half-way, the next worker finds events of the dead one."""
         sync = self._spool.settings.finish_fsync
         return self._transitions_of.setdefault(wid, Transitions(self._paths, wid, sync=sync))
 
     def close(self) -> None:
         """Close what was kept open."""
-        self._others.close()
+        self._other_workers.close()
 
     def _take_over(self, wid: str) -> Iterator[Claim]:
         blocked = not self._orphans.end(wid)
         complete = True
         for name in sorted(files.names(self._paths.claims_of(wid))):
             path = os.path.join(self._paths.claims_of(wid), name)
-            if path in self._given_out.get(wid, ()):
+            if path in self._handed_out.get(wid, ()):
                 continue
             try:
                 for claim in self._resolve(wid, path, blocked=blocked):
                     if claim is None:
                         complete = False
                     else:
-                        self._give_out(wid, path)
+                        self._hand_out(wid, path)
                         yield claim
             except OSError as error:
-                # This one stays, and with it the dead worker's place. The others must not suffer from that.
+                # This claim stays, and with it the dead worker's directory. The other claims are recovered.
                 complete = False
-                self._tell_once(path, error)
-        if wid in self._given_out:
+                self._report_once(path, error)
+        if wid in self._handed_out:
             return
         self._transitions_of.pop(wid, None)
-        complete = self._grant_wishes(wid) and complete
-        if complete and not blocked and dissolve(self._paths, wid):
+        complete = self._cancel_requested(wid) and complete
+        if complete and not blocked and worker_dir.clear(self._paths, wid):
             self._orphans.forget(wid)
-            self._others.release(wid)
-            remove_place(self._paths, wid)
+            self._other_workers.release(wid)
+            worker_dir.remove(self._paths, wid)
 
-    def _grant_wishes(self, wid: str) -> bool:
-        """Cancel what was put back by somebody who died before it could be cancelled; return whether that is done."""
+    def _cancel_requested(self, wid: str) -> bool:
+        """Cancel jobs whose worker died between moving them back and cancelling them; return whether that is done."""
         for name in files.names(self._paths.worker(wid)):
             job_id = name.removeprefix("cancel-")
             if name != job_id and ID.fullmatch(job_id):
                 try:
-                    self._after_return(wid, job_id)
+                    self._cancel_if_requested(wid, job_id)
                 except OSError as error:
-                    self._tell_once(self._paths.worker(wid, name), error)
+                    self._report_once(self._paths.worker(wid, name), error)
                     return False
         return True
 
     def _resolve(self, wid: str, path: str, *, blocked: bool) -> Iterator[Claim | None]:
-        """Finish what the dead worker had begun with one claimed file; give out the claim if its attempt was lost.
+        """Finish what the dead worker had begun with one claimed file; yield the claim if its attempt was lost.
 
         None stands for a file that has to wait.
         """
         imported = layout.parse_imported(os.path.basename(path))
         if imported is not None:
-            self._inherit(path, imported)
+            self._take_over_import(path, imported)
             return
         parts = layout.parse_claimed(os.path.basename(path))
         if parts is None:
@@ -397,7 +399,7 @@ class Recovery:
     ) -> Iterator[Claim | None]:
         now = clock.now()
         ours = last is not None and last.wid == wid
-        # A name that is younger than the line: the move was made, and the same worker claimed the job once more.
+        # The name is younger than the line: the move was made, and the same worker claimed the job again.
         is_moved = last is not None and milliseconds(job.not_before) >= last.at
         match last:
             case record.End(state=state, at=at) if state in layout.ENDED_DIRECTORIES:
@@ -415,11 +417,11 @@ class Recovery:
                 yield from self._not_begun(wid, path, job, now)
 
     def _not_begun(self, wid: str, path: str, job: Job, now: datetime) -> Iterator[Claim]:
-        if self._wish(wid, job.id) is not None:
+        if self._canceller(wid, job.id) is not None:
             self._finish_cancelled(wid, path, job, now)
         elif has_rebooted(self._paths, wid):
-            # The machine went down under it, and the `start` line may have been lost with the page cache: it counts
-            # as begun, or a job that brings the machine down would do so for ever.
+            # The machine went down, and the `start` line may have been lost with the page cache. The attempt counts as
+            # begun: a job that brings the machine down must not be tried for ever.
             attempt = Attempt(number=len(job.attempts) + 1, started_at=now)
             begun = msgspec.structs.replace(job, attempts=(*job.attempts, attempt), charged=job.charged + 1)
             yield Claim(begun, path, leftover=True)
@@ -427,19 +429,19 @@ class Recovery:
             self._return(wid, path, job, milliseconds(job.not_before), at_once=True)
 
     def _cancelled_or_lost(self, wid: str, path: str, job: Job, now: datetime) -> Claim | None:
-        if self._wish(wid, job.id) is None:
+        if self._canceller(wid, job.id) is None:
             return Claim(job, path, leftover=True)
         self._finish_cancelled(wid, path, job, now)
         return None
 
     def _finish_cancelled(self, wid: str, path: str, job: Job, now: datetime) -> None:
-        by = self._wish(wid, job.id) or ""
+        by = self._canceller(wid, job.id) or ""
         is_running = bool(job.attempts) and not job.attempts[-1].outcome
         verdict = cancelled(by, outcome="cancelled" if is_running else "")
         self._transitions(wid).apply(path, job, verdict, now)
         self._emit(Cancelled(job, now, by))
 
-    def _wish(self, wid: str, job_id: str) -> str | None:
+    def _canceller(self, wid: str, job_id: str) -> str | None:
         return files.read_note(self._paths.worker(wid, f"cancel-{job_id}"))
 
     def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
@@ -447,9 +449,8 @@ class Recovery:
         place = Slots(self._paths.worker(wid))
         slots.keep_output(place.output(start.slot), self._paths.output(hour, job.id, start.number))
 
-    def _tell_once(self, path: str, error: OSError) -> None:
-        if path not in self._told:
-            self._told.add(path)
+    def _report_once(self, path: str, error: OSError) -> None:
+        if self._reported.first(path):
             reason = f"cannot be recovered: {error.strerror}"
             self._emit(LeftAlone(os.path.basename(path), reason, clock.now()))
 

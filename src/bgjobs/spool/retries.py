@@ -1,4 +1,4 @@
-"""Which jobs were retried: a line `OLD NEW` for each retry, in a file that is appended to and now and then rewritten.
+"""Record which jobs were retried: a line `OLD NEW` for each retry, in a file that is sometimes rewritten.
 
 The line is written before the new job is published, so the job that it names may never have come, and may be gone by
 now: whoever asks looks whether it is there. A lost line costs one more retry by condition, and no job.

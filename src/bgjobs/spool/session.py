@@ -1,4 +1,4 @@
-"""A worker's place in a spool: claim jobs, store what became of them, and stay alive in the eyes of the others."""
+"""A worker's session in a spool: claim jobs, store what became of them, keep the worker's directory alive."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bgjobs.job import State, milliseconds
 from bgjobs.lifecycle import Ended
 from bgjobs.slots import Slots
 from bgjobs.spool import directories, layout, prune, record
-from bgjobs.spool.claim import Taker
+from bgjobs.spool.claim import Claimer
 from bgjobs.spool.inbox.importer import Importer
 from bgjobs.spool.recover import Recovery
 from bgjobs.spool.transitions import Transitions
-from bgjobs.spool.worker_dir import Workplace
+from bgjobs.spool.worker_dir import WorkerDir
 from bgjobs.store import AttemptRecord, Begin
 
 if TYPE_CHECKING:
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
 
 
 MOST_START_LINES = 1000
-GROUND_S = 1.0  # how often to look for directories that somebody has removed
+RESTORE_S = 1.0  # how often to look for directories that somebody has removed
 
 
 class SpoolSession:
-    """From join to leave. While it lives it holds `alive.lock`, by which all others know that it does."""
+    """From join to leave. It holds `alive.lock`, by which all others know that this worker lives."""
 
     def __init__(
         self, spool: SpoolHandle, submitter: Submitter, control: Control, info: WorkerInfo, selection: Selection
     ) -> None:
-        """Make a place of our own."""
+        """Make the directories of this worker, and take its lock."""
         self.id = new_id()
         self._control = control
         self._paths = spool.paths
         self._info = info
         self._boot = system.boot_id()
-        self._place = Workplace(self._paths, self.id)
+        self._dir = WorkerDir(self._paths, self.id)
         with suppress(OSError):
             prune.sweep_tmp(self._paths)
-        self._place.enter(info)
+        self._dir.make(info)
         self.slots = Slots(self._paths.worker(self.id))
         self._transitions = Transitions(self._paths, self.id, sync=spool.settings.finish_fsync)
-        self._taker = Taker(spool, self.id, selection, self._transitions)
+        self._claimer = Claimer(spool, self.id, selection, self._transitions)
         self._importer = Importer(spool, submitter, self.id)
-        self._recovery = Recovery(spool, me=self.id, inherit=self._importer.inherit, cancel=control.cancel)
-        self._wished: set[str] = set()
+        self._recovery = Recovery(spool, me=self.id, take_over_import=self._importer.take_over, cancel=control.cancel)
+        self._requested: set[str] = set()
         self.bell = system.Doorbell(self._paths.doorbell)
-        self._ground_due = 0.0
-        # Who has to sync the end of a job writes it: that is the worker.
+        self._restore_due = 0.0
+        # With `finish_fsync` the worker itself writes the end of a job, and syncs it.
         self._success = None if spool.settings.finish_fsync else record.success_template(self.id)
         self._start_lines: dict[tuple[int, int, int, str], tuple[str, str]] = {}
 
@@ -68,11 +68,11 @@ class SpoolSession:
 
     def claim(self, most: int, *, above: int = -1) -> list[Claim]:
         """Take at most so many due jobs of a priority higher than `above`: by priority, then by age."""
-        return self._taker.claim(most, above=above)
+        return self._claimer.claim(most, above=above)
 
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
-        return self._taker.next_due()
+        return self._claimer.next_due()
 
     # Running
 
@@ -95,11 +95,11 @@ class SpoolSession:
         return head + at[:-1], tail
 
     def attempt(self, claim: Claim) -> AttemptRecord:
-        """Return how far the attempt has come whose runner has died, by the lines that it has appended."""
+        """Return how far the attempt of a dead runner came, by the lines that it has appended."""
         try:
             recorded = record.events(files.read(claim.place, record.MOST_BYTES))
         except (OSError, files.StrangeFileError):
-            return AttemptRecord(begun=True)  # nobody knows: the safe side is to count the attempt
+            return AttemptRecord(begun=True)  # unknown: counting the attempt is the safe side
         starts = sum(isinstance(event, record.Start) for event in recorded)
         last = recorded[-1] if recorded else None
         has_succeeded = isinstance(last, record.End) and last.wid == self.id and last.state is State.DONE
@@ -126,84 +126,84 @@ class SpoolSession:
                 self._transitions.end(claim.place, claim.job.id, verdict, milliseconds(one.at), written=True)
             else:
                 self._transitions.apply(claim.place, claim.job, verdict, one.at, progress=one.running.progress)
-            self._let_go(claim)
+            self._forget(claim)
             if isinstance(verdict, Ended):
                 self._drop_cancel_request(claim.job.id)
             else:
-                self._after_return(claim.job.id)
+                self._after_release(claim.job.id)
         except (BgjobsError, OSError) as error:
             return error
         return None
 
-    def _let_go(self, claim: Claim) -> None:
-        self._taker.forget(claim.place)
-        self._place.forget_progress(claim.job.id)
+    def _forget(self, claim: Claim) -> None:
+        self._claimer.forget(claim.place)
+        self._dir.remove_progress(claim.job.id)
 
     def _drop_cancel_request(self, job_id: str) -> None:
-        if job_id in self._wished:
-            self._wished.discard(job_id)
-            self._place.discard_wish(job_id)
+        if job_id in self._requested:
+            self._requested.discard(job_id)
+            self._dir.discard_cancel_request(job_id)
 
     def put_aside(self, claim: Claim, reason: str) -> None:
-        """Put a claimed file that cannot be a job of its own into `corrupt/`."""
-        self._taker.quarantine(claim.place, reason)
-        self._taker.forget(claim.place)
+        """Move a claimed file that cannot be a job of its own to `corrupt/`."""
+        self._claimer.quarantine(claim.place, reason)
+        self._claimer.forget(claim.place)
 
     def release(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged."""
         job = claim.job
         self._transitions.to_pending(claim.place, job.priority, milliseconds(job.not_before), job.id, at_once=True)
-        self._taker.forget(claim.place)
-        self._after_return(job.id)
+        self._claimer.forget(claim.place)
+        self._after_release(job.id)
 
-    def _after_return(self, job_id: str) -> None:
-        """Honour a cancel that came while the job was on its way back to the queue, where nobody looks for it."""
-        self._grant({job_id})
+    def _after_release(self, job_id: str) -> None:
+        """Cancel the job if a request came while it was moved back to the queue: nobody else would see the request."""
+        self._cancel_requested({job_id})
         disk.ring(self._paths.doorbell)
 
-    def _grant(self, wishes: Iterable[str]) -> bool:
+    def _cancel_requested(self, job_ids: Iterable[str]) -> bool:
         """Cancel these jobs, wherever they are now, if somebody asked for it; return whether that is done.
 
-        The wish goes last: what we do not get done is tried again, at last by whoever takes over from us.
+        A request is removed last: what fails is tried again, at last by the worker that recovers our claims.
         """
         try:
-            for job_id in wishes:
-                by = self._place.wish(job_id)
+            for job_id in job_ids:
+                by = self._dir.canceller(job_id)
                 if by is not None:
                     self._control.cancel(job_id, by)
-                    self._place.remove_wish(job_id)
+                    self._dir.remove_cancel_request(job_id)
         except (OSError, SpoolError):
             return False
         return True
 
-    # Living
+    # Staying alive
 
     def renew(self, progress: Mapping[str, Progress], *, stale: bool = False, dropped: int = 0) -> dict[str, str]:
-        """Check that our place is still ours, store progress, and return who asked to cancel which job."""
-        self._place.check()
-        if time.monotonic() >= self._ground_due:  # `git clean` takes empty directories, under a worker too
+        """Check that the session is still ours, store progress, and return who asked to cancel which job."""
+        self._dir.check()
+        if time.monotonic() >= self._restore_due:  # `git clean` takes empty directories, under a worker too
             directories.restore(self._paths)
-            self._place.restore()
-            self._ground_due = time.monotonic() + GROUND_S
+            self._dir.restore()
+            self._restore_due = time.monotonic() + RESTORE_S
         for job_id, state in progress.items():
-            self._place.tell_progress(job_id, state)
-        self._place.tell_dropped(dropped)
-        self._place.tell_stale(stale)
-        wishes = {}
-        for job_id in self._place.wishes():
-            by = self._place.wish(job_id)
+            self._dir.write_progress(job_id, state)
+        self._dir.write_dropped(dropped)
+        self._dir.write_stale(stale)
+        requests = {}
+        for job_id in self._dir.cancel_requests():
+            by = self._dir.canceller(job_id)
             if by is not None:
-                wishes[job_id] = by
-        self._grant(self._place.late(self._wished.intersection(wishes)))
-        self._wished = set(wishes)
-        return wishes
+                requests[job_id] = by
+        self._cancel_requested(self._dir.not_held(self._requested.intersection(requests)))
+        self._requested = set(requests)
+        return requests
 
     def stop_requests(self) -> int:
         """Return how often somebody has asked this worker to stop since the last call."""
-        return self._place.stop_requests()
+        return self._dir.stop_requests()
 
     def recover(self) -> Iterator[Claim]:
-        """Take over what dead workers left; go through the claims whose attempts were lost with them."""
+        """Recover the claims of dead workers; go through those whose attempts were lost."""
         return self._recovery.run()
 
     def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
@@ -215,10 +215,10 @@ class SpoolSession:
         return prune.tidy(self._paths, keep_done=keep_done, keep_failed=keep_failed, now=clock.now())
 
     def leave(self) -> None:
-        """Give up the place."""
+        """End the session."""
         self._recovery.close()
-        self._taker.close()
+        self._claimer.close()
         self.bell.close()
         self._importer.close()
-        # With claims left, because something went wrong, our place has to stay: another worker recovers them from it.
-        self._place.leave(empty=self._grant(self._place.late(self._place.wishes())))
+        # If claims are left, because something failed, the directory stays: another worker recovers them from it.
+        self._dir.leave(empty=self._cancel_requested(self._dir.not_held(self._dir.cancel_requests())))

@@ -1,8 +1,8 @@
-"""The transitions of a job: write down what became of it, then move its file there.
+"""The transitions of a claimed job: write what became of it, then move its file to the directory of its new state.
 
 The event comes first, then the move: a crash between the two leaves a claimed file whose last line says what is left
-to do, and whoever recovers it only finishes the move. `Transitions.end` is the one door through which a job ends,
-whoever asks for it: its worker, a runner that has recorded its success, a recoverer, a person who cancels it.
+to do, and recovery only finishes the move. `Transitions.end` is the one function that ends a job, whoever asks for it:
+its worker, a runner that has recorded its success, a recovering worker, a person who cancels it.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from bgjobs.spool.record import Ending
 
 
-NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # that passes, and the result should not be lost for it
+NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}  # too many open files: that passes, and no result should be lost for it
 PLAIN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 SUFFIX = 12  # letters of an id without a lane that are chance: names must stay short
 FEW = 8  # so many attempts cannot fill a file
 
 
 class Transitions:
-    """Those of the jobs in the hands of one worker `wid`, or of nobody.
+    """The transitions of jobs that the worker `wid` has claimed, or nobody has.
 
     With `sync`, what became of a job is on the disk before its file moves.
     """
 
     def __init__(self, paths: Layout, wid: str = "", *, sync: bool = False) -> None:
-        """Remember whose claims these are."""
+        """Change nothing yet."""
         self._paths = paths
         self._wid = wid
         self._sync = sync
@@ -80,7 +80,7 @@ class Transitions:
         """End the job whose file lies at this path: write its end, then move it to where those lie that ended so.
 
         `written` tells that its last line says so already. What nobody has claimed is moved first: that move decides
-        between us and a worker, and what fails after it (a full disk) changes nothing about that. Return the new path.
+        between us and a worker; a failure after it (a full disk) does not undo it. Return the new path.
         Raises ClaimLostError when somebody else has moved it, SyncFailedError, OSError.
         """
         if claimed and not written:
@@ -94,8 +94,8 @@ class Transitions:
     def to_pending(self, path: str, priority: int, not_before_ms: int, job_id: str, *, at_once: bool) -> str:
         """Move a claimed job back to the queue, to start at this moment, or `at_once` whatever the clock says."""
         name = layout.bucket(not_before_ms, at_once=at_once)
-        # A bucket of our own, because the others' cursors do not look again at a bucket of which they still know
-        # names: they would meet this job only after all of those, though it is older.
+        # A bucket of our own, because other workers do not list a bucket again while they know names in it: they would
+        # find this job only after all of those, though it is older.
         directory = self._paths.bucket(priority, f"{name}.{self._wid[-SUFFIX:]}")
         target = os.path.join(directory, layout.pending_name(not_before_ms, job_id))
         while True:
@@ -125,7 +125,7 @@ class Transitions:
         event = record.ending(verdict, at=at_ms, wid=self._wid, progress=progress)
         line = _fitting(path, event) if attempts > FEW else record.encoded(event)
         try:
-            if path in self._unsure and self._says(path, line):
+            if path in self._unsure and self._ends_with(path, line):
                 self._written.add(path)
                 return
             files.append(path, line, sync=self._sync)
@@ -139,8 +139,8 @@ class Transitions:
         else:
             self._written.add(path)
 
-    def _says(self, path: str, line: bytes) -> bool:
-        """Tell whether the file ends with this line, of which we only know that writing it failed somewhere."""
+    def _ends_with(self, path: str, line: bytes) -> bool:
+        """Tell whether the file ends with this line, after an attempt to write it that failed."""
         return files.read(path, record.MOST_BYTES).endswith((line, line[:-1]))
 
     def _to_ended(self, path: str, job_id: str, verdict: Ended, at_ms: int) -> str:
@@ -149,7 +149,7 @@ class Transitions:
         self._make(directory)
         try:
             if files.exists(target):
-                # Somebody copied a job file: this one ended already, under the same id.
+                # Somebody copied a job file: a job of this id has ended already.
                 target = quarantine(self._paths, path, "duplicate: a job of this id has ended already")
             else:
                 files.move(path, target)
@@ -192,7 +192,7 @@ def quarantine(paths: Layout, path: str, reason: str) -> str:
     if files.exists(target) or files.exists(f"{target}.reason"):
         target = f"{target}.{new_id()}"
     files.move(path, target)
-    # The reason may quote what is in the file, or its name, and is made to be looked at in a terminal.
+    # The reason may quote the file or its name, and people read it in a terminal.
     files.create(f"{target}.reason", f"{sanitized(reason)}\n".encode(), sync=False)
     return target
 

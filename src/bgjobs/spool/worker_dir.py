@@ -1,4 +1,4 @@
-"""The places of workers: `workers/W`, with what each says and is asked, and `claimed/W`, with its claims."""
+"""The directories of workers: `workers/W`, with its lock, its status and requests to it, and `claimed/W`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
 
-PAUSES_S = (0.01, 0.05, 0.2, 0.5, 0.0)  # what stays even so is removed by a worker that comes across it much later
+PAUSES_S = (0.01, 0.05, 0.2, 0.5, 0.0)  # between attempts to remove a directory; later another worker removes it
 COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class About(Struct, frozen=True):
-    """What a worker says of itself when it comes."""
+    """What a worker writes about itself when it starts."""
 
     worker: WorkerInfo
     birth: str | None = None
 
 
-class Workplace:
-    """The place of the worker `wid`, which is ourselves. While we have it we hold its `alive.lock`."""
+class WorkerDir:
+    """The directories of this worker, `wid`. It holds the `alive.lock` in them until it leaves."""
 
     def __init__(self, paths: Layout, wid: str) -> None:
         """Remember which spool this is; nothing is made yet."""
@@ -46,8 +46,8 @@ class Workplace:
         self._stale = False
         self._progressing: set[str] = set()
 
-    def enter(self, info: WorkerInfo) -> None:
-        """Make it: directory, lock, then `ready`, so that nobody takes us for a dead worker."""
+    def make(self, info: WorkerInfo) -> None:
+        """Make the directory, take the lock, then make `ready`: in this order nobody takes us for a dead worker."""
         files.make_directory(self._paths.worker(self._wid))
         self._lock = locks.hold_for_life(self._path("alive.lock"))
         self._lock_inode = disk.stat(self._path("alive.lock")).st_ino
@@ -57,7 +57,7 @@ class Workplace:
         files.create(self._path("ready"), b"", sync=False)
 
     def check(self) -> None:
-        """Check that it is still ours. Raises SessionLostError."""
+        """Check that spool and lock are the files that we opened. Raises SessionLostError."""
         for path, inode in (self._paths.version, self._version), (self._path("alive.lock"), self._lock_inode):
             try:
                 same = disk.stat(path).st_ino == inode
@@ -72,42 +72,42 @@ class Workplace:
             files.make_directory(self._paths.claims_of(self._wid))
 
     def release(self) -> None:
-        """Give up the lock, as the kernel does it when a process ends."""
+        """Release the lock, as the kernel does when a process ends."""
         self._lock.release()
 
     def leave(self, *, empty: bool) -> None:
-        """Give it up. One that is not `empty` stays: another worker recovers from it what is left."""
-        empty = empty and dissolve(self._paths, self._wid)
+        """Remove the directories if they are `empty`, and release the lock. Another worker recovers what is left."""
+        empty = empty and clear(self._paths, self._wid)
         self.release()
         if empty:
-            remove_place(self._paths, self._wid)
+            remove(self._paths, self._wid)
 
     def _path(self, name: str) -> str:
         return self._paths.worker(self._wid, name)
 
-    # What we say
+    # Status for others to read
 
-    def tell_progress(self, job_id: str, progress: Progress) -> None:
-        """Let others see how far a job has come."""
+    def write_progress(self, job_id: str, progress: Progress) -> None:
+        """Write how far a job has come."""
         self._progressing.add(job_id)
         with suppress(OSError):  # a full disk
             files.replace_content(self._path(f"progress-{job_id}"), msgspec.json.encode(progress))
 
-    def forget_progress(self, job_id: str) -> None:
-        """Remove what was said of a job's progress, if anything was."""
+    def remove_progress(self, job_id: str) -> None:
+        """Remove the progress of a job, if any was written."""
         if job_id in self._progressing:
             self._progressing.discard(job_id)
             files.discard(self._path(f"progress-{job_id}"))
 
-    def tell_dropped(self, count: int) -> None:
-        """Let others see how many lines the logs had no room for."""
+    def write_dropped(self, count: int) -> None:
+        """Write how many lines the logs had no room for."""
         if count != self._dropped:
             with suppress(OSError):  # perhaps the same full disk: the next round tries again
                 files.replace_content(self._path("dropped"), f"{count}\n".encode())
                 self._dropped = count
 
-    def tell_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one thing that it says
-        """Let others see whether our code is older than what is on the disk."""
+    def write_stale(self, stale: bool) -> None:  # noqa: FBT001 - the one value to write
+        """Note whether this worker runs code that was changed on the disk since."""
         if stale != self._stale:
             with suppress(OSError):  # a full disk: the next round tries again
                 if stale:
@@ -116,30 +116,30 @@ class Workplace:
                     files.discard(self._path("stale"))
                 self._stale = stale
 
-    # What we are asked
+    # Requests of others
 
-    def wishes(self) -> set[str]:
+    def cancel_requests(self) -> set[str]:
         """Return the ids of the jobs that somebody asked us to cancel."""
         names = [name.partition("-") for name in files.names(self._paths.worker(self._wid))]
         return {job_id for kind, _, job_id in names if kind == "cancel" and ID.fullmatch(job_id)}
 
-    def late(self, wishes: set[str]) -> set[str]:
-        """Return the wishes that came when their job was just leaving our hands: nobody else would look for them."""
-        if not wishes:
-            return wishes
+    def not_held(self, cancel_requests: set[str]) -> set[str]:
+        """Return those of these jobs that this worker does not hold: the request came when the job was just leaving."""
+        if not cancel_requests:
+            return cancel_requests
         claimed = [layout.parse_claimed(name) for name in files.names(self._paths.claims_of(self._wid))]
-        return wishes - {parts[2] for parts in claimed if parts}
+        return cancel_requests - {parts[2] for parts in claimed if parts}
 
-    def wish(self, job_id: str) -> str | None:
+    def canceller(self, job_id: str) -> str | None:
         """Return who asked us to cancel the job, or None."""
         return files.read_note(self._path(f"cancel-{job_id}"))
 
-    def remove_wish(self, job_id: str) -> None:
-        """Remove a wish that was granted."""
+    def remove_cancel_request(self, job_id: str) -> None:
+        """Remove a request to cancel that was carried out. Raises OSError."""
         files.remove(self._path(f"cancel-{job_id}"))
 
-    def discard_wish(self, job_id: str) -> None:
-        """Remove a wish that is without an object, if that can be done."""
+    def discard_cancel_request(self, job_id: str) -> None:
+        """Remove a request to cancel a job that has ended, if possible."""
         files.discard(self._path(f"cancel-{job_id}"))
 
     def stop_requests(self) -> int:
@@ -151,10 +151,10 @@ class Workplace:
 
 
 def ask_to_stop(paths: Layout, wid: str) -> bool:
-    """Leave a request to stop at a worker's place; return False when there is no such worker.
+    """Write a request to stop into a worker's directory; return False when there is no such worker.
 
-    A file each, because the second request means more than the first. On Windows nothing else reaches a worker that
-    has no console.
+    Each request is a file of its own, because the second one means more than the first. On Windows there is no other
+    way to reach a worker without a console.
     """
     if not ID.fullmatch(wid) or not locks.is_held(paths.worker(wid, "alive.lock")):
         return False
@@ -166,24 +166,24 @@ def ask_to_stop(paths: Layout, wid: str) -> bool:
     return True
 
 
-def dissolve(paths: Layout, wid: str) -> bool:
-    """Remove what a worker kept for itself, all but the lock that says whose it is; only if it has no claims left."""
+def clear(paths: Layout, wid: str) -> bool:
+    """Remove all of a worker's files except its lock; return False, and remove nothing, if it has claims left."""
     if not files.remove_directory(paths.claims_of(wid)):
         return False
     for name in files.names(paths.worker(wid)):
         if name not in {"alive.lock", "ready"}:
             files.remove(paths.worker(wid, name))
-    # Last: a place without it could be of a worker that is just coming, and is left alone for ten minutes.
+    # Last: a directory without it may be that of a worker that is just starting, and is left alone for ten minutes.
     files.remove(paths.worker(wid, "ready"))
     return True
 
 
-def remove_place(paths: Layout, wid: str) -> None:
-    """Remove the last of a worker's place, whose lock is free again."""
+def remove(paths: Layout, wid: str) -> None:
+    """Remove a worker's directory, whose lock is free by now."""
     place = paths.worker(wid)
     for pause in PAUSES_S:
-        # Whoever asks a leaving worker to stop may leave word behind its back. And older Windows keeps a removed file,
-        # and so its directory, while somebody has it open: another worker that has just looked who lives.
+        # Somebody may ask a worker to stop that is just leaving. And older Windows keeps a removed file, and so its
+        # directory, while somebody has it open: another worker that has just tried the lock.
         for name in files.names(place):
             files.remove(paths.worker(wid, name))
         if files.remove_directory(place):
@@ -201,10 +201,10 @@ def views(paths: Layout) -> list[WorkerView]:
             continue
         if about is None or not EPOCH <= about.worker.started_at <= moment(LATEST_MS):
             continue
-        alive = _lives(paths.worker(wid, "alive.lock"))
+        alive = _is_alive(paths.worker(wid, "alive.lock"))
         dropped = (files.read_note(paths.worker(wid, "dropped")) or "").strip()
         count = int(dropped) if COUNT.fullmatch(dropped) else 0
-        responsive = alive and not _stands_still(about)
+        responsive = alive and not _is_stopped(about)
         stale = alive and os.path.exists(paths.worker(wid, "stale"))
         found.append(
             WorkerView(id=wid, info=about.worker, alive=alive, responsive=responsive, dropped=count, stale=stale)
@@ -212,14 +212,14 @@ def views(paths: Layout) -> list[WorkerView]:
     return found
 
 
-def _lives(lock: str) -> bool:
+def _is_alive(lock: str) -> bool:
     try:
         return locks.is_held(lock)
-    except OSError as error:  # one that is taken for dead would be passed over by whoever stops them all
+    except OSError as error:  # counting it as dead would leave it out when all workers are stopped
         hint = "check its permissions, and those of the directories above"
         raise SpoolError(f"cannot try {lock}: {error.strerror}", hint=hint) from error
 
 
-def _stands_still(about: About) -> bool:
-    """Tell whether the process of a worker was stopped, by what it said of itself when it came."""
+def _is_stopped(about: About) -> bool:
+    """Tell whether the process of a worker is stopped, as by Ctrl-Z."""
     return about.birth is not None and system.is_stopped(about.worker.pid, about.birth)

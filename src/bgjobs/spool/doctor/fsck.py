@@ -21,7 +21,7 @@ from bgjobs.ids import ID_PATTERN
 from bgjobs.job import State
 from bgjobs.spool import lanes, layout, record
 from bgjobs.spool.doctor import job_check, process_check, worker_check
-from bgjobs.spool.find import Place
+from bgjobs.spool.find import Location
 from bgjobs.spool.line1 import CorruptError, NewerFormatError
 from bgjobs.store import Finding
 
@@ -128,24 +128,24 @@ class Survey:
         for folder, priority in self._inside(self._paths.pending, layout.PRIORITY_OF.get):
             for bucket, _ in self._inside(folder, layout.bucket_start_ms):
                 for path, (ms, job_id) in self._inside(bucket, layout.parse_pending):
-                    yield self._job(Place(job_id, State.QUEUED, path, priority, ms))
+                    yield self._job(Location(job_id, State.QUEUED, path, priority, ms))
 
     def _waiting(self) -> Iterator[Subject]:
         for folder, _ in self._inside(self._paths.waiting, layout.WORKER_NAME.fullmatch):
             for path, found in self._inside(folder, layout.ENDED_NAME.fullmatch):
-                yield self._job(Place(found[1], State.WAITING, path))
+                yield self._job(Location(found[1], State.WAITING, path))
 
     def _claimed(self) -> Iterator[Subject]:
         for folder, wid in self._inside(self._paths.claimed, _worker):
             for path, parts in self._inside(folder, _claimed_or_import):
                 if parts is not IMPORT:
                     priority, ms, job_id = parts
-                    yield self._job(Place(job_id, State.RUNNING, path, priority, ms, wid))
+                    yield self._job(Location(job_id, State.RUNNING, path, priority, ms, wid))
 
     def _ended(self, state: State) -> Iterator[Subject]:
         for folder, _ in self._inside(self._paths.ended(state), layout.HOUR_NAME.fullmatch):
             for path, found in self._inside(folder, layout.ENDED_NAME.fullmatch):
-                subject = self._job(Place(found[1], state, path))
+                subject = self._job(Location(found[1], state, path))
                 if not self._quick:
                     yield subject
 
@@ -157,7 +157,7 @@ class Survey:
                 self._more.setdefault(found[0], set()).add(path)
         yield from self._odd.values()
 
-    def _job(self, place: Place) -> Subject:
+    def _job(self, place: Location) -> Subject:
         first = self._seen.setdefault(place.job_id, place.path)
         if first != place.path:
             self._more.setdefault(place.job_id, set()).add(place.path)

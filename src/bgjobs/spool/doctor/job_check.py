@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bgjobs.job import Job
-    from bgjobs.spool.find import Place
+    from bgjobs.spool.find import Location
     from bgjobs.spool.layout import Layout
 
 
@@ -79,90 +79,92 @@ class _Told:
         self.contradictions.append(f"line {number}: {what}")
 
 
-def inspect(paths: Layout, place: Place, first_telling: str) -> Iterator[Finding]:
+def inspect(paths: Layout, location: Location, first_telling: str) -> Iterator[Finding]:
     """Say what is wrong with the job file that lies at this place; nothing if it has moved on. Raises OSError.
 
     Ids from `first_telling` on should have the lane of the job's class and method.
     """
     try:
-        data = files.read(place.path, record.MOST_BYTES)
+        data = files.read(location.path, record.MOST_BYTES)
         job = record.decode(
             data,
-            job_id=place.job_id,
-            state=place.state,
-            priority=place.priority,
-            not_before_ms=place.not_before_ms,
+            job_id=location.job_id,
+            state=location.state,
+            priority=location.priority,
+            not_before_ms=location.not_before_ms,
         )
     except FileNotFoundError:
         return
     except OSError as error:
-        error.filename = place.path  # a read does not say of what
+        error.filename = location.path  # a read does not say of what
         raise
     except files.StrangeFileError as error:
-        yield from _strange(place, str(error))
+        yield from _strange(location, str(error))
     except CorruptError as error:
-        yield _not_a_job(place, str(error))
+        yield _not_a_job(location, str(error))
     except NewerFormatError:
-        yield Finding(code="newer-format", message="was written by a newer bgjobs: run a newer worker", path=place.path)
+        yield Finding(
+            code="newer-format", message="was written by a newer bgjobs: run a newer worker", path=location.path
+        )
     else:
-        if place.job_id >= first_telling and place.job_id[LANE] != lane_of(job.class_name, job.method):
-            yield _wrong_lane(place, job)
-        yield from _look_into(paths, place, data)
+        if location.job_id >= first_telling and location.job_id[LANE] != lane_of(job.class_name, job.method):
+            yield _wrong_lane(location, job)
+        yield from _look_into(paths, location, data)
 
 
-def _wrong_lane(place: Place, job: Job) -> Finding:
+def _wrong_lane(location: Location, job: Job) -> Finding:
     message = f"has an id that does not tell that it is of {job.name}: was it made by an older bgjobs, or by hand?"
-    return Finding(code="wrong-lane", message=message, path=place.path)
+    return Finding(code="wrong-lane", message=message, path=location.path)
 
 
-def _strange(place: Place, reason: str) -> Iterator[Finding]:
-    state = disk.lstat(place.path) if files.exists(place.path) else None
+def _strange(location: Location, reason: str) -> Iterator[Finding]:
+    state = disk.lstat(location.path) if files.exists(location.path) else None
     if state is not None and stat.S_ISREG(state.st_mode) and state.st_nlink > 1:
         message = f"has {state.st_nlink} names (hard links): one job, one name; remove the others"
-        yield Finding(code="two-names", message=message, path=place.path, rule="I4", repairable=_can_go(place))
+        yield Finding(code="two-names", message=message, path=location.path, rule="I4", repairable=_can_go(location))
     elif state is not None:
-        yield _not_a_job(place, reason)
+        yield _not_a_job(location, reason)
 
 
-def _not_a_job(place: Place, reason: str) -> Finding:
+def _not_a_job(location: Location, reason: str) -> Finding:
     message = f"is no valid job file: {reason}"
-    return Finding(code="not-a-job", message=message, path=place.path, rule="I2", repairable=_can_go(place))
+    return Finding(code="not-a-job", message=message, path=location.path, rule="I2", repairable=_can_go(location))
 
 
-def _can_go(place: Place) -> bool:
+def _can_go(location: Location) -> bool:
     """Tell whether a worker, or the repair, would put this file aside: those of ended jobs are left as they are."""
-    return not place.state.ended
+    return not location.state.ended
 
 
-def _look_into(paths: Layout, place: Place, data: bytes) -> Iterator[Finding]:
+def _look_into(paths: Layout, location: Location, data: bytes) -> Iterator[Finding]:
     lines = data.split(b"\n")[1:]
     for what in contradictions(lines):
-        yield Finding(code="wrong-order", message=f"tells what cannot be: {what}", path=place.path, rule="I2")
+        yield Finding(code="wrong-order", message=f"tells what cannot be: {what}", path=location.path, rule="I2")
     last = next(reversed(record.events_of(lines)), None)
-    if place.state.ended:
-        yield from _ended(place, last)
-    elif place.state is State.RUNNING:
-        yield from _claimed(paths, place, last)
+    if location.state.ended:
+        yield from _ended(location, last)
+    elif location.state is State.RUNNING:
+        yield from _claimed(paths, location, last)
     elif isinstance(last, record.End):
         message = "has ended, and yet lies where it would run again"
-        yield Finding(code="ended-pending", message=message, path=place.path, rule="I6", repairable=True)
+        yield Finding(code="ended-pending", message=message, path=location.path, rule="I6", repairable=True)
 
 
-def _ended(place: Place, last: record.AnyEvent | None) -> Iterator[Finding]:
+def _ended(location: Location, last: record.AnyEvent | None) -> Iterator[Finding]:
     if not isinstance(last, record.End):
-        message = f"is {place.state}, but has no end line: a full disk or a power cut took its result"
-        yield Finding(code="result-lost", message=message, path=place.path)
-    elif last.state is not place.state:
-        message = f"says that it ended as {last.state}, but lies among those that are {place.state}"
-        yield Finding(code="ended-elsewhere", message=message, path=place.path, rule="I6")
+        message = f"is {location.state}, but has no end line: a full disk or a power cut took its result"
+        yield Finding(code="result-lost", message=message, path=location.path)
+    elif last.state is not location.state:
+        message = f"says that it ended as {last.state}, but lies among those that are {location.state}"
+        yield Finding(code="ended-elsewhere", message=message, path=location.path, rule="I6")
 
 
-def _claimed(paths: Layout, place: Place, last: record.AnyEvent | None) -> Iterator[Finding]:
+def _claimed(paths: Layout, location: Location, last: record.AnyEvent | None) -> Iterator[Finding]:
     if isinstance(last, record.End):
         message = "has ended, but is not moved yet: a worker does that"
-        yield Finding(code="unfinished-move", message=message, path=place.path, repairable=True)
-    elif isinstance(last, record.Start) and last.wid == place.holder and _is_at_work(paths, place.holder):
-        yield from _running(paths, place, last)
+        yield Finding(code="unfinished-move", message=message, path=location.path, repairable=True)
+    elif isinstance(last, record.Start) and last.wid == location.holder and _is_at_work(paths, location.holder):
+        yield from _running(paths, location, last)
 
 
 def _is_at_work(paths: Layout, wid: str) -> bool:
@@ -170,12 +172,12 @@ def _is_at_work(paths: Layout, wid: str) -> bool:
     return files.exists(paths.worker(wid, "ready")) and locks.is_held(paths.worker(wid, "alive.lock"))
 
 
-def _running(paths: Layout, place: Place, start: record.Start) -> Iterator[Finding]:
+def _running(paths: Layout, location: Location, start: record.Start) -> Iterator[Finding]:
     # A runner that is gone is asked for first: its lock may be about to be taken by the next one of its slot.
     if start.boot != system.boot_id() or system.birth(start.pid) != start.birth:
         message = f"its runner (pid {start.pid}) is gone, and its worker has not noticed: is the worker stopped?"
-        yield Finding(code="runner-gone", message=message, path=place.path)
-    elif not locks.is_held(Slots(paths.worker(place.holder)).lock(start.slot)):
+        yield Finding(code="runner-gone", message=message, path=location.path)
+    elif not locks.is_held(Slots(paths.worker(location.holder)).lock(start.slot)):
         message = f"runs in process {start.pid}, which does not hold its runner lock r{start.slot}.lock"
-        if files.exists(place.path):  # else it ended just now
-            yield Finding(code="runs-unlocked", message=message, path=place.path, rule="I5")
+        if files.exists(location.path):  # else it ended just now
+            yield Finding(code="runs-unlocked", message=message, path=location.path, rule="I5")

@@ -89,7 +89,7 @@ class Importer:
         groups = [first, *([job] for job in again)]
         return sum(self._publish(group, batch) for group in groups if group)
 
-    def inherit(self, path: str, job_id: str) -> None:
+    def take_over(self, path: str, job_id: str) -> None:
         """Take over a file that a dead worker was importing. Raises OSError."""
         files.move(path, self._paths.imported(self._me, job_id))
         self._waiting[job_id] = Taken(begun=True)
@@ -237,7 +237,7 @@ class Importer:
             return
         if job_id not in signed:  # an older bgjobs that died may have taken it, and left it under its id
             raise CorruptError("replayed: a copy of a file that is being imported, or it changed meanwhile")
-        if any(find.other(self._paths, each, clock.now_ms()) for each in signed):
+        if any(find.elsewhere(self._paths, each, clock.now_ms()) for each in signed):
             raise CorruptError("replayed: its job is being run, or has ended")
 
     def _publish(self, jobs: list[Job], batch: dict[str, Taken]) -> int:
