@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_S = 86_400
+
+
+class Now(NamedTuple):
+    """One moment on two clocks: `s` in seconds on the monotonic one, for waits; `at` in UTC, for records."""
+
+    s: float
+    at: datetime
+
+
+def both() -> Now:
+    """Return this moment on the monotonic clock and in UTC."""
+    return Now(time.monotonic(), now())
 
 
 def now() -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from bgjobs import disk, files
 from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, Succeeded
-from bgjobs.worker import duties
+from bgjobs.worker.duties.tidy import Tidy
 from tests.contract.stores import FAR, Sessions, SpoolKind, claim_all, finish, new_job, now, wait_until
 
 if TYPE_CHECKING:
@@ -159,22 +160,25 @@ def in_trash(spool: SpoolStore) -> int:
     return sum(path.is_file() for path in Path(spool.paths.trash).rglob("*"))
 
 
-def test_a_worker_claims_while_it_tidies(spool: SpoolStore, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_claims_while_it_tidies(spool: SpoolStore, session: Session) -> None:
     old_hour(spool, 2_000)
     job = new_job()
     spool.submit([job])
-    for name in ("FIRST_TIDY_S", "SLICE_S", "PAUSE_S"):
-        monkeypatch.setattr(duties, name, 0.0)
-    tidying = duties.Tidying()
+    seconds = itertools.count(60.0)  # every slice is over after one step, and every pause when the next one begins
+    tidy = Tidy(0.0)
+
+    def run() -> None:
+        tidy.run(lambda: session.tidy(keep_done=DAY, keep_failed=DAY), seconds.__next__)
+
     for _ in range(3_000):  # that takes a few steps for each file: to count, to throw away, to remove
-        tidying.check(session, spool.handle.settings)
+        run()
     assert in_trash(spool) == 2_000
     assert [claim.job.id for claim in session.claim(2)] == [job.id]
     for _ in range(4_000):
-        tidying.check(session, spool.handle.settings)
+        run()
     assert 0 < in_trash(spool) < 2_000
     for _ in range(3_000):
-        tidying.check(session, spool.handle.settings)
+        run()
     assert list(Path(spool.paths.trash).iterdir()) == []
 
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import time
 from typing import TYPE_CHECKING
-
-import pytest
 
 from bgjobs import Queue
 from bgjobs.job import State
-from bgjobs.worker.duties import LONG_STILL_S, LOOK_EVERY_S, STILL_S
 from tests.process.conftest import LIMIT, lines, posix_only, request, wait_for_lines, wait_until
-from tests.sweeping import part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,14 +97,6 @@ def test_an_invalid_file_is_reported_and_the_old_one_stays(project: Project) -> 
     assert project.queue.wait_until_ended(project.queue.submit("Honest", "echo").id, LIMIT).state is State.FAILED
 
 
-def test_a_file_that_is_gone_changes_nothing(project: Project) -> None:
-    worker = project.start().ready()
-    project.config.rename(project.root / "away.toml")
-    later = project.queue.submit("Honest", "echo", ["still allowed"], delay=1.2)
-    assert project.queue.wait(later.id, LIMIT).result == "still allowed"
-    assert worker.runs()
-
-
 @posix_only
 def test_a_changed_file_that_others_can_write_to_is_not_taken_over(project: Project) -> None:
     worker = project.start().ready()
@@ -129,55 +115,6 @@ def test_a_changed_file_that_names_a_module_which_others_can_write_to_is_not_tak
     project.allow("[jobs.Functions]", '[jobs.Theirs]\nclass = "theirs:Theirs"\nmethods = ["run"]\n\n[jobs.Functions]')
     wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
     assert f"{project.root / 'theirs.py'} can be changed by every user" in worker.says()
-
-
-def test_nothing_is_taken_over_while_a_file_is_being_written(project: Project) -> None:
-    worker = project.start().ready()
-    whole = project.config.read_text("utf-8")
-    half = whole[: whole.index("[jobs.Picky]")].replace('"nap", ', "")  # valid, and without what the jobs below call
-    with project.config.open("w", encoding="utf-8") as file:
-        file.write(half)
-        for number in range(60):  # each job takes a while, so that the worker looks several times
-            job = project.put("Honest", "nap", 0.05)
-            assert project.queue.wait(job.id, LIMIT)  # type: ignore[truthy-bool]  # it raises otherwise
-            print(f"# line {number}", file=file, flush=True)
-    assert "took over" not in worker.says()
-    project.config.write_text(whole.replace("[jobs.Functions]", "# the same jobs\n[jobs.Functions]"), "utf-8")
-    wait_until(lambda: "took over the changed allowlist" in worker.says())
-    assert project.queue.wait(project.put("Honest", "nap", 0).id, LIMIT)  # type: ignore[truthy-bool]  # it raises otherwise
-
-
-def test_what_could_be_the_beginning_of_a_file_must_stand_still_longer(project: Project) -> None:
-    worker = project.start().ready()
-    whole = project.config.read_text("utf-8")
-    written = time.monotonic()
-    project.config.write_text(whole[: whole.index("[jobs.Functions]")], "utf-8")
-    while time.monotonic() - written < STILL_S + 2 * LOOK_EVERY_S:
-        job = project.put("Functions", "twice", 2)
-        wait_until(lambda: project.queue.get(job.id).state.ended)  # noqa: B023 - called in this turn alone
-        said = worker.says()
-        if time.monotonic() - written > LONG_STILL_S:
-            break  # the machine is so busy that it has stood still for as long as it should
-        assert project.queue.get(job.id).result == 4
-        assert "took over" not in said
-
-
-@pytest.mark.parametrize("emptied", part(["", "# nothing\n", "[bgjobs]\n", None]))
-def test_a_list_that_suddenly_allows_nothing_is_told_of_and_not_taken_over(
-    project: Project, emptied: str | None
-) -> None:
-    worker = project.start().ready()
-    whole = project.config.read_text("utf-8")
-    if emptied is None:
-        project.config.unlink()
-    else:
-        project.config.write_text(emptied, "utf-8")
-    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
-    assert ("is gone" if emptied is None else "allows nothing any more") in worker.says()
-    assert project.queue.wait(project.put("Honest", "echo", "as before").id, LIMIT).result == "as before"
-    project.rewrite("allowed_jobs.toml", whole.replace("[jobs.Functions]", "# back\n[jobs.Functions]"))
-    wait_until(lambda: "took over the changed allowlist" in worker.says())
-    assert worker.says().count("not taken over") == 1
 
 
 def test_a_job_whose_pair_was_added_a_moment_ago_waits_until_the_worker_knows_it(project: Project) -> None:
@@ -202,37 +139,6 @@ def test_a_job_that_waits_for_a_changing_list_can_be_cancelled_and_goes_back_whe
     assert worker.stop() == 0
     assert project.state(kept) is State.QUEUED
     assert project.queue.get(kept.id).attempts == ()
-
-
-def test_a_file_put_back_with_an_older_time_is_taken_over(project: Project) -> None:
-    worker = project.start().ready()
-    fresh = project.root / "older.toml"
-    fresh.write_text(project.config.read_text("utf-8").replace('"echo", ', ""), "utf-8")
-    os.utime(fresh, (1_000_000_000, 1_000_000_000))
-    fresh.replace(project.config)
-    wait_until(lambda: "took over the changed allowlist" in worker.says())
-
-
-@posix_only
-def test_a_file_that_was_refused_for_its_mode_is_taken_over_when_that_is_mended(project: Project) -> None:
-    worker = project.start().ready()
-    project.rewrite("allowed_jobs.toml", project.config.read_text("utf-8") + "# changed\n")
-    project.config.chmod(0o666)
-    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
-    project.config.chmod(0o600)
-    wait_until(lambda: "took over the changed allowlist" in worker.says())
-
-
-@posix_only
-def test_a_file_that_was_refused_for_another_one_is_taken_over_when_that_is_mended(project: Project) -> None:
-    worker = project.start().ready()
-    project.rewrite("theirs.py", "class Theirs:\n    def run(self): ...\n")
-    (project.root / "theirs.py").chmod(0o666)
-    project.allow("[jobs.Functions]", '[jobs.Theirs]\nclass = "theirs:Theirs"\nmethods = ["run"]\n\n[jobs.Functions]')
-    wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
-    (project.root / "theirs.py").chmod(0o600)
-    wait_until(lambda: "took over the changed allowlist" in worker.says())
-    assert worker.says().count("not taken over") == 1
 
 
 @posix_only

@@ -10,9 +10,9 @@ import pytest
 from bgjobs import clock, files, lifecycle, system
 from bgjobs.job import State
 from bgjobs.store import Selection, WorkerInfo
+from bgjobs.worker.assignment import Assignment
 from bgjobs.worker.in_flight import InFlight
 from bgjobs.worker.protocol import Run
-from bgjobs.worker.runner import Assignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,14 +52,15 @@ def test_a_job_that_could_not_be_begun_is_not_charged_however_much_of_its_start_
 ) -> None:
     told: list[str] = []
     in_flight = InFlight(project.queue, session, told.append)
-    in_flight.add([claim])
+    in_flight.add([claim], clock.both())
     begin = session.begin(claim, slot=0, pid=os.getpid(), birth="1")
     assert begin is not None
     line = f"{begin.head}{clock.now_ms()}{begin.tail}".encode()
     files.append(begin.path, line[: int(len(line) * written)])
     assert session.attempt(claim).begun is (written == 1)
 
-    in_flight.return_untried(claim, assigned(project, claim), "cannot write to its file: Input/output error")
+    reason = "cannot write to its file: Input/output error"
+    in_flight.return_failed_start(claim, assigned(project, claim), reason, clock.now())
 
     assert len(in_flight) == 0
     assert told == []

@@ -160,7 +160,7 @@ def test_a_process_that_no_worker_started_is_not_touched() -> None:
 def test_a_runner_that_has_not_begun_is_never_stopped_on_its_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(number))
-    runner = Runner(0, Setup(import_paths=(), cwd="/"), start_process(ENVIRONMENT))
+    runner = Runner(0, Setup(import_paths=(), cwd="/"), start_process(ENVIRONMENT), time.monotonic())
     (child,) = psutil.Process().children()
     runner.retire()
     # Had we been killed right after a SIGSTOP, before it was tied to us, it would have stayed for ever.

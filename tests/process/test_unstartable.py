@@ -26,6 +26,7 @@ import sys
 from bgjobs.cli import main
 from bgjobs.worker import pool
 sys.executable, pool.START_PATIENCE_S = sys.argv[1], float(sys.argv[2])
+pool.FIRST_PAUSE_S = 0.02  # tests/unit/test_worker_pool.py knows that each pause is longer than the one before
 sys.argv = ["bgjobs", *sys.argv[6:]]
 sys.exit(main())
 """

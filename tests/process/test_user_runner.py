@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,9 @@ from bgjobs import clock, lifecycle, system
 from bgjobs.ids import new_id
 from bgjobs.job import Job, Raised, Succeeded
 from bgjobs.lifecycle import Policy
+from bgjobs.worker.assignment import Assignment, Began, Finished, Returned
 from bgjobs.worker.protocol import Run
-from bgjobs.worker.runner import Assignment, Began, Finished, Returned, Runner, environment, setup, start_process
+from bgjobs.worker.runner import Runner, environment, setup, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,7 @@ def runner(project: Project) -> Iterator[Runner]:
         0,
         setup(configured, None, 0),
         start_process(environment(configured, "test")),
+        time.monotonic(),
         lifespan=100,
     )
     yield started
@@ -48,12 +51,12 @@ def assignment(*args: Any, user: str = "") -> Assignment:
 
 def report(runner: Runner, held: Assignment) -> Finished | Returned:
     """Let it have the job, and return what becomes of that."""
-    runner.assign(held)
+    runner.assign(held, time.monotonic())
     runner.flush()
     while True:
         data = os.read(runner.output_fd, 65_536)
         assert data, "it died"
-        for said in runner.hear(data):
+        for said in runner.receive(data, time.monotonic()):
             if not isinstance(said, Began):
                 return said
 
@@ -66,7 +69,7 @@ def test_nothing_of_a_job_runs_in_a_process_that_cannot_become_its_user(runner: 
     assert said.outcome.error.type == "CannotBecomeUser"
     assert said.outcome.error.message == f"its process cannot become user {STRANGER}: there is no such user"
     assert not mark.exists()
-    assert runner.worn
+    assert runner.is_worn_out
     again = report(runner, assignment(str(mark)))  # whoever sends it another job all the same gets that back
     assert isinstance(again, Returned)
     assert not mark.exists()
@@ -82,13 +85,13 @@ def test_a_process_that_has_run_a_job_takes_none_that_has_a_user(runner: Runner,
     assert said.reason == "its user needs a fresh process"
     assert first.exists()
     assert not second.exists()
-    assert runner.worn
+    assert runner.is_worn_out
 
 
 def test_nothing_is_sent_behind_a_job_that_has_a_user(runner: Runner) -> None:
-    assert runner.room(16) == 0  # it is not ready yet
+    assert runner.room(16, time.monotonic()) == 0  # it is not ready yet
     report(runner, assignment("/dev/null"))
-    assert (runner.unused, runner.room(16)) == (False, 16)
-    runner.assign(assignment("/dev/null", user=STRANGER))
-    assert runner.worn
-    assert runner.room(16) == 0
+    assert (runner.is_unused, runner.room(16, time.monotonic())) == (False, 16)
+    runner.assign(assignment("/dev/null", user=STRANGER), time.monotonic())
+    assert runner.is_worn_out
+    assert runner.room(16, time.monotonic()) == 0

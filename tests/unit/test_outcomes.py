@@ -31,7 +31,7 @@ ANY = Policy()
 def ending(error: BaseException) -> Raised:
     found = outcome.raised(error, AttemptSecrets(RUN))
     said = protocol.encoded(protocol.Ended("x", 1, 0.1, found))
-    heard = protocol.heard(said[:-1])
+    heard = protocol.decoded(said[:-1])
     assert isinstance(heard, protocol.Ended)
     assert heard.outcome == found
     return found

@@ -364,5 +364,5 @@ def test_whatever_comes_back_a_worker_can_read_what_its_runner_says_of_it(value:
     success = Succeeded(msgspec.Raw(data), note)
     said = protocol.encoded(protocol.Ended("x", 1, 0.1, success))
     assert said.count(b"\n") == 1
-    assert protocol.heard(said[:-1]) == protocol.Ended("x", 1, 0.1, success)
+    assert protocol.decoded(said[:-1]) == protocol.Ended("x", 1, 0.1, success)
     msgspec.json.decode(data)

@@ -90,7 +90,7 @@ def arrival(queue: Queue) -> Callable[[str, WorkerInfo], None]:
     """Return what a detached worker does when it has its place: report it, and write to the log from now on."""
 
     def arrived(worker_id: str, info: WorkerInfo) -> None:
-        announce.keep(queue)
+        announce.redirect_errors(queue)
         about = {"id": worker_id, "name": info.name, "pid": info.pid, "log": announce.path_of(queue)}
         try:
             os.write(1, json.dumps({"arrived": about}).encode() + b"\n")

@@ -1,11 +1,10 @@
-"""What a worker says of itself: to a person, to the log of a worker without a terminal, to a supervisor."""
+"""Where a worker's messages go: to standard error, to a log if it has no terminal, its state to a supervisor."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,31 +22,31 @@ if TYPE_CHECKING:
     from bgjobs.worker.options import WorkerOptions
 
 
-class Voice:
-    """Speaks on standard error, or not at all when `quiet`."""
+class Console:
+    """Prints messages on standard error, or none at all when `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
-        """Say nothing yet."""
+        """Print nothing yet."""
         self._quiet = quiet
 
-    def say(self, text: str) -> None:
-        """Say one line."""
+    def announce(self, text: str) -> None:
+        """Print one line."""
         if self._quiet or sys.stderr is None:
             return
         try:
-            print(f"bgjobs: {sanitized(text)}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's own voice
+            print(f"bgjobs: {sanitized(text)}", file=sys.stderr, flush=True)  # noqa: T201 - for whoever watches the worker
         except OSError:
             pass  # a full disk, a terminal that was closed: no reason to leave the jobs alone
 
-    def greet(self, queue: Queue, name: str, options: WorkerOptions) -> None:
-        """Say who is at work, with how many runners, and on what."""
+    def announce_start(self, queue: Queue, name: str, options: WorkerOptions) -> None:
+        """Print who works here, with how many runners, and on what."""
         runners = options.concurrency
         targets = run_as.those_of(queue.allowlist, options.only)
         as_we = sum(not run_as.other(target.policy) for target in targets)
         if system.is_elevated() and as_we:
-            self.say(f"running as root: so do all jobs{' without a user' if as_we < len(targets) else ''}")
+            self.announce(f"running as root: so do all jobs{' without a user' if as_we < len(targets) else ''}")
         count = len(list(queue.allowlist))
-        self.say(
+        self.announce(
             f"worker {name}: {runners} runner{'s'[: runners != 1]}, "
             f"{count} method{'s'[: count != 1]} may run, spool {queue.settings.spool}"
         )
@@ -61,17 +60,17 @@ def path_of(queue: Queue) -> str:
     return os.path.join(queue.settings.log_dir, NAME)
 
 
-def keep(queue: Queue) -> None:
-    """From now on write what this process says on standard error into the log. Raises OSError or SpoolError."""
+def redirect_errors(queue: Queue) -> None:
+    """Write all that this process prints on standard error into the log from now on. Raises OSError or SpoolError."""
     # The spool first: a directory that is none, and cannot become one, gets no log.
     setup.open_or_set_up(Layout(queue.settings.spool))
-    book = Logbook(path_of(queue), beside=os.path.join(queue.settings.spool, "VERSION"))
-    book.follow()
-    sys.stderr = book
+    log = ErrorLog(path_of(queue), beside=os.path.join(queue.settings.spool, "VERSION"))
+    log.follow()
+    sys.stderr = log
 
 
-class Logbook(io.TextIOBase):
-    """A stream whose lines go into the log, each with its moment and with who says it."""
+class ErrorLog(io.TextIOBase):
+    """A stream whose lines go into the log, each with its moment and the name of the process."""
 
     def __init__(self, path: str, *, beside: str) -> None:
         self._path = path
@@ -94,7 +93,7 @@ class Logbook(io.TextIOBase):
         return len(text)
 
     def follow(self) -> None:
-        """Let what others than us say on our standard error go into the log too: runners that cannot begin.
+        """Let what runners that cannot begin print on the same standard error go into the log too.
 
         Again each time the log was moved aside. Raises OSError when there can be no log at all.
         """
@@ -113,28 +112,27 @@ STATUS_EVERY_S = 2.0
 
 
 class Supervision:
-    """Speaks to the supervisor that started the worker, if one did: systemd, or what does as it does."""
+    """Tells the supervisor that started the worker how it is, if there is one: systemd, or one with its protocol."""
 
     def __init__(self) -> None:
-        """Find out who that is; from now on our children cannot."""
+        """Find out whether there is one; from now on no child of this process can."""
         self._supervisor = system.take_supervisor(os.environ)
         watchdog_s = self._supervisor.watchdog_s
         self._ping_every_s = float("inf") if watchdog_s is None else watchdog_s / 2
-        self.due_at = 0.0 if watchdog_s else float("inf")  # when to say again that the loop goes round
+        self.ping_at = 0.0 if watchdog_s else float("inf")
         self._status_at = 0.0 if self._supervisor.is_there else float("inf")
         self._status = ""
         self._is_stopping = False
 
     def ready(self, status: str) -> None:
-        """The worker has its place."""
+        """Tell that the worker has its place in the queue."""
         self._status = status
         self._supervisor.tell(READY="1", STATUS=status)
 
-    def alive(self, status: Callable[[], str]) -> None:
-        """The loop goes round. Say so in time, and now and then what the worker does."""
-        now = time.monotonic()
-        if now >= self.due_at:
-            self.due_at = now + self._ping_every_s
+    def update(self, now: float, status: Callable[[], str]) -> None:
+        """Tell in time that the loop runs, and now and then what the worker does."""
+        if now >= self.ping_at:
+            self.ping_at = now + self._ping_every_s
             self._supervisor.tell(WATCHDOG="1")
         if now >= self._status_at:
             self._status_at = now + STATUS_EVERY_S
@@ -143,7 +141,7 @@ class Supervision:
                 self._supervisor.tell(STATUS=self._status)
 
     def stopping(self) -> None:
-        """The worker begins nothing more. May be said more than once."""
+        """Tell that the worker begins nothing more: once, however often this is called."""
         if not self._is_stopping:
             self._is_stopping = True
             self._supervisor.tell(STOPPING="1")

@@ -14,20 +14,8 @@ from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
 from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
-from bgjobs.worker import limits
-from bgjobs.worker.protocol import Run
-from bgjobs.worker.runner import (
-    Assignment,
-    Began,
-    Finished,
-    Report,
-    Returned,
-    Runner,
-    Why,
-    environment,
-    setup,
-    start_process,
-)
+from bgjobs.worker.assignment import Assignment, Began, Finished, Report, Returned, Why, run_message
+from bgjobs.worker.runner import Runner, environment, setup, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +49,7 @@ def run(queue: Queue, job: Job) -> Outcome:
     policy = lifecycle.with_wishes(target.policy, job)
     begun = lifecycle.started(job, worker=f"{system.host()}:{os.getpid()}", at=job.submitted_at)
     with _Foreground(queue) as foreground:
-        return foreground.run(Assignment(begun, _message(target, begun), policy))
+        return foreground.run(Assignment(begun, run_message(target, begun, policy), policy))
 
 
 def probe(queue: Queue) -> list[Problem]:
@@ -79,25 +67,6 @@ def probe(queue: Queue) -> list[Problem]:
             if reason:
                 problems.append(Problem(target.class_name, target.method, reason))
     return problems
-
-
-def _message(target: Target, job: Job, *, look_only: bool = False) -> Run:
-    return Run(
-        id=job.id,
-        attempt=job.charged,
-        retries=job.retries,
-        class_name=job.class_name,
-        method=job.method,
-        module=target.module,
-        owner=target.owner,
-        args=job.args,
-        kwargs=job.kwargs,
-        text=job.text,
-        secret=target.secret,
-        limits=limits.of(target.policy),
-        user=run_as.other(target.policy),
-        look_only=look_only,
-    )
 
 
 def _outcome(report: Finished | Returned) -> Outcome:
@@ -127,7 +96,7 @@ class _Foreground:
         self._runner: Runner | None = None
         self._user = ""
         self._asked = 0  # how often somebody has asked to stop
-        self._signals: AbstractContextManager[None] = system.stop_requests(self._asked_to_stop)
+        self._signals: AbstractContextManager[None] = system.stop_requests(self._count_request)
         self._adoption: AbstractContextManager[None] = system.adopting()
 
     def __enter__(self) -> Self:
@@ -138,26 +107,26 @@ class _Foreground:
     def __exit__(self, *_: object) -> None:
         self._signals.__exit__(None, None, None)
         if self._runner is not None:
-            self._let_go(self._runner)
+            self._dismiss(self._runner)
         self._poller.close()
         self._adoption.__exit__(None, None, None)
 
     def run(self, assignment: Assignment) -> Outcome:
         """Run one assignment to its end."""
         runner = self._ready(assignment.message.user)
-        while runner.ready is None and not runner.spent:
+        while runner.ready is None and not runner.unusable:
             list(self._reports(runner))  # only then: starting is no part of the time that the method has
             if self._asked:
                 return Cancelled()
-        runner.assign(assignment)
+        runner.assign(assignment, time.monotonic())
         while True:
-            self._obey(runner)
+            self._stop_if_asked(runner)
             runner.flush()
             for report in self._reports(runner):
                 return _outcome(report)
             if not runner.held:
                 return Crashed(JobError(type="Crashed", message="its process ended before it could begin"))
-            runner.check(time.monotonic())
+            runner.enforce_deadlines(time.monotonic())
 
     def probe(self, target: Target) -> str:
         """Return why the target cannot be called, or nothing."""
@@ -172,7 +141,7 @@ class _Foreground:
             retries=0,
         )
         policy = replace(target.policy, timeout=PROBE_TIMEOUT, kill_after=lifecycle.NOW)
-        match self.run(Assignment(job, _message(target, job, look_only=True), policy)):
+        match self.run(Assignment(job, run_message(target, job, policy, look_only=True), policy)):
             case Raised(error) | Refused(error) | Crashed(error):
                 return f"{error.type}: {error.message}"
             case _:
@@ -180,53 +149,55 @@ class _Foreground:
 
     def _ready(self, user: str) -> Runner:
         """Return a runner for jobs of this user. No process runs jobs of two."""
-        if self._runner is not None and not self._runner.spent and self._user == user:
+        if self._runner is not None and not self._runner.unusable and self._user == user:
             return self._runner
         self._user = user
         if self._runner is not None:
-            self._let_go(self._runner)
+            self._dismiss(self._runner)
         configured = self._queue.settings
         # By this mark others can tell whether we live, as they can of a worker by its lock.
         mark = f"run.{os.getpid()}.{system.birth(os.getpid()) or ''}"
-        self._runner = Runner(0, setup(configured, None, 0), start_process(environment(configured, mark)))
+        self._runner = Runner(
+            0, setup(configured, None, 0), start_process(environment(configured, mark)), time.monotonic()
+        )
         self._poller.watch(self._runner, self._runner.output_fd)
         return self._runner
 
-    def _let_go(self, runner: Runner) -> None:
+    def _dismiss(self, runner: Runner) -> None:
         """Let a runner leave as Python does, and wait for that."""
         self._poller.forget(runner)
-        if not runner.leave():
+        if not runner.leave(time.monotonic()):
             runner.retire()
             return
         while not runner.has_left(time.monotonic()):
             time.sleep(SHORT_S)
 
     def _reports(self, runner: Runner) -> Iterator[Finished | Returned]:
-        said = self._poller.wait(
-            max(0.0, min(0.01 if runner.behind else SLICE_S, runner.deadline() - time.monotonic()))
+        messages = self._poller.wait(
+            max(0.0, min(0.01 if runner.has_unsent else SLICE_S, runner.deadline() - time.monotonic()))
         )
         system.reap_adopted()
-        for _, data in said:
+        for _, data in messages:
             if data:
-                yield from _ends(runner.hear(data))
+                yield from _ends(runner.receive(data, time.monotonic()))
             else:
-                yield from self._bury(runner)
+                yield from self._reap(runner)
                 return
-        if not said and runner.is_dead():  # its pipe has no end, because a child that it forked holds it open
-            yield from self._bury(runner)
+        if not messages and runner.is_dead():  # its pipe has no end, because a child that it forked holds it open
+            yield from self._reap(runner)
 
-    def _bury(self, runner: Runner) -> Iterator[Finished | Returned]:
+    def _reap(self, runner: Runner) -> Iterator[Finished | Returned]:
         self._poller.forget(runner)
-        yield from _ends(runner.bury())
+        yield from _ends(runner.reap(time.monotonic()))
 
-    def _obey(self, runner: Runner) -> None:
+    def _stop_if_asked(self, runner: Runner) -> None:
         """Ask the method to stop if somebody asked us to; when asked again, kill it."""
         if self._asked and runner.head is not None:
-            runner.stop(runner.head.job.id, Why.CANCELLED)
+            runner.stop(runner.head.job.id, Why.CANCELLED, time.monotonic())
         if self._asked > 1:
             runner.kill()
 
-    def _asked_to_stop(self) -> None:
+    def _count_request(self) -> None:
         # No more than that: the signal may have come in the middle of a message to the runner.
         self._asked += 1
         self._poller.wake()

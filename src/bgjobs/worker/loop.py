@@ -17,27 +17,30 @@ from bgjobs.job import Interrupted, Succeeded, moment
 from bgjobs.queue import store_of
 from bgjobs.store import Finish, Selection, WorkerInfo
 from bgjobs.version import version
-from bgjobs.worker import duties, limits
-from bgjobs.worker.announce import Supervision, Voice
-from bgjobs.worker.fetch import Claiming, Hearing, Pace
+from bgjobs.worker.announce import Console, Supervision
+from bgjobs.worker.assignment import Assignment, Began, Finished, Returned, run_message
+from bgjobs.worker.duties.recover import import_jobs, recover
+from bgjobs.worker.duties.reload import ConfigWatch, StaleCode
+from bgjobs.worker.duties.tidy import Tidy
+from bgjobs.worker.fetch import Fetcher, Throughput, WakeUps
 from bgjobs.worker.in_flight import InFlight
 from bgjobs.worker.pool import Pool
-from bgjobs.worker.protocol import Run
-from bgjobs.worker.runner import Assignment, Began, Finished, Returned
-from bgjobs.worker.shutdown import Ending, StopRequests
-from bgjobs.worker.stale_code import StaleCode
+from bgjobs.worker.shutdown import Shutdown, StopRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
 
+    from bgjobs.clock import Now
     from bgjobs.queue import Queue
-    from bgjobs.store import Claim, Session
+    from bgjobs.store import Claim
+    from bgjobs.worker.assignment import Report
     from bgjobs.worker.options import WorkerOptions
-    from bgjobs.worker.runner import Report, Runner
+    from bgjobs.worker.runner import Runner
 
-TICK_S = 0.25
-TROUBLE_PAUSE_S = 1.0
-BEHIND_S = 0.01
+DUTIES_EVERY_S = 0.25
+RETRY_S = 1.0  # after a duty that failed
+UNSENT_S = 0.01
 START_S = 0.1  # about what it takes to start a fresh process for a job that needs one
 
 
@@ -61,36 +64,6 @@ def run(
     # Before it has a place: from then on it ends in order, whenever it is asked to.
     with system.adopting(), system.stop_requests(requests.add, then_exit=then_exit):
         return Worker(queue, options, requests, arrived).run()
-
-
-def _assignment(queue: Queue, session: Session, claim: Claim, *, worker: str, runner: Runner) -> Assignment:
-    """Return the assignment for a claimed job that this ready runner is to run. Raises NotAllowedError."""
-    assert runner.ready is not None  # noqa: S101 - only ready runners have room
-    job = claim.job
-    target = queue.allowlist.target_for(job)
-    policy = lifecycle.with_wishes(target.policy, job)
-    begun = lifecycle.started(job, worker=worker, at=clock.now())
-    message = Run(
-        id=job.id,
-        attempt=begun.charged,
-        retries=job.retries,
-        class_name=job.class_name,
-        method=job.method,
-        module=target.module,
-        owner=target.owner,
-        args=job.args,
-        kwargs=job.kwargs,
-        text=job.text,
-        secret=target.secret,
-        begin=session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth),
-        keep_output=session.output_path(claim),
-        max_output=policy.max_output,
-        limits=limits.of(policy),
-        user=run_as.other(policy),
-        number=begun.attempts[-1].number,
-        crashes=begun.crashes,
-    )
-    return Assignment(begun, message, policy)
 
 
 def _open_standard_descriptors() -> None:
@@ -121,8 +94,8 @@ class Worker:
         self._queue = queue
         self._options = options
         self._requests = requests
-        self._voice = Voice(quiet=options.quiet)
-        self._say = self._voice.say
+        self._console = Console(quiet=options.quiet)
+        self._announce = announce = self._console.announce
         self._info = WorkerInfo(
             host=system.host(),
             pid=os.getpid(),
@@ -135,27 +108,33 @@ class Worker:
         selection = Selection(
             classes=options.only or None, min_priority=options.min_priority, pairs=lambda: queue.allowlist.pairs
         )
-        self._session = store_of(queue).join(self._info, selection)
+        self._session = session = store_of(queue).join(self._info, selection)
         if arrived is not None:
-            self._arrive(arrived)
+            self._report_arrival(arrived)
+        now = clock.both()
         self._poller = system.Poller()
-        self._hearing = Hearing(self._poller, self._session.bell)
-        self._pool = Pool(queue, self._session, self._poller, options, self._say)
-        self._watch = duties.Watch(queue, only=options.only, say=self._say)
-        self._stale = StaleCode(queue, self._pool, self._say)
-        self._tidying = duties.Tidying()
-        self._pace = Pace()
-        watch = self._watch
-        self._in_flight = InFlight(queue, self._session, self._say, watch.is_current, watch.keys_are_current)
-        self._claiming = Claiming(
-            self._session, self._pool, self._in_flight, self._hearing, self._pace, most=options.max_jobs, say=self._say
+        self._wake_ups = WakeUps(self._poller, session.bell)
+        self._pool = pool = Pool(queue, session, self._poller, options, announce=announce, now=now.s)
+        self._config = config = ConfigWatch(queue, now, only=options.only, announce=announce)
+        self._stale = StaleCode(queue, pool, announce)
+        self._tidy = Tidy(now.s)
+        self._throughput = Throughput(now.s)
+        self._in_flight = in_flight = InFlight(queue, session, announce, config.is_current, config.keys_are_current)
+        self._fetcher = Fetcher(
+            session,
+            pool,
+            in_flight,
+            self._wake_ups,
+            self._throughput,
+            most_jobs=options.max_jobs,
+            announce=announce,
         )
-        self._ending = Ending(
-            queue, options, self._pool, self._in_flight, self._claiming, requests=requests, say=self._say
+        self._shutdown = Shutdown(
+            queue, options, pool, in_flight, self._fetcher, requests=requests, announce=announce, now=now.s
         )
-        self._tick_at = 0.0
+        self._duties_at = now.s
 
-    def _arrive(self, arrived: Callable[[str, WorkerInfo], None]) -> None:
+    def _report_arrival(self, arrived: Callable[[str, WorkerInfo], None]) -> None:
         try:
             arrived(self._session.id, self._info)
         except OSError:
@@ -164,220 +143,245 @@ class Worker:
 
     def run(self) -> int:
         """Claim, run, finish, again."""
-        self._voice.greet(self._queue, self._info.name, self._options)
+        self._console.announce_start(self._queue, self._info.name, self._options)
         self._supervision.ready(self._status())
         try:
-            while not self._ending.is_over():
-                self._report()
+            now = clock.both()
+            while not self._shutdown.is_over(now):
+                self._update_supervisor(now.s)
                 with self._queue.events.together():
-                    self._go_round()
-                for runner, data in self._hearing.wait(self._patience()):
-                    self._hear(runner, data)
-                self._claiming.rang = self._hearing.rang() or self._claiming.rang
+                    self._run_round(now)
+                now = clock.both()
+                messages = self._wake_ups.wait(self._wait_s(now.s), now.s)
+                for runner, data in messages:
+                    self._receive(runner, data)
+                now = clock.both()
+                self._fetcher.schedule.rang |= self._wake_ups.rang(now.s)
         except SessionLostError as error:
             # Our place is gone: others may own our jobs already, so nothing of them may be stored.
-            self._say(str(error))
+            self._announce(str(error))
             self._pool.kill()
             return 1
         finally:
             self._supervision.stopping()
             self._leave()
         # What could not be stored is not lost, but somebody should know: the next worker goes on from there.
-        return 1 if self._ending.is_broken() or len(self._in_flight) else 0
+        return 1 if self._shutdown.is_broken() or len(self._in_flight) else 0
 
-    def _go_round(self) -> None:
-        rang = self._claiming.rang
-        now = time.monotonic()
-        self._pool.keep_deadlines(now)
-        is_time = now >= self._tick_at
+    def _run_round(self, now: Now) -> None:
+        rang = self._fetcher.schedule.rang
+        self._pool.enforce_deadlines(now.s)
+        is_time = now.s >= self._duties_at
         if is_time:
-            self._look_around(now)
-        self._begin()
+            self._do_duties(now.s)
+            now = clock.both()
+        self._begin(now)
         if rang and not is_time:
-            # Perhaps it was a wish. A new job is what it mostly is, and that waits for nobody else.
-            self._look_around(now)
-            self._begin()
+            # Perhaps somebody wants a job cancelled. Mostly it is a new job, and that waits for nothing else.
+            self._do_duties(now.s)
+            self._begin(clock.both())
 
     # Run
 
-    def _begin(self) -> None:
-        if not self._ending.has_begun:
-            self._claiming.go_on()
+    def _begin(self, now: Now) -> None:
+        if not self._shutdown.has_begun:
+            self._fetcher.fetch(now)
         self._assign()
 
     def _assign(self) -> None:
         """Give claimed jobs to runners that have room, in order."""
-        depth = self._pace.depth()
-        rooms = self._pool.rooms(depth)
+        now = clock.both()  # what came before may have taken long, and none of that is part of a job's timeout
+        depth = self._throughput.depth()
+        room = self._pool.room_of_each(depth, now.s)
         alone = 0
         for claim in list(self._in_flight.waiting):
-            if self._ending.has_begun:
+            if self._shutdown.has_begun:
                 break
             if self._needs_fresh_process(claim):
                 runner = self._pool.unused()
                 alone += runner is None
-                if runner is None and self._pool.make_unused(alone):
-                    rooms = self._pool.rooms(depth)
+                if runner is None and self._pool.make_unused(alone, now.s):
+                    room = self._pool.room_of_each(depth, now.s)
                     continue  # soon; those behind it need not wait for that
             else:
-                runner = rooms.roomiest()
+                runner = room.most()
             if runner is None:
                 break
             self._in_flight.waiting.remove(claim)
-            rooms.take(runner)
-            self._start(runner, claim)
+            room.take(runner)
+            self._start(runner, claim, now)
         self._pool.flush()
         if depth > 1:
-            self._pool.prepare()  # with jobs as short as that, the start of a process would be felt
+            self._pool.prepare(now.s)  # with jobs as short as that, the start of a process would be felt
 
     def _needs_fresh_process(self, claim: Claim) -> bool:
         target = self._queue.allowlist.find(claim.job.class_name, claim.job.method)
         return target is not None and bool(run_as.other(target.policy))
 
-    def _start(self, runner: Runner, claim: Claim) -> None:
+    def _start(self, runner: Runner, claim: Claim, now: Now) -> None:
         try:
-            held = _assignment(self._queue, self._session, claim, worker=self._info.name, runner=runner)
+            assignment = self._assignment(claim, runner, now.at)
         except NotAllowedError:
-            self._in_flight.admits(claim)  # the allowlist changed since the job was claimed
+            self._in_flight.admits(claim, now)  # the allowlist changed since the job was claimed
             return
-        began = runner.assign(held)
+        began = runner.assign(assignment, now.s)
         if began is not None:
-            self._take_report(began)
+            self._take_report(began, now)
 
-    def _hear(self, runner: object, data: bytes) -> None:
+    def _assignment(self, claim: Claim, runner: Runner, at: datetime) -> Assignment:
+        """Return the assignment for a claimed job that this ready runner is to run. Raises NotAllowedError."""
+        assert runner.ready is not None  # noqa: S101 - only ready runners have room
+        target = self._queue.allowlist.target_for(claim.job)
+        policy = lifecycle.with_wishes(target.policy, claim.job)
+        begun = lifecycle.started(claim.job, worker=self._info.name, at=at)
+        begin = self._session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth)
+        message = run_message(target, begun, policy, begin=begin, keep_output=self._session.output_path(claim))
+        return Assignment(begun, message, policy)
+
+    def _receive(self, runner: object, data: bytes) -> None:
+        """Read what a runner has sent; give it more to do, then store what became of its last jobs."""
         with self._queue.events.together():
-            reports = list(self._pool.hear(runner, data))
+            now = clock.both()
+            reports = list(self._pool.receive(runner, data, now.s))
             if not any(isinstance(report, Returned) for report in reports):
-                self._assign()  # first of all: the runner need not wait while we do the books of the last jobs
+                self._assign()  # first of all: the runner need not wait until the last jobs are stored
             for report in reports:
-                self._stale.hear(report)
-                self._take_report(report)
+                self._stale.check(report, now.s)
+                self._take_report(report, now)
 
-    def _take_report(self, report: Report) -> None:
+    def _take_report(self, report: Report, now: Now) -> None:
         claim = self._in_flight.claim_of(report.assignment.job.id)
         if claim is None:
             return  # it is not ours any more
         match report:
             case Began(assignment=held):
-                self._queue.events.emit(Started(held.job, clock.now()))
+                self._queue.events.emit(Started(held.job, now.at))
             case Finished(died=False):
-                self._finish(claim, report)
+                self._finish(claim, report, now)
             case Finished():
-                self._take_death(claim, report)
+                self._finish_died(claim, report, now)
             case Returned(gone=True, reason=reason):
-                self._say(f"job {claim.job.id} is lost to us: {reason}")
+                self._announce(f"lost the claim on job {claim.job.id}: {reason}")
                 self._in_flight.forget(claim)
             case Returned(trouble=True) | Returned(begun=True):
-                self._return_untried(claim, report)
+                if report.trouble:
+                    self._fetcher.schedule.pause(now.s)
+                self._in_flight.return_failed_start(claim, report.assignment, report.reason, now.at)
             case Returned(assignment=held, reason=reason):
-                self._in_flight.return_unbegun(claim, held, stopping=self._ending.has_begun, reason=reason)
+                stopping = self._shutdown.has_begun
+                self._in_flight.return_not_started(claim, held, now.at, stopping=stopping, reason=reason)
 
-    def _take_death(self, claim: Claim, report: Finished) -> None:
+    def _finish_died(self, claim: Claim, report: Finished, now: Now) -> None:
         """Find out how far an attempt had come whose runner has died, and store what became of it."""
         recorded = self._session.attempt(claim)
         if recorded.succeeded_ms is not None:
             outcome = Succeeded(note="its process died right after that")
-            self._finish(claim, replace(report, outcome=outcome, recorded_ms=recorded.succeeded_ms))
+            self._finish(claim, replace(report, outcome=outcome, recorded_ms=recorded.succeeded_ms), now)
         elif recorded.begun:
-            self._finish(claim, report)
+            self._finish(claim, report, now)
         else:
-            self._in_flight.return_unbegun(claim, report.assignment, stopping=self._ending.has_begun)
-
-    def _return_untried(self, claim: Claim, report: Returned) -> None:
-        if report.trouble:
-            self._claiming.pause()
-        self._in_flight.return_untried(claim, report.assignment, report.reason)
+            stopping = self._shutdown.has_begun
+            self._in_flight.return_not_started(claim, report.assignment, now.at, stopping=stopping)
 
     # Finish
 
-    def _finish(self, claim: Claim, report: Finished) -> None:
-        """See to it that what became of the job is stored."""
+    def _finish(self, claim: Claim, report: Finished, now: Now) -> None:
+        """Decide what becomes of the job, and store that."""
         recorded = report.recorded_ms is not None
-        at = clock.now() if report.recorded_ms is None else moment(report.recorded_ms)
+        at = now.at if report.recorded_ms is None else moment(report.recorded_ms)
         running, policy = report.running(), report.assignment.policy
         verdict = lifecycle.after(running, report.outcome, policy, at, random.random())  # noqa: S311 - jitter, no secret
         if self._in_flight.finish(Finish(claim=claim, running=running, verdict=verdict, at=at, recorded=recorded)):
             self._queue.events.emit(Decided(running, verdict, report.outcome, at))
         if not isinstance(report.outcome, Interrupted):
-            self._claiming.count_ended()
+            self._fetcher.job_ended()
         if report.took is not None:
-            self._pace.count(report.took + (START_S if report.assignment.message.user else 0.0))
+            self._throughput.job_ended(report.took + (START_S if report.assignment.message.user else 0.0), now.s)
 
     # Beside that
 
-    def _report(self) -> None:
-        """Tell who supervises us that we live, and what we do."""
-        if self._ending.has_begun:
+    def _update_supervisor(self, now: float) -> None:
+        if self._shutdown.has_begun:
             self._supervision.stopping()
-        self._supervision.alive(self._status)
+        self._supervision.update(now, self._status)
 
     def _status(self) -> str:
         busy, runners = len(self._pool.busy()), self._options.concurrency
-        return f"{busy} of {runners} runners busy, jobs ended: {self._claiming.ended}"
+        return f"{busy} of {runners} runners busy, jobs ended: {self._fetcher.ended}"
 
-    def _look_around(self, now: float) -> None:
-        """Do what has to be done now and then: obey wishes, look after the others, notice changes."""
-        self._tick_at = now + TICK_S
-        steps = (
-            self._look_after_runners,
-            self._obey_cancels,
-            self._obey_stops,
-            self._in_flight.retry_pending_writes,
-            self._keep_house,
-        )
-        for step in steps:  # each by itself: one that fails every time must not keep us from doing the others
+    def _do_duties(self, now: float) -> None:
+        """Do what has to be done now and then: stop what is cancelled, recover jobs, notice changes."""
+        self._duties_at = now + DUTIES_EVERY_S
+        for duty in self._duties():  # each by itself: one that fails every time must not keep us from doing the others
             try:
-                step()
+                duty(clock.both())
             except SyncFailedError as error:
-                self._say(str(error))
+                self._announce(str(error))
                 self._in_flight.disk_failed = True
             except (OSError, ClaimLostError) as error:
-                # A full descriptor table, a failing disk: running jobs go on, and the next tick tries again.
-                self._say(f"cannot look after the queue: {why(error)}")
-                self._tick_at = now + TROUBLE_PAUSE_S
+                # A full descriptor table, a failing disk: running jobs go on, and the next time tries again.
+                self._announce(f"cannot look after the queue: {why(error)}")
+                self._duties_at = now + RETRY_S
 
-    def _look_after_runners(self) -> None:
-        for report in self._pool.look_after():
-            self._take_report(report)
-
-    def _keep_house(self) -> None:
-        if self._ending.has_begun:
+    def _duties(self) -> Iterator[Callable[[Now], object]]:
+        yield self._check_runners
+        yield self._stop_cancelled
+        yield self._count_stop_requests
+        yield lambda now: self._in_flight.retry_pending_writes(now.at)
+        if self._shutdown.has_begun:
             return
-        self._pool.recall(overdue_only=True)
-        self._in_flight.release_overdue(self._pool.room(1))
-        if self._watch.changed():
-            self._pool.renew()
-        self._in_flight.decide_again()
-        duties.recover(self._session, self._queue)
-        self._claiming.may_be_more |= duties.import_jobs(self._session, self._queue) > 0
-        self._tidying.check(self._session, self._queue.settings)
+        yield self._return_overdue
+        yield self._reload
+        yield self._in_flight.recheck_undecided
+        yield lambda _: recover(self._session, self._queue)
+        yield self._import
+        yield lambda _: self._tidy.run(self._begin_tidying, time.monotonic)
 
-    def _obey_cancels(self) -> None:
-        """Stop the jobs that somebody asked to cancel."""
+    def _check_runners(self, now: Now) -> None:
+        for report in self._pool.check_runners(now.s):
+            self._take_report(report, clock.both())  # what the runner did before it died is in the past now
+
+    def _stop_cancelled(self, now: Now) -> None:
+        """Stop the jobs that somebody asked to cancel; tell others that this worker lives."""
         progress, dropped = self._pool.progress(), self._queue.events.dropped
-        for job_id, by in self._session.renew(progress, stale=self._stale.look(), dropped=dropped).items():
-            if not self._pool.cancel(job_id, by):
-                self._in_flight.cancel_waiting(job_id, by)
+        for job_id, by in self._session.renew(progress, stale=self._stale.is_stale(), dropped=dropped).items():
+            if not self._pool.cancel(job_id, by, now.s):
+                self._in_flight.cancel_waiting(job_id, by, now.at)
 
-    def _obey_stops(self) -> None:
+    def _count_stop_requests(self, _: Now) -> None:
         """Stop when somebody asked for it without a signal."""
-        for _ in range(self._session.stop_requests()):
+        for _request in range(self._session.stop_requests()):
             self._requests.add()
 
-    def _patience(self) -> float:
-        """Return how long to wait at most, in seconds."""
-        now = time.monotonic()
-        moments = [self._tick_at, self._pool.deadline(), self._supervision.due_at]
-        if not self._ending.has_begun and self._pool.room(1) > len(self._in_flight.waiting):
-            moments.append(self._claiming.next_at)
-        return max(0.0, min(BEHIND_S if self._pool.behind() else TICK_S, min(moments) - now))
+    def _return_overdue(self, now: Now) -> None:
+        """Let others have what was claimed or sent ahead, and cannot begin soon."""
+        self._pool.recall_overdue(now.s)
+        self._in_flight.release_overdue(self._pool.room(1, now.s), now)
+
+    def _reload(self, now: Now) -> None:
+        if self._config.changed(now.s):
+            self._pool.renew(now.s)
+
+    def _import(self, _: Now) -> None:
+        self._fetcher.schedule.may_be_more |= import_jobs(self._session, self._queue) > 0
+
+    def _begin_tidying(self) -> Iterator[int]:
+        settings = self._queue.settings
+        return self._session.tidy(keep_done=settings.keep_done, keep_failed=settings.keep_failed)
+
+    def _wait_s(self, now: float) -> float:
+        """Return how many seconds to wait at most for a message, a signal or a ring."""
+        moments = [self._duties_at, self._pool.deadline(), self._supervision.ping_at]
+        if not self._shutdown.has_begun and self._pool.room(1, now) > len(self._in_flight.waiting):
+            moments.append(self._fetcher.schedule.next_at)
+        return max(0.0, min(UNSENT_S if self._pool.has_unsent() else DUTIES_EVERY_S, min(moments) - now))
 
     # End
 
     def _leave(self) -> None:
-        self._pool.close(hurried=lambda: self._requests.count > 1)
+        self._pool.close(time.monotonic(), is_urgent=lambda: self._requests.count > 1)
         self._poller.close()
         try:
             self._session.leave()
         except OSError as error:
-            self._say(f"left traces behind: {why(error)}")
+            self._announce(f"left traces behind: {why(error)}")

@@ -169,8 +169,8 @@ def encoded(message: ToRunner | FromRunner) -> bytes:
     return _encoder.encode(message) + b"\n"
 
 
-def heard(line: bytes) -> FromRunner:
-    """Return what a runner said. Raises DecodeError, RecursionError or ValueError for what none of ours says.
+def decoded(line: bytes) -> FromRunner:
+    """Return a message of a runner. Raises DecodeError, RecursionError or ValueError for what none of ours says.
 
     The code of the job runs in that process, and may have written it.
     """

@@ -99,9 +99,9 @@ def _what_runs(queue: Queue) -> Iterator[Finding]:
 
 
 def _repaired(queue: Queue) -> list[str]:
-    from bgjobs.worker import duties  # noqa: PLC0415 - only the repair takes a worker's place
+    from bgjobs.worker.duties import recover  # noqa: PLC0415 - only the repair takes a worker's place
 
-    return duties.repair(queue)
+    return recover.repair(queue)
 
 
 def _printable(finding: Finding) -> Finding:

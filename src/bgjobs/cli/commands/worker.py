@@ -132,7 +132,7 @@ def _run(queue: Queue, given: WorkerOptions, *, log: bool) -> int:
     if detaching.is_wanted():
         return loop.run(queue, given, detaching.arrival(queue), then_exit=True)
     if log:
-        announce.keep(queue)
+        announce.redirect_errors(queue)
     return loop.run(queue, given, then_exit=True)
 
 
