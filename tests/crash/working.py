@@ -235,4 +235,4 @@ class Leave(Working):
         self.session.leave()
 
     def again(self) -> None:
-        pass  # the worker says that it left traces behind, and ends
+        pass  # the worker announces that its files are still there, and ends

@@ -85,9 +85,9 @@ def test_a_process_that_the_system_ended_for_its_processor_time_is_told_from_oth
     [(-signal.SIGSEGV, True), (-signal.SIGABRT, True), (LOST_CONTACT, True), (0, False), (1, False)],
 )
 def test_a_crash_under_a_limit_of_memory_says_that_this_may_be_why(status: int, *, suspect: bool) -> None:
-    text = limits.suspicion(status, Policy(max_memory=1000))
+    text = limits.memory_hint(status, Policy(max_memory=1000))
     assert text == ("; max_memory is 1000 bytes: perhaps it needed more" if suspect else "")
-    assert limits.suspicion(status, Policy()) == ""
+    assert limits.memory_hint(status, Policy()) == ""
 
 
 def target(**policy: object) -> Target:

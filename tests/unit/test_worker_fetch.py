@@ -12,8 +12,8 @@ from bgjobs.worker.fetch import (
     LOOK_EVERY_S,
     MOST_AHEAD,
     MOST_CLAIMED,
+    MOST_IDLE_RINGS,
     MOST_UNDECIDED,
-    MOST_VAIN_RINGS,
     RETRY_S,
     WINDOW_S,
     BellBackoff,
@@ -77,7 +77,7 @@ def test_it_claims_what_the_runners_can_take_and_what_they_will_need_in_a_moment
 
 def test_eight_rings_without_work_and_the_bell_is_ignored_for_a_moment() -> None:
     backoff, now = BellBackoff(), BEGAN.s
-    for _ in range(MOST_VAIN_RINGS):
+    for _ in range(MOST_IDLE_RINGS):
         backoff.rang(now)
         assert backoff.ignored_s(now) == 0
     backoff.rang(now)
@@ -95,12 +95,12 @@ def test_a_storm_of_rings_wakes_a_worker_a_hundred_times_a_second_at_most() -> N
         if not backoff.ignored_s(now):
             backoff.rang(now)
             woken += 1
-    assert MOST_VAIN_RINGS < woken <= MOST_VAIN_RINGS + 1 / IGNORE_S
+    assert MOST_IDLE_RINGS < woken <= MOST_IDLE_RINGS + 1 / IGNORE_S
 
 
 def test_rings_that_bring_work_never_lead_to_a_pause() -> None:
     backoff = BellBackoff()
-    for _ in range(10 * MOST_VAIN_RINGS):
+    for _ in range(10 * MOST_IDLE_RINGS):
         backoff.rang(BEGAN.s)
         backoff.found_work()
         assert backoff.ignored_s(BEGAN.s) == 0

@@ -125,7 +125,7 @@ class Supervision:
         self._is_stopping = False
 
     def ready(self, status: str) -> None:
-        """Tell that the worker has its place in the queue."""
+        """Tell that the worker has joined the queue."""
         self._status = status
         self._supervisor.tell(READY="1", STATUS=status)
 

@@ -36,7 +36,7 @@ class Why(Enum):
 
 
 class Assignment:
-    """A job in the hands of a runner: it runs now, or as soon as those before it have ended."""
+    """A job that a runner was given: it runs now, or as soon as those before it have ended."""
 
     def __init__(self, job: Job, message: Run, policy: Policy) -> None:
         """Do not begin the time of its timeout yet."""
@@ -142,7 +142,7 @@ def run_message(
 
 
 class Began(Struct, frozen=True):
-    """The runner has turned to this job."""
+    """No job of the runner is before this one any more: it begins."""
 
     assignment: Assignment
 
@@ -175,7 +175,7 @@ class Finished(Struct, frozen=True):
 class Returned(Struct, frozen=True):
     """The job was not begun. `gone`: it is not ours any more; `trouble`: it could not be begun.
 
-    `stale` and `begun` are as in `Unbegun`.
+    `stale` and `begun` are as in `NotStarted`.
     """
 
     assignment: Assignment
@@ -190,7 +190,7 @@ Report = Began | Finished | Returned
 
 
 def finished(message: Ended, held: Assignment) -> Finished:
-    """Return the report on an attempt whose end its runner has told."""
+    """Return the report on an attempt whose end its runner has reported."""
     outcome = outcome_of(message, held)
     # A runner that has become another user could not write the success to the job's file.
     recorded = isinstance(outcome, Succeeded) and not held.message.user
@@ -218,7 +218,7 @@ def outcome_of(message: Ended, held: Assignment) -> Outcome:
             finished_first = isinstance(outcome, Succeeded) and not message.stopped
             return outcome if finished_first else Cancelled(held.asked_by)
         case Why.WORKER_STOPS:
-            # Whatever a method returns that was told to stop, it has not done its job.
+            # A method that was asked to stop has not done its job, whatever it returns.
             return Interrupted() if message.stopped else outcome
 
 
@@ -233,12 +233,12 @@ def outcome_of_death(held: Assignment, status: int | None, stale: str) -> Outcom
             return Interrupted()
         case None:
             remark = f"; {stale} has changed since this process loaded it" if stale else ""
-            message = described(status) + limits.suspicion(status, held.policy) + remark
+            message = described(status) + limits.memory_hint(status, held.policy) + remark
             return Crashed(limits.ended_by(status, held.policy) or JobError(type="Crashed", message=message), status)
 
 
 def described(status: int | None) -> str:
-    """Say in words how a process ended."""
+    """Describe how a process ended."""
     if status is None:
         return "its process closed its pipes and had to be killed"
     if status == LOST_CONTACT:

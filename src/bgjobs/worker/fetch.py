@@ -1,6 +1,6 @@
 """When to claim jobs, and how many: as many as the runners can take, and a little ahead when jobs are short.
 
-A long job must not keep others waiting behind it, so with jobs of more than a few milliseconds nothing is sent ahead.
+No job waits behind a long one: when jobs take more than a few milliseconds, nothing is sent ahead.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Throughput:
             self._window_at, self._ended = now, 0
 
 
-MOST_VAIN_RINGS = 8  # in a row: a ring wakes all workers, and all but one of them find nothing
+MOST_IDLE_RINGS = 8  # in a row: a ring wakes all workers, and all but one of them find nothing
 IGNORE_S = 0.01
 
 
@@ -72,7 +72,7 @@ class BellBackoff:
 
     def __init__(self) -> None:
         """There was no ring yet."""
-        self._in_vain = 0
+        self._idle_rings = 0
         self._ignore_until = 0.0
 
     def ignored_s(self, now: float) -> float:
@@ -81,13 +81,13 @@ class BellBackoff:
 
     def rang(self, now: float) -> None:
         """Count a ring that was noticed."""
-        self._in_vain += 1
-        if self._in_vain > MOST_VAIN_RINGS:
+        self._idle_rings += 1
+        if self._idle_rings > MOST_IDLE_RINGS:
             self._ignore_until = now + IGNORE_S
 
     def found_work(self) -> None:
-        """The rings so far were not in vain."""
-        self._in_vain = 0
+        """The rings so far brought work: count anew."""
+        self._idle_rings = 0
 
 
 class WakeUps:
@@ -115,7 +115,7 @@ class WakeUps:
         return True
 
     def found_work(self) -> None:
-        """The rings so far were not in vain."""
+        """The rings so far brought work: count anew."""
         self._backoff.found_work()
 
 

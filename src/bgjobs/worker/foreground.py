@@ -155,7 +155,7 @@ class _Foreground:
         if self._runner is not None:
             self._dismiss(self._runner)
         configured = self._queue.settings
-        # By this mark others can tell whether we live, as they can of a worker by its lock.
+        # By this mark `bgjobs doctor` can tell whether this process lives, as it can of a worker by its lock.
         mark = f"run.{os.getpid()}.{system.birth(os.getpid()) or ''}"
         self._runner = Runner(
             0, setup(configured, None, 0), start_process(environment(configured, mark)), time.monotonic()

@@ -156,7 +156,7 @@ class InFlight:
             case AfterReturn.RELEASE:
                 self.release(claim, Why.WORKER_STOPS.value, at)
             case AfterReturn.WAIT_AGAIN:
-                if reason or held.head_since is not None:  # the log has said that it runs
+                if reason or held.head_since is not None:  # the status log has it as running
                     self._emit(HandedBack(claim.job, at, reason or NOT_BEGUN))
                 self._wait_again(claim)
 
@@ -184,8 +184,8 @@ class InFlight:
             case ClaimLostError():
                 self._announce(str(error))
             case SyncFailedError():
-                # It has ended, and its file says so; but whether that survives a power cut nobody knows. It stays where
-                # it is, for the next worker to move on.
+                # Its file has the end, but that may not survive a power cut. It stays claimed, and the next worker goes
+                # on from there.
                 self._announce(str(error))
                 self.disk_failed = True
             case _:
@@ -231,7 +231,7 @@ class InFlight:
             self.release(claim, reason, at)
 
     def release_overdue(self, free: int, now: Now) -> None:
-        """Put back what was claimed ahead some time ago and will not begin at once: others may be idle."""
+        """Put back what was claimed ahead some time ago and will not begin at once: other workers may be idle."""
         for claim in overdue(self.waiting, self._claimed_at, free, now.s):
             self.waiting.remove(claim)
             self.release(claim, "claimed ahead, but not begun", now.at)

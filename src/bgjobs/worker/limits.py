@@ -1,4 +1,4 @@
-"""The resource limits of an attempt: what the settings say, and whether one of them has ended its process."""
+"""The resource limits of an attempt, and whether one of them has ended its process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ended_by(status: int | None, policy: Policy) -> JobError | None:
     return None
 
 
-def suspicion(status: int | None, policy: Policy) -> str:
+def memory_hint(status: int | None, policy: Policy) -> str:
     """Return a remark for the error of an attempt whose process may have lacked memory, or ""."""
     if not policy.max_memory or status is None:
         return ""

@@ -53,21 +53,21 @@ def run(
 ) -> int:
     """Be a worker until asked to stop, or until there is nothing left to do; return the exit status.
 
-    `arrived` is called with its id once it has a place, before it starts any runner. With `then_exit` the process has
-    nothing to do afterwards but exit with that status, and no signal that asks it to stop changes it any more. Raises
-    ConfigError where another user could choose what runs, or where no job can run as the user that it has.
+    `arrived` is called with its id once it has joined the queue, before it starts any runner. With `then_exit` the
+    process has nothing to do afterwards but exit with that status, and no signal that asks it to stop changes it any
+    more. Raises ConfigError where another user could choose what runs, or where no job can run as the user that it has.
     """
     trust.refuse(queue.settings, queue.allowlist)
     run_as.refuse(run_as.those_of(queue.allowlist, options.only))
     _open_standard_descriptors()
     requests = StopRequests()
-    # Before it has a place: from then on it ends in order, whenever it is asked to.
+    # Before it joins the queue: from then on it ends in order, whenever it is asked to.
     with system.adopting(), system.stop_requests(requests.add, then_exit=then_exit):
         return Worker(queue, options, requests, arrived).run()
 
 
 def _open_standard_descriptors() -> None:
-    """Open what a strange parent left closed: a runner's own pipes must not come to lie on 0, 1 or 2."""
+    """Open the standard descriptors that the parent left closed: no pipe of a runner may get the number 0, 1 or 2."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -89,7 +89,7 @@ class Worker:
         requests: StopRequests,
         arrived: Callable[[str, WorkerInfo], None] | None = None,
     ) -> None:
-        """Take a place in the queue. Raises SpoolError."""
+        """Join the queue. Raises SpoolError."""
         self._supervision = Supervision()
         self._queue = queue
         self._options = options
@@ -158,7 +158,7 @@ class Worker:
                 now = clock.both()
                 self._fetcher.schedule.rang |= self._wake_ups.rang(now.s)
         except SessionLostError as error:
-            # Our place is gone: others may own our jobs already, so nothing of them may be stored.
+            # This worker was removed: others may own its jobs already, so nothing of them may be stored.
             self._announce(str(error))
             self._pool.kill()
             return 1
@@ -312,7 +312,7 @@ class Worker:
     def _do_duties(self, now: float) -> None:
         """Do what has to be done now and then: stop what is cancelled, recover jobs, notice changes."""
         self._duties_at = now + DUTIES_EVERY_S
-        for duty in self._duties():  # each by itself: one that fails every time must not keep us from doing the others
+        for duty in self._duties():  # each by itself: one that always fails must not prevent the others
             try:
                 duty(clock.both())
             except SyncFailedError as error:
@@ -342,7 +342,7 @@ class Worker:
             self._take_report(report, clock.both())  # what the runner did before it died is in the past now
 
     def _stop_cancelled(self, now: Now) -> None:
-        """Stop the jobs that somebody asked to cancel; tell others that this worker lives."""
+        """Stop the jobs that somebody asked to cancel; show others that this worker lives."""
         progress, dropped = self._pool.progress(), self._queue.events.dropped
         for job_id, by in self._session.renew(progress, stale=self._stale.is_stale(), dropped=dropped).items():
             if not self._pool.cancel(job_id, by, now.s):
@@ -354,7 +354,7 @@ class Worker:
             self._requests.add()
 
     def _return_overdue(self, now: Now) -> None:
-        """Let others have what was claimed or sent ahead, and cannot begin soon."""
+        """Take back and release jobs that were claimed or sent ahead and cannot begin soon."""
         self._pool.recall_overdue(now.s)
         self._in_flight.release_overdue(self._pool.room(1, now.s), now)
 
@@ -384,4 +384,4 @@ class Worker:
         try:
             self._session.leave()
         except OSError as error:
-            self._announce(f"left traces behind: {why(error)}")
+            self._announce(f"cannot remove the files of this worker: {why(error)}")

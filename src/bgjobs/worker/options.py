@@ -1,4 +1,4 @@
-"""How a worker was asked to run."""
+"""The options of one worker."""
 
 from __future__ import annotations
 

@@ -30,21 +30,21 @@ DYING_S = 1.0
 
 
 class Spares:
-    """The processes of one worker that no runner has become yet. They know no job, and run none."""
+    """Spare processes of one worker, started before a runner needs them. They run no job."""
 
     def __init__(self, queue: Queue, worker: str) -> None:
-        """Have none."""
+        """Begin with none."""
         self._queue = queue
         self._worker = worker
         self._waiting: list[Child] = []
 
     def keep(self, count: int) -> None:
-        """Have so many at least. Raises OSError; what cannot be started now is started when it is needed."""
+        """Start processes until there are so many. Raises OSError; one that is missing is started when it is needed."""
         while len(self._waiting) < count:
             self._waiting.append(self._start())
 
     def take(self) -> Child:
-        """Return one that lives, started now if there is none. Raises OSError."""
+        """Return a living one, started now if there is none. Raises OSError."""
         while self._waiting:
             process = self._waiting.pop(0)
             if process.poll() is None:
@@ -163,7 +163,7 @@ class Pool:
 
     @property
     def broken(self) -> bool:
-        """Whether runners cannot be started at all. As long as one serves, others are tried again and again."""
+        """Whether runners cannot be started at all. As long as one serves, starts are tried again and again."""
         if not self._failures.are_enough:
             return bool(self._replaced_by)
         return not any(runner.ready is not None and not runner.unusable for runner in self._runners.values())
@@ -179,7 +179,7 @@ class Pool:
         return f"{count} runners in a row died before they were ready: see `bgjobs check`"
 
     def start_no_more(self) -> None:
-        """Replace no runner from now on: the worker stops."""
+        """Start no runner any more: the worker stops."""
         self._stopping = True
 
     def room(self, depth: int, now: float) -> int:
@@ -214,7 +214,7 @@ class Pool:
             runner.flush()
 
     def prepare(self, now: float) -> None:
-        """Start in time what is to take the place of runners that will soon have served long enough."""
+        """Start the processes in time that are to replace runners which have nearly served long enough."""
         if not self._failures.may_start(now):
             return
         near = sum(runner.lifespan - runner.served < NEAR_ITS_END for runner in self._runners.values())
@@ -228,7 +228,7 @@ class Pool:
         return [runner for runner in self._runners.values() if runner.held]
 
     def is_stale(self) -> bool:
-        """Tell whether a runner has said that its code is not what is on the disk any more."""
+        """Tell whether a runner has reported that its code was changed on the disk."""
         return any(runner.stale and not runner.is_worn_out for runner in self._runners.values())
 
     def sent_ahead(self) -> list[Job]:
@@ -236,7 +236,7 @@ class Pool:
         return [held.job for runner in self._runners.values() for held in list(runner.held)[1:]]
 
     def progress(self) -> dict[str, Progress]:
-        """Return how far the running jobs say they are."""
+        """Return the progress that the running jobs have reported."""
         heads = [runner.head for runner in self.busy()]
         return {one.job.id: one.progress for one in heads if one is not None and one.progress is not None}
 
@@ -288,7 +288,7 @@ class Pool:
         for report in reports:
             left = isinstance(report, Finished) and report.output_left
             if left or (report.assignment.message.user and not isinstance(report, Began)):
-                # It may not keep its output itself any more. Nothing that it has left may write while we do.
+                # The runner cannot store that output. What it has left must be dead before the worker does.
                 runner.kill()
                 self._keep_output(runner, report)
             yield report
@@ -297,7 +297,7 @@ class Pool:
                 self._reject(runner, runner.ready.version, now)
                 return
             self._failures.clear()
-            # Without the note a recoverer has to rely on the death pipe alone.
+            # Without this file, recovery has to rely on the death pipe alone.
             with suppress(OSError):
                 self._slots.started(runner.slot, runner.ready.pid, runner.ready.birth)
         self._replace_if_worn_out(runner, now)
@@ -313,7 +313,7 @@ class Pool:
         self._fill_vacant(now)
         self._reap_leaving(now)
         if not self.busy():
-            self._spares.close()  # nothing is urgent any more
+            self._spares.close()  # no runner will be needed soon
         for runner in list(self._runners.values()):
             if runner.is_dead():
                 self._poller.forget(runner)
@@ -350,7 +350,7 @@ class Pool:
 
     def _start(self, slot: int, now: float, lifespan: int | None = None) -> None:
         """Start the runner of a slot whose last one is gone; later, if starts fail right now."""
-        # Its descriptors are closed. Whatever happens here, nobody may find it in its slot any more.
+        # Its descriptors are closed: it must not be found in its slot, whatever happens below.
         self._runners.pop(slot, None)
         if self._stopping:
             return
@@ -391,7 +391,7 @@ class Pool:
             self._start(runner.slot, now)
 
     def _retire(self, runner: Runner, now: float) -> None:
-        """Let a runner leave in its own time, if it has served. The next one in its place need not wait for that."""
+        """Let a runner end as Python does, if it has served. The next one in its slot need not wait for that."""
         self._poller.forget(runner)
         if runner.leave(now):
             self._leaving.append(runner)
@@ -408,7 +408,7 @@ class Pool:
                     self._announce(f"ended the process of runner {runner.slot} by force: {reason}")
 
     def _announce_costly_method(self, runner: Runner) -> None:
-        """Say which method costs a process for each of its jobs, and why."""
+        """Announce which method costs a process for each of its jobs, and why."""
         if runner.left is None:
             return
         (class_name, method, left), runner.left = runner.left, None
@@ -416,7 +416,7 @@ class Pool:
             self._announce(f"{class_name}.{method} costs a process for each of its jobs: {left[:MOST_SHOWN]}")
 
     def _announce_force(self, runner: Runner, report: Report) -> None:
-        """Say that what an attempt had left had to be ended, to who watches the worker and in the attempt's output."""
+        """Announce that what an attempt had left was killed, and add that to the output of the attempt."""
         job = report.assignment.job
         self._announce(f"{job.class_name}.{job.method} {job.id}: ended by force what it had left: {STILL_LEFT}")
         with suppress(OSError):
@@ -434,7 +434,7 @@ class Pool:
         if runner.ready is None:
             self._failures.add(now)
         for report in runner.reap(now):
-            # Others had kept their output before they said how they ended.
+            # A runner that reported an end has kept the output of that attempt itself.
             left = isinstance(report, Finished) and (report.died or report.output_left)
             if left or report.assignment.message.user:
                 self._keep_output(runner, report)

@@ -1,4 +1,4 @@
-"""What a worker and its runners say to each other: one JSON object per line, over private pipes."""
+"""The messages between a worker and its runners: one JSON object per line, over private pipes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 LONGEST = 16 * 1024 * 1024
 MOST_RESULT = 1024 * 1024
 LONGEST_WAIT = timedelta(days=3650)
-LOST_CONTACT = 70  # the exit status of a runner that cannot speak to its worker
+LOST_CONTACT = 70  # the exit status of a runner that cannot reach its worker
 
 
-# What a runner can tell of an attempt; all else its worker knows better.
-Told: TypeAlias = Succeeded | Raised | Refused
+# The outcomes that a runner reports; the worker decides on the others.
+Reported: TypeAlias = Succeeded | Raised | Refused
 
 
 class Setup(Struct, frozen=True, tag=True):
@@ -110,7 +110,7 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class Progressed(Struct, frozen=True, tag=True):
-    """The running method said how far it is."""
+    """The running method reported its progress."""
 
     id: str
     progress: Progress
@@ -131,7 +131,7 @@ class Ended(Struct, frozen=True, tag=True):
     id: str
     began_ms: Annotated[int, Meta(ge=0, le=LATEST_MS)]
     took: Annotated[float, Meta(ge=0)]
-    outcome: Told
+    outcome: Reported
     stopped: bool = False
     clean: bool = True
     recorded_ms: Annotated[int, Meta(ge=0, le=LATEST_MS)] | None = None
@@ -141,7 +141,7 @@ class Ended(Struct, frozen=True, tag=True):
     leaving: bool = False
 
 
-class Unbegun(Struct, frozen=True, tag=True):
+class NotStarted(Struct, frozen=True, tag=True):
     """The job was not begun. `gone` tells that its file is no longer there; `trouble` that it could not be begun.
 
     `stale` names a file that has changed since this process loaded it: another process should run the job. With `begun`
@@ -158,7 +158,7 @@ class Unbegun(Struct, frozen=True, tag=True):
 
 
 ToRunner = Setup | Run | Stop | Recall | Leave
-FromRunner = Ready | Progressed | Ended | Unbegun
+FromRunner = Ready | Progressed | Ended | NotStarted
 to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)
 _encoder = msgspec.json.Encoder()
@@ -170,7 +170,7 @@ def encoded(message: ToRunner | FromRunner) -> bytes:
 
 
 def decoded(line: bytes) -> FromRunner:
-    """Return a message of a runner. Raises DecodeError, RecursionError or ValueError for what none of ours says.
+    """Return a message of a runner. Raises DecodeError, RecursionError or ValueError for anything else.
 
     The code of the job runs in that process, and may have written it.
     """
@@ -180,7 +180,7 @@ def decoded(line: bytes) -> FromRunner:
     return message
 
 
-def _check(outcome: Told) -> None:
+def _check(outcome: Reported) -> None:
     match outcome:
         case Succeeded(result):
             if len(result) > MOST_RESULT:
@@ -190,7 +190,7 @@ def _check(outcome: Told) -> None:
 
 
 class _OfSuccess(Struct, frozen=True, omit_defaults=True):
-    """What the line about a success says beside what its template says."""
+    """The part of the line about a success that its template does not have."""
 
     result: msgspec.Raw
     progress: Progress | None = None

@@ -25,7 +25,7 @@ from bgjobs.worker.assignment import (
     room_left,
     step_due,
 )
-from bgjobs.worker.protocol import Ended, Leave, Progressed, Ready, Recall, Setup, Stop, Unbegun
+from bgjobs.worker.protocol import Ended, Leave, NotStarted, Progressed, Ready, Recall, Setup, Stop
 
 if TYPE_CHECKING:
     from bgjobs.config.settings import Settings
@@ -46,8 +46,8 @@ LEAVE_S = 5.0  # what a process may take to leave as Python does
 def start_process(environment: dict[str, str]) -> Child:
     """Start what can become a runner: until then it waits, and holds nothing.
 
-    Raises OSError, also when it would leave too few descriptors for all that is not a runner: who cannot open a file
-    any more can neither claim a job nor see that one is to be cancelled.
+    Raises OSError, also when it would leave too few descriptors for all that is not a runner: a worker that cannot
+    open a file any more can neither claim a job nor see that one is to be cancelled.
     """
     spare: list[int] = []
     try:
@@ -62,7 +62,7 @@ class Runner:
     """A child process that runs one job after another. It never outlives its worker."""
 
     def __init__(self, slot: int, setup: Setup, child: Child, now: float, lifespan: int = 1) -> None:
-        """Make a process that was started for it the runner that serves so many jobs. It says when it is ready."""
+        """Make a process that was started for it the runner that serves so many jobs. It reports when it is ready."""
         self.slot = slot
         self.lifespan = lifespan
         self.held: deque[Assignment] = deque()
@@ -84,7 +84,7 @@ class Runner:
 
     @property
     def output_fd(self) -> int:
-        """The descriptor with what the runner says."""
+        """The descriptor from which to read the messages of the runner."""
         return self._child.output_fd
 
     @property
@@ -220,7 +220,7 @@ class Runner:
                 held.progress = progress
             case Ended():
                 report = self._end_attempt(message, held, now)
-            case Unbegun():
+            case NotStarted():
                 report = self._take_back(message, held, now)
         if report is None:
             return
@@ -245,7 +245,7 @@ class Runner:
         self.held.remove(held)
         return ended
 
-    def _take_back(self, message: Unbegun, held: Assignment, now: float) -> Returned:
+    def _take_back(self, message: NotStarted, held: Assignment, now: float) -> Returned:
         self.held.remove(held)
         if not message.clean:
             self.accept_no_more(now)
@@ -337,7 +337,7 @@ class Runner:
             # Its pipe is full, perhaps because C code of the job does not let it read. We must not wait for that.
             self._outbox = bytes(data)
         except OSError:
-            self.kill()  # it is dead, or cannot be reached: the end of its output says the rest
+            self.kill()  # it is dead, or has closed its pipe: the end of its output follows
 
 
 def setup(configured: Settings, slots: Slots | None, slot: int, *, reload: bool = False) -> Setup:
@@ -358,8 +358,8 @@ def setup(configured: Settings, slots: Slots | None, slot: int, *, reload: bool 
 def environment(configured: Settings, worker: str) -> dict[str, str]:
     """Return the environment of a new runner of a worker.
 
-    What is harmless of ours, what the settings name, where the queue is, and a mark by which it is found again with
-    whatever it forks.
+    It has the harmless variables of this process, those that the settings name, where the queue is, and a mark by which
+    the runner is found again with whatever it forks.
     """
     chosen = system.base_environment(os.environ)
     chosen |= {name: os.environ[name] for name in configured.pass_env if name in os.environ}

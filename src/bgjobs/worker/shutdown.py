@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class StopRequests:
-    """Counts the requests to stop: from before the worker has its place on, and in signal handlers."""
+    """Counts the requests to stop, also those from before the worker joins the queue. Signal handlers call it."""
 
     def __init__(self) -> None:
         """There was none yet."""
@@ -47,7 +47,7 @@ class StopStep(Enum):
 def stop_step(requests: int, first_at: float | None, grace_s: float, now: float) -> StopStep:
     """Return what to do with running jobs after so many requests to stop, of which the first came at `first_at`.
 
-    The second request ends the grace, the third the patience. Without any, the worker stops by itself, and waits.
+    The second request ends the grace, the third kills. Without any, the worker stops by itself, and waits.
     """
     if first_at is None or requests == 0:
         return StopStep.WAIT

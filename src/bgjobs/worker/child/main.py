@@ -27,10 +27,10 @@ from bgjobs.worker.child.descriptors import OwnDescriptors, StandardDescriptors,
 from bgjobs.worker.child.loaded_code import LoadedCode, import_from_source_alone
 from bgjobs.worker.child.outcome import NotRunError, of_changed_code, raised, succeeded, utf8, was_importing, with_limit
 from bgjobs.worker.child.process_state import ExitCheck, Leftover, MemoryGrowth, ProcessState, end_descendants
-from bgjobs.worker.protocol import LOST_CONTACT, Ended, Leave, Progressed, Ready, Recall, Run, Setup, Stop, Unbegun
+from bgjobs.worker.protocol import LOST_CONTACT, Ended, Leave, NotStarted, Progressed, Ready, Recall, Run, Setup, Stop
 
 if TYPE_CHECKING:
-    from bgjobs.worker.protocol import Told
+    from bgjobs.worker.protocol import Reported
 
 MOST_PROGRESS = 200  # characters of its message
 PROGRESS_EVERY = 0.1  # seconds
@@ -146,7 +146,7 @@ class Runner:
                         self._jobs.append(message)
                         self._more.notify()
                         return
-                self._send(Unbegun(message.id))
+                self._send(NotStarted(message.id))
             case Stop():
                 if not self._hand_back(message.id):
                     self._stop = message
@@ -168,7 +168,7 @@ class Runner:
             if queued is None:
                 return False
             self._jobs.remove(queued)
-        self._send(Unbegun(job_id))
+        self._send(NotStarted(job_id))
         return True
 
     def _next_job(self) -> Run | None:
@@ -189,7 +189,7 @@ class Runner:
             self._running = None
         for job_id in [running, *(job.id for job in jobs)]:
             if job_id is not None:
-                self._send(Unbegun(job_id))
+                self._send(NotStarted(job_id))
 
     def _raise_if_stopped(self) -> None:
         """Raise the exception of a Stop. The main thread runs this between two instructions of user code."""
@@ -264,7 +264,7 @@ class Runner:
         except OSError:
             return False
 
-    def _record_success(self, job: Run, outcome: Told) -> int | None:
+    def _record_success(self, job: Run, outcome: Reported) -> int | None:
         """Append the success to the job's file; return the moment in ms, or None if the worker has to do it.
 
         The job must not run again if runner and worker die before the worker has read the message. Only for a process
@@ -280,34 +280,34 @@ class Runner:
             return None  # the worker tries it again, and handles a full disk
         return at
 
-    def _begin(self, job: Run) -> Unbegun | None:
+    def _begin(self, job: Run) -> NotStarted | None:
         """Append the start to the job's file, or return why the job cannot begin here."""
         if self._used and job.user != self._user:
             # An attempt with other rights may have left anything in memory, and dropped rights never return.
-            return Unbegun(job.id, "its user needs a fresh process", clean=False)
+            return NotStarted(job.id, "its user needs a fresh process", clean=False)
         self._used = True
         if job.begin is None:
             return None
         if not self._code.begin(job):
             return self._refusal_by_changed_code(job)
         if self._limits.is_crowded(job.limits.memory):
-            return Unbegun(job.id, "earlier jobs left too little memory in its process", clean=False)
+            return NotStarted(job.id, "earlier jobs left too little memory in its process", clean=False)
         try:
             files.append(job.begin.path, protocol.start_line(job.begin, clock.now_ms()), whole=True)
         except FileNotFoundError:
-            return Unbegun(job.id, "its file is gone", gone=True)
+            return NotStarted(job.id, "its file is gone", gone=True)
         except OSError as error:
             # Without a free descriptor (earlier jobs may have used them up) no other job can begin here either.
             clean = error.errno not in {errno.EMFILE, errno.EBADF}
-            return Unbegun(job.id, f"cannot write to its file: {error.strerror}", trouble=True, clean=clean)
+            return NotStarted(job.id, f"cannot write to its file: {error.strerror}", trouble=True, clean=clean)
         return None
 
-    def _refusal_by_changed_code(self, job: Run, *, begun: bool = False) -> Unbegun:
+    def _refusal_by_changed_code(self, job: Run, *, begun: bool = False) -> NotStarted:
         stale = self._code.changed()
         reason = f"{stale} has changed since its process loaded it"
-        return Unbegun(job.id, reason, clean=False, stale=stale, begun=begun)
+        return NotStarted(job.id, reason, clean=False, stale=stale, begun=begun)
 
-    def _attempt(self, job: Run) -> Told:
+    def _attempt(self, job: Run) -> Reported:
         self._stopped = self._progress = None
         self._secrets = secrets = AttemptSecrets(job)
         set_current(
@@ -375,7 +375,7 @@ class Runner:
         os.environ.update(self._user_environment)
         return None
 
-    def _restore_process(self, job: Run, outcome: Told, *, whole: bool) -> Leftover:
+    def _restore_process(self, job: Run, outcome: Reported, *, whole: bool) -> Leftover:
         """Restore the process state; return why this process cannot run another job, or an empty `Leftover`."""
         left = self._state.restore()
         if left.what:
@@ -443,12 +443,12 @@ class Runner:
                 os._exit(LOST_CONTACT)
 
 
-def _ran_out_of_memory(outcome: Told, job: Run) -> bool:
+def _ran_out_of_memory(outcome: Reported, job: Run) -> bool:
     """Tell whether its memory limit ended the attempt: modules may be half imported, and caches full."""
     return bool(job.limits.memory) and isinstance(outcome, Raised) and "MemoryError" in outcome.lineage
 
 
-def _call(job: Run, secrets: AttemptSecrets) -> Told:
+def _call(job: Run, secrets: AttemptSecrets) -> Reported:
     try:
         function = resolve(job.module, job.owner, job.method)
         if job.look_only:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from bgjobs.worker.child.attempt_secrets import AttemptSecrets
-    from bgjobs.worker.protocol import Told
+    from bgjobs.worker.protocol import Reported
 
 
 # The frames of these modules are left out of tracebacks; a runner is started as __main__.
@@ -104,7 +104,7 @@ def of_changed_code(outcome: Raised, path: str) -> Raised:
     return replace(outcome, error=replace(error, message=message, traceback=trace))
 
 
-def with_limit(outcome: Told, error: BaseException, limits: Limits) -> Told:
+def with_limit(outcome: Reported, error: BaseException, limits: Limits) -> Reported:
     """Add to the message of the outcome which limit of the attempt the error comes from, if it does."""
     if limits == Limits():
         return outcome
@@ -261,7 +261,7 @@ def encoded(returned: object) -> tuple[bytes, str]:
         raise
     except Exception:  # noqa: BLE001 - encoding looks at attributes, and so may run user code
         return _encoded_part_by_part(returned)
-    # A number that JSON does not have is written as null without a word.
+    # A number that JSON does not have is written as null, without an error.
     return data, _note_of(returned) if b"null" in data else ""
 
 

@@ -58,9 +58,14 @@ class MemoryGrowth:
         if self._jobs % CHECK_EVERY and took < LONG_S:
             return False
         try:
-            return system.memory() > self._size + (self._most or max(LEAST, self._size)) and self._size > 0
+            return has_grown(system.memory(), self._size, self._most)
         except OSError:
             return False  # the attempt has hidden it, or taken the last descriptor
+
+
+def has_grown(memory: int, baseline: int, most: int) -> bool:
+    """Tell whether so many bytes of memory are too many; see `MemoryGrowth`. A baseline of 0 is unknown."""
+    return baseline > 0 and memory > baseline + (most or max(LEAST, baseline))
 
 
 # The number of registered functions: the only way to tell whether a job has registered one.

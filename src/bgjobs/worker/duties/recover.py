@@ -1,4 +1,4 @@
-"""Make jobs ready to run: end the attempts of dead workers, import the files of other programs, repair a queue."""
+"""End the attempts of dead workers, import the jobs that other programs hand in, repair a queue without a worker."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ REPAIR_S, REPAIR_PAUSE_S = 10.0, 0.25
 
 
 def repair(queue: Queue) -> list[str]:
-    """Do what the next worker would, without running any job, and mend what is broken; return what was done.
+    """Recover and tidy as the next worker would, but run no job, and mend what is broken; return what was done.
 
-    Safe while workers run: it takes a place beside them, and plays by the same locks and renames.
+    Safe while workers run: it joins as one of them, and uses the same locks and renames.
     """
     info = WorkerInfo(host=system.host(), pid=os.getpid(), concurrency=0, started_at=clock.now(), version=__version__)
     session = store_of(queue).join(info, Selection())
@@ -75,7 +75,7 @@ def repair(queue: Queue) -> list[str]:
 
 
 def _recover_all(session: Session, queue: Queue) -> int:
-    """Recover until nothing is left that can be, or for as long as a place without its lock must be watched."""
+    """Recover until nothing is left that can be; a worker directory without its lock must be watched for a while."""
     count, deadline = 0, time.monotonic() + REPAIR_S
     while True:
         count += recover(session, queue)

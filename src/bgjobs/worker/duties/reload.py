@@ -1,4 +1,4 @@
-"""Notice what has changed on the disk, take it over or say so: the allowlist, signing keys, import paths, code."""
+"""Reload the allowlist and signing keys when their files change; replace runners, or announce, when code changes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ConfigWatch:
         return _mark(path) if path else None
 
     def _reload_keys(self, now: float) -> None:
-        """Take changed signing keys over; of a file that is broken say so once, and keep those that we have."""
+        """Take changed signing keys over; announce once that a file is broken, and keep the keys of before."""
         mark = self._keys_mark()
         if mark != self._keys_seen:
             self._keys_seen, self._keys_seen_at = mark, now
@@ -145,7 +145,7 @@ class ConfigWatch:
         return fresh, allowlist, _keyring(fresh)
 
     def _refuse(self, mark: tuple[int, ...] | None, reason: str, now: float) -> None:
-        """Say once why a file is not taken over. It is looked at again: what is wrong may be mended elsewhere."""
+        """Announce once why a file is not taken over. It is read again: the reason may be mended in another file."""
         self._recheck_at = now + RECHECK_S
         if self._refused != (mark, reason):
             self._refused = mark, reason
@@ -179,7 +179,7 @@ def _pairs(allowlist: Allowlist) -> Iterator[tuple[str, str]]:
 
 
 def _mark_of_loaded(configured: Settings, at: datetime) -> tuple[int, ...] | None:
-    """Return the mark of the allowlist if it is surely what was loaded, and nobody has just been writing it."""
+    """Return the mark of the allowlist if it is surely what was loaded, and was not written in the last two seconds."""
     mark = _mark(configured.config)
     if mark is None or not 0 <= max(mark[:2]) / 1e9 < at.timestamp() - 2 * STILL_S:
         return None
@@ -229,7 +229,7 @@ def _mark(path: str) -> tuple[int, ...] | None:
 
 
 class StaleCode:
-    """Says once which code has changed since runners loaded it, and tells whether runners still run the old code."""
+    """Announces once which code has changed since runners loaded it; tells whether runners still run the old code."""
 
     def __init__(self, queue: Queue, pool: Pool, announce: Callable[[str], None]) -> None:
         """Nothing has changed yet."""
@@ -254,7 +254,7 @@ class StaleCode:
             self._announce(f"{report.stale} has changed, and jobs still run the code from before: restart the worker")
 
     def is_stale(self) -> bool:
-        """Tell whether a runner has seen newer code; check whether bgjobs itself has been replaced, and say so."""
+        """Tell whether a runner has seen newer code; announce it if bgjobs itself has been replaced."""
         stale = self._pool.is_stale()
         self._is_announced = self._is_announced and stale
         ours = _installed()
