@@ -33,7 +33,7 @@ import pytest
 
 argv, code, steps, part, times = json.loads(sys.argv[1])
 sys.path.append(sys.argv[2])
-from bgjobs.spool import upcoming as buckets
+from bgjobs.spool import cached_listing
 from tests.contract.held_files import HeldFiles
 
 patch = pytest.MonkeyPatch()
