@@ -1,6 +1,7 @@
 """The state machine: an outcome becomes a verdict, a verdict becomes the job as it is then.
 
-Pure rules, with no clock, no files and no dice of their own.
+Pure rules, with no clock, no files and no dice of their own. How an attempt has ended, its outcome, is found out in
+`worker/assignment.py`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A worker is dead when its `alive.lock` can be taken, whatever its pid says. Whoever holds that lock owns the dead
 worker's claims. Every step can be repeated: when the recovering worker dies half-way, the kernel frees the lock, and
 the next one continues.
+
+What has not begun goes back uncharged. A lost attempt is given out as a claim, and ends as crashed with its worker
+(`worker/duties/recover.py`): `lifecycle.after` queues the job again, or fails it after `max_crashes` losses.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 The event comes first, then the move: a crash between the two leaves a claimed file whose last line says what is left
 to do, and recovery only finishes the move. `Transitions.end` is the one function that ends a job, whoever asks for it:
 its worker, a runner that has recorded its success, a recovering worker, a person who cancels it.
+
+An end is durable when its line is synced, which happens before the move where `finish_fsync` is set. By default it is
+as durable as the file system makes it within seconds: after a power cut the job may run again.
 """
 
 from __future__ import annotations
