@@ -354,14 +354,14 @@ class Queue:
         if not old.state.ended:
             raise UsageError(f"job {old.id} is {old.state}", hint="only an ended job can be retried", code="not-ended")
         try:
-            vouched = old if self._store.files is None else self._store.files.vouched(old.id)
+            verified = old if self._store.files is None else self._store.files.verified(old.id)
         except RefusedError as error:
             refusal = RefusedError(f"job {old.id}: {error.message}", hint=error.hint, code=error.code)
             self.events.emit(SubmissionRefused(old.class_name, old.method, refusal.code, str(refusal), clock.now()))
             raise refusal from None
-        if vouched is None:
+        if verified is None:
             raise _no_such(job_id)
-        return vouched
+        return verified
 
     def retry(self, job_id: str, *, dry_run: bool = False) -> Job:
         """Submit an ended job again, as a new job that names the old one. Raises UsageError if it has not ended.

@@ -1,4 +1,4 @@
-"""What every store of jobs promises: `Store` to any process, `Session` to a worker."""
+"""The interface of a store of jobs: `Store` for any process, `Session` for a worker."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ DeleteResult = Literal["deleted", "not ended", "unknown"]
 class Finding(Struct, frozen=True, kw_only=True):
     """Something about the store that a person should know.
 
-    `code` is a stable word. `rule` names the promise that is broken (I1 to I10 of docs/internals/spool.md) and is empty
-    for what breaks none: a leftover, a warning. `repairable` tells whether the next worker, or `doctor --repair`, mends
-    it.
-    `serious` marks what breaks no promise by itself, but leaves a store that cannot be trusted, used or looked at.
+    `code` is a stable word. `rule` names the rule that is broken (I1 to I10 of docs/internals/spool.md); it is empty
+    for a leftover or a warning. `repairable` tells whether the next worker, or `doctor --repair`, repairs
+    it. `serious` marks what breaks no rule by itself, but leaves a store that cannot be trusted, used or read.
     """
 
     code: str
@@ -52,7 +51,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Fitness(Struct, frozen=True, kw_only=True):
-    """Whether what the store lies on is fit for it: facts by name, and what should be otherwise."""
+    """Whether the disk under a store is fit for it: facts by name, and what should be changed."""
 
     facts: dict[str, str | int | bool | None]
     findings: list[Finding]
@@ -89,7 +88,7 @@ def _mentions(job: Job, text: str) -> bool:
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """What a worker says of itself when it joins. With `only` it takes no jobs of other classes."""
+    """What a worker tells about itself when it joins. With `only` it takes no jobs of other classes."""
 
     host: str
     pid: Annotated[int, Meta(ge=1, le=0x7FFF_FFFF)]
@@ -108,8 +107,8 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker as others see it. `alive` is what the kernel says, not what a file says.
 
-    One that is alive but not `responsive` was stopped, as by Ctrl-Z or a debugger: it keeps its jobs and does nothing.
-    `dropped` counts the lines that it could not write to the logs. One that is `stale` runs code that was changed on
+    A worker that is alive but not `responsive` was stopped, as by Ctrl-Z or a debugger: it keeps its jobs and does
+    nothing. `dropped` counts the lines that it could not write to the logs. A `stale` one runs code that was changed on
     the disk since.
     """
 
@@ -128,8 +127,8 @@ def _no_pairs() -> frozenset[tuple[str, str]]:
 class Selection(Struct, frozen=True, kw_only=True):
     """Which jobs a worker takes at all.
 
-    `pairs` returns the pairs of class and method that are allowed now, the same object until they change. They help to
-    tell jobs of other classes without opening them.
+    `pairs` returns the pairs of class and method that are allowed now, the same object until they change. With them a
+    store can tell jobs of other classes without opening them.
     """
 
     classes: frozenset[str] | None = None
@@ -140,15 +139,15 @@ class Selection(Struct, frozen=True, kw_only=True):
 class Claim(Struct, frozen=True):
     """A job that this worker alone may run. `place` is the store's own.
 
-    `leftover` marks one from a dead worker, `full` one whose record has no room for a further attempt. `doubt` says
-    why the store refuses to vouch for it: such a job must not run.
+    `leftover` marks one from a dead worker, `full` one whose record has no room for a further attempt, `torn` one whose
+    record ends in half a line. `distrust` says why its signature is not accepted: such a job must not run.
     """
 
     job: Job
     place: str
     leftover: bool = False
     full: bool = False
-    doubt: JobError | None = None
+    distrust: JobError | None = None
     torn: bool = False
 
 
@@ -156,8 +155,8 @@ class Begin(Struct, frozen=True):
     """What the runner must do before it calls user code, or else not run the job.
 
     Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`. With `success` append the
-    end of an attempt that succeeded too, made of these two parts in the same way: then it outlives worker and runner,
-    whatever happens before the worker hears of it.
+    end of an attempt that succeeded too, made of these two parts in the same way: then the success is on record even if
+    worker and runner die before the worker knows of it.
     """
 
     path: str
@@ -169,7 +168,7 @@ class Begin(Struct, frozen=True):
 class AttemptRecord(Struct, frozen=True):
     """What the store knows of an attempt whose runner has died.
 
-    Whether it had begun, and when the runner recorded its success, in ms since 1970 (UTC), if it came so far.
+    `begun` tells whether it had begun, `succeeded_ms` when the runner recorded its success, in ms since 1970 (UTC).
     """
 
     begun: bool
@@ -179,8 +178,8 @@ class AttemptRecord(Struct, frozen=True):
 class Finish(Struct, frozen=True, kw_only=True):
     """What was decided about a claimed job.
 
-    `running` is the job as its attempt ended, or as it was claimed where none had begun. `recorded` tells that its
-    runner has written down the end already.
+    `running` is the job as its attempt ended, or as it was claimed if none had begun. `recorded` tells that its runner
+    has recorded the end already.
     """
 
     claim: Claim
@@ -191,7 +190,7 @@ class Finish(Struct, frozen=True, kw_only=True):
 
 
 class Bell(Protocol):
-    """Tells a waiting worker that there may be something new. It may ring for nothing, or too late."""
+    """Wakes a waiting worker when there may be something new. It may ring for nothing, or too late."""
 
     def fileno(self) -> int | None:
         """Return a descriptor that becomes readable when it rings, if there is one."""
@@ -201,14 +200,14 @@ class Bell(Protocol):
 
 
 class Session(Protocol):
-    """A worker's place in a queue, from join to leave. Only the worker's loop calls it, from one thread."""
+    """A worker in a store, from join to leave. Only the worker's loop calls it, from one thread."""
 
     id: str
     slots: Slots
 
     @property
     def bell(self) -> Bell:
-        """Tells that there may be something new."""
+        """Rings when there may be something new."""
 
     def claim(self, most: int, *, above: int = -1) -> list[Claim]:
         """Take at most so many due jobs of a priority higher than `above`: by priority, then by age.
@@ -220,7 +219,7 @@ class Session(Protocol):
         """Return what the runner in this slot must do right before it runs the job."""
 
     def attempt(self, claim: Claim) -> AttemptRecord:
-        """Return how far the attempt has come whose runner has died, as far as the store knows."""
+        """Return how far the attempt of a dead runner came, as far as the store knows."""
 
     def output_path(self, claim: Claim) -> str:
         """Return where the output of the attempt that begins now is to be kept."""
@@ -228,34 +227,34 @@ class Session(Protocol):
     def finish(self, finishes: Sequence[Finish]) -> list[BgjobsError | OSError | None]:
         """Store what was decided about claimed jobs; return for each what kept it from being stored, or None.
 
-        ClaimLostError: it is no longer ours. SyncFailedError: it is stored, but may not survive a power cut. After an
-        OSError it can be tried again.
+        ClaimLostError: the claim is another worker's by now. SyncFailedError: it is stored, but may not survive a power
+        cut. After an OSError it can be tried again.
         """
 
     def put_aside(self, claim: Claim, reason: str) -> None:
-        """Put a claimed job whose id another claim of ours has already where a person looks for it."""
+        """Put aside, for a person to look at, a claimed job whose id another claim of this worker has already."""
 
     def release(self, claim: Claim) -> None:
         """Put back a claimed job that was not begun: it is not charged. Raises ClaimLostError, OSError."""
 
     def renew(self, progress: Mapping[str, Progress], *, stale: bool = False, dropped: int = 0) -> Mapping[str, str]:
-        """Say that we live, store progress, and return who asked to cancel which job. Raises SessionLostError.
+        """Tell others that this worker lives, store progress, and return who asked to cancel which job.
 
-        `stale` tells others that this worker runs code that was changed on the disk since, and `dropped` how many
-        events its logs could not keep.
+        `stale` tells others that this worker runs code that was changed on the disk since, `dropped` how many events
+        its logs could not keep. Raises SessionLostError.
         """
 
     def stop_requests(self) -> int:
         """Return how often somebody has asked this worker to stop since the last call."""
 
     def recover(self) -> Iterator[Claim]:
-        """Take over what dead workers left; go through the claims whose attempts were lost with them.
+        """Recover the claims of dead workers; go through those whose attempts were lost.
 
         They may be finished in any order, and later.
         """
 
     def import_jobs(self, policy_of: Callable[[str, str], Policy]) -> int:
-        """Make jobs of what other programs have handed in, and return how many: none where nobody can do that.
+        """Make jobs of what other programs have handed in, and return how many: none if the store has no such way.
 
         `policy_of` says how a pair of class and method is treated where a file does not. Raises nothing for a file
         that cannot be imported: it is put aside, or tried again later, and the others go on.
@@ -264,20 +263,20 @@ class Session(Protocol):
     def tidy(self, *, keep_done: timedelta, keep_failed: timedelta) -> Iterator[int]:
         """Delete ended jobs older than this and leftovers of crashes, in short steps; give how many jobs each took.
 
-        Between two steps anything else may be done. Whoever breaks it off leaves the rest to the next one.
+        Anything else may be done between two steps. If it is broken off, the next worker does the rest.
         """
 
     def next_due(self) -> datetime | None:
         """Return when the next delayed job may start, as far as is known, or None."""
 
     def leave(self) -> None:
-        """Give up the place. Claims must have been finished or given back."""
+        """End the session. Claims must have been finished or released."""
 
 
 class Unfinished(Struct, frozen=True):
     """Whether jobs may start now, will start later, or are claimed by some worker.
 
-    `incoming` tells whether something waits that a worker will make into jobs.
+    `incoming` tells whether files of other programs wait to become jobs.
     """
 
     due: bool
@@ -287,25 +286,25 @@ class Unfinished(Struct, frozen=True):
 
 
 class FileStore(Protocol):
-    """What only a store in files on this machine can do: name files, sign and check jobs, look for damage, mend it."""
+    """What only a store in files on this machine can do: name files, verify jobs, find damage and repair it."""
 
-    def vouched(self, job_id: str) -> Job | None:
+    def verified(self, job_id: str) -> Job | None:
         """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
 
     def output_file(self, job: Job, attempt: int) -> Path | None:
         """Return the file with what an attempt has printed so far, or None when it printed nothing."""
 
     def findings(self, *, quick: bool = False) -> list[Finding]:
-        """Hold the store against its promises, while workers go on; `quick` leaves ended jobs unread."""
+        """Check the store against its rules, while workers go on; `quick` leaves ended jobs unread."""
 
     def fitness(self) -> Fitness:
-        """Try whether what the store lies on can keep its promises: disk, locks, clock, room."""
+        """Test what the store lies on: disk, locks, clock, room."""
 
     def open_to_others(self) -> list[Finding]:
         """Return where other users could change what is stored. A worker refuses to work there."""
 
     def take_over(self, configured: Settings, keyring: Keyring | None) -> None:
-        """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
+        """Use changed settings, and sign and check with the keys of this file, or not at all."""
 
     def refresh_keys(self) -> Keys | None:
         """Return the keys that sign and check, read again if their file has changed, or None where jobs are not signed.
@@ -313,23 +312,23 @@ class FileStore(Protocol):
         Raises ConfigError, and goes on with those that it had, if it had any.
         """
 
-    def mend(self) -> list[str]:
-        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+    def repair(self) -> list[str]:
+        """Repair what workers do not, as far as that is safe while they work; return what was done, in words."""
 
 
 class Store(Protocol):
-    """A store of jobs, for any process. Nothing here blocks a worker. `files` is what only a store in files can do."""
+    """A store of jobs, for any process. No call blocks a worker. `files` is what only a store in files can do."""
 
     files: FileStore | None
 
     def is_there(self) -> bool:
-        """Tell whether there is anything to look into. Whoever only looks does not make it."""
+        """Tell whether the store exists. A process that only reads does not make it."""
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Store new jobs, all or none of each group with one priority and minute; they are durable on return."""
 
     def get(self, job_id: str) -> Job | None:
-        """Return the job, or None when there is none: unknown, never "pending"."""
+        """Return the job, or None when there is none."""
 
     def retried(self, job_ids: Collection[str]) -> dict[str, str]:
         """Return which of these jobs a later job retries, each with the latest that does: one that is still there."""
@@ -357,7 +356,7 @@ class Store(Protocol):
         """Return whether there is work, cheaply: for a worker that ends when there is none."""
 
     def workers(self) -> list[WorkerView]:
-        """Return all workers that left a trace, dead ones included."""
+        """Return all workers, and dead ones that were not recovered yet."""
 
     def stop(self, worker_id: str) -> bool:
         """Ask a worker to stop, as a signal does; return False when there is none of this id."""
@@ -381,4 +380,4 @@ class Store(Protocol):
         """
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
-        """Take a place as a worker. Raises SpoolError."""
+        """Begin the session of a worker. Raises SpoolError."""

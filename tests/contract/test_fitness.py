@@ -180,7 +180,7 @@ def test_each_kind_of_disk_gets_its_remark(
 
 
 def test_locks_of_this_disk_hold_between_two_processes(tmp_path: Path) -> None:
-    assert fitness.trouble(str(tmp_path / "lock")) == ""
+    assert fitness.lock_problem(str(tmp_path / "lock")) == ""
 
 
 def test_locks_that_exclude_nobody_are_found_out(spool: SpoolStore, monkeypatch: pytest.MonkeyPatch) -> None:

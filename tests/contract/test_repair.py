@@ -50,7 +50,7 @@ def test_a_sound_spool_is_left_alone(spool: SpoolStore, workers: Sessions, sessi
     ended_job(spool, workers)
     claim_all(session, 1)
     before = sorted(map(str, Path(spool.paths.root).rglob("*")))
-    assert spool.mend() == []
+    assert spool.repair() == []
     assert sorted(map(str, Path(spool.paths.root).rglob("*"))) == before
 
 
@@ -64,7 +64,7 @@ def test_of_two_files_of_a_job_the_ended_one_wins_over_the_one_that_waits(
     ended = copy(path, Path(spool.paths.ended(State(final)), "2026112307", f"{job.id}.json"))
     with ended.open("ab") as file:
         file.write(record.encoded(start(1)) + record.encoded(record.End(at=5, state=State(final))))
-    (done,) = spool.mend()
+    (done,) = spool.repair()
     assert str(path) in done
     assert str(ended) in done
     assert fsck.broken(spool.paths) == []
@@ -79,7 +79,7 @@ def test_a_claimed_file_wins_over_its_copy_in_pending(spool: SpoolStore, workers
     (claim,) = claim_all(owner, 1)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    spool.mend()
+    spool.repair()
     assert fsck.broken(spool.paths) == []
     finish(owner, claim, Succeeded())
     assert got(spool, job.id).state is State.DONE
@@ -92,7 +92,7 @@ def test_the_file_that_knows_more_wins_among_those_that_wait(spool: SpoolStore, 
     bare = copy(path, Path(spool.paths.bucket(9, path.parent.name), path.name))
     with path.open("ab") as file:
         file.write(record.encoded(start(1)) + record.encoded(record.Try(at=2, wid="a", outcome="raised", not_before=3)))
-    spool.mend()
+    spool.repair()
     assert not bare.exists()
     assert len(got(spool, job.id).attempts) == 1
 
@@ -102,7 +102,7 @@ def test_the_claim_of_a_living_worker_is_not_touched(spool: SpoolStore, workers:
     owner = workers.join()
     (claim,) = claim_all(owner, 1)
     copy(Path(claim.place), Path(spool.paths.ended_path(State.DONE, "2026112307", job.id)))
-    assert spool.mend() == []
+    assert spool.repair() == []
     assert Path(claim.place).exists()
     assert codes(fsck.broken(spool.paths)) == {"two-places": "I1"}
 
@@ -114,7 +114,7 @@ def test_a_second_name_of_the_same_file_goes_and_the_file_stays(spool: SpoolStor
     other = Path(spool.paths.bucket(9, path.parent.name), path.name)
     other.parent.mkdir()
     other.hardlink_to(path)
-    spool.mend()
+    spool.repair()
     assert fsck.check(spool.paths) == []
     assert [claim.job.id for claim in claim_all(session, 1)] == [job.id]
     assert aside(spool) == {}
@@ -125,7 +125,7 @@ def test_a_broken_copy_never_wins_over_the_job(spool: SpoolStore, session: Sessi
     path = path_of(spool, job)
     broken = copy(path, Path(spool.paths.bucket(9, path.parent.name), path.name))
     broken.write_bytes(broken.read_bytes()[:50])
-    spool.mend()
+    spool.repair()
     assert fsck.broken(spool.paths) == []
     assert path.exists()
     assert len(aside(spool)) == 1
@@ -134,7 +134,7 @@ def test_a_broken_copy_never_wins_over_the_job(spool: SpoolStore, session: Sessi
 def test_a_copy_that_somebody_put_into_corrupt_is_marked_as_one(spool: SpoolStore, session: Session) -> None:
     path = path_of(spool, submitted(spool))
     copy(path, Path(spool.paths.corrupt, path.name))
-    spool.mend()
+    spool.repair()
     assert fsck.check(spool.paths) == []
 
 
@@ -145,7 +145,7 @@ def test_what_is_strange_in_pending_is_put_aside_with_every_byte(spool: SpoolSto
     for name in ("stray", "5-normal/stray", "5-normal/now-209912312359/stray.json"):
         Path(spool.paths.pending, name).parent.mkdir(exist_ok=True)
         Path(spool.paths.pending, name).write_text(f"the content of {name}", encoding="utf-8")
-    assert len(spool.mend()) == 4
+    assert len(spool.repair()) == 4
     assert fsck.broken(spool.paths) == []
     each_once(aside(spool))
     assert len(aside(spool)) == 4
@@ -157,7 +157,7 @@ def test_an_ended_job_in_pending_is_brought_to_where_it_ended(spool: SpoolStore,
     job = submitted(spool)
     with path_of(spool, job).open("ab") as file:
         file.write(record.encoded(start(1)) + record.encoded(END))
-    spool.mend()
+    spool.repair()
     assert fsck.check(spool.paths) == []
     assert got(spool, job.id).state is State.DONE
     assert session.claim(1) == []
@@ -166,14 +166,14 @@ def test_an_ended_job_in_pending_is_brought_to_where_it_ended(spool: SpoolStore,
 def test_what_every_spool_has_is_made_again_and_empty_buckets_go(spool: SpoolStore, session: Session) -> None:
     Path(spool.paths.claim_lock).unlink()
     Path(spool.paths.bucket(5, "now-202601010000")).mkdir()
-    assert len(spool.mend()) == 2
+    assert len(spool.repair()) == 2
     assert fsck.check(spool.paths) == []
 
 
 def test_strange_things_elsewhere_are_left_for_a_person(spool: SpoolStore, session: Session) -> None:
     for name in ("done/today", f"claimed/{session.id}/stray", "workers/me"):
         Path(spool.paths.root, name).write_bytes(b"")
-    assert spool.mend() == []
+    assert spool.repair() == []
     assert codes(fsck.broken(spool.paths)) == {"strange-name": "I9"}
 
 
@@ -192,9 +192,9 @@ def test_repairing_while_workers_work_loses_nothing_and_runs_nothing_twice(
     for process in processes:
         process.tell("go")
     while spool.unfinished(now()).due:
-        spool.mend()
+        spool.repair()
     ran = each_once(job_id for process in processes for job_id in process.said()["claimed"])
-    spool.mend()
+    spool.repair()
     assert fsck.broken(spool.paths) == []
     done = {path.stem for path in Path(spool.paths.ended(State.DONE)).rglob("*.json")}
     waiting = {path.stem[-26:] for path in Path(spool.paths.pending).rglob("*.json")}
@@ -205,6 +205,6 @@ def test_repairing_while_workers_work_loses_nothing_and_runs_nothing_twice(
 
 def test_what_is_mended_is_logged(spool: SpoolStore, session: Session) -> None:
     Path(spool.paths.pending, "stray").touch()
-    spool.mend()
+    spool.repair()
     log = Path(spool.handle.settings.log_dir, "background_jobs_errors.log").read_text("utf-8")
     assert "stray" in log

@@ -118,7 +118,7 @@ def test_of_two_copies_that_wait_one_runs(spool: SpoolStore, workers: Sessions) 
     put_back(spool, replace(job, not_before=moment(milliseconds(job.not_before) - 5)), path.read_bytes())
     session = workers.join()
     (claim,) = claimed_until(spool, session, 2)
-    assert claim.doubt is None
+    assert claim.distrust is None
     finish(session, claim, Succeeded())
     assert session.claim(5) == []
 

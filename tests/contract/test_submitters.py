@@ -38,7 +38,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "TIMES_ITS_COST", 0)
     monkeypatch.setattr(arrivals, "AGAIN_S", 0.0)
     monkeypatch.setattr(arrivals, "TIMES_ITS_COST", 0)
-    monkeypatch.setattr(arrivals, "PATIENCE", 0)
+    monkeypatch.setattr(arrivals, "SKIP_TIMES_SCAN", 0)
 
 
 def shared_store(where: Path, **settings: int) -> SpoolKind:

@@ -78,7 +78,7 @@ def test_an_end_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_import_that_nobody_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bgjobs.spool.inbox.importer.Importer._is_settled", lambda self, batch: True)
+    monkeypatch.setattr("bgjobs.spool.inbox.importer.Importer._sync_taken", lambda self, batch: True)
     _, broken = enumerate_states(take_in, Model.WEAK, one_fsync=False, by_file=True)
     assert broken
 

@@ -37,7 +37,7 @@ ALLOWED = {
     "calls/binding.py _convert": "only if it is a MisfitError, which is ours",
     "config/settings.py _parse": "only the number of the line is taken from it",
     "worker/child/outcome.py _message": "what a job raised is shown as it is",
-    "spool/inbox/importer.py _tell_once": "a SpoolError; of an OSError only what the system says",
+    "spool/inbox/importer.py _report_once": "a SpoolError; of an OSError only what the system says",
 }
 
 

@@ -204,8 +204,8 @@ class Claimer:
         if job.finished_at is not None:
             self._finish_move(path, job_id, data)
             return None
-        doubt = None if keyring is None else _doubt(keyring, data)
-        return Claim(job, path, full=len(data) > record.FULL_BYTES, doubt=doubt, torn=not data.endswith(b"\n"))
+        distrust = None if keyring is None else _distrust(keyring, data)
+        return Claim(job, path, full=len(data) > record.FULL_BYTES, distrust=distrust, torn=not data.endswith(b"\n"))
 
     # Not a job that can run
 
@@ -243,7 +243,7 @@ class Claimer:
             self._emit(LeftAlone(name, f"{reason}{error.strerror}", clock.now()))
 
 
-def _doubt(keyring: Keyring, data: bytes) -> JobError | None:
+def _distrust(keyring: Keyring, data: bytes) -> JobError | None:
     """Return what is wrong with the signature of line 1, over the bytes that were read, or None."""
     try:
         keyring.check(signing.JOB, data.partition(b"\n")[0])

@@ -233,7 +233,7 @@ def _ended(paths: Layout, job_id: str, access: Access, hours: list[str] | None =
 
 
 def pending_location(priority: int, directory: str, name: str, now_ms: int) -> Location | None:
-    """Return the place of a job in a bucket, or None for a strange name."""
+    """Return the location of a job in a bucket, or None for a name that is no job's."""
     parts = layout.parse_pending(name)
     if parts is None:
         return None

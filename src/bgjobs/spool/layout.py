@@ -1,4 +1,4 @@
-"""Names and paths in a spool: every one is built here, from parts that match their grammar."""
+"""Names and paths in a spool. All are built here, from parts that match their grammar."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def pending_name(not_before_ms: int, job_id: str) -> str:
 
 
 def parse_pending(name: str) -> Pending | None:
-    """Take a pending file's name apart, or return None for a strange one."""
+    """Take a pending file's name apart, or return None for any other name."""
     found = PENDING_NAME.fullmatch(name)
     return Pending(int(found[1]), found[2]) if found else None
 
@@ -67,7 +67,7 @@ def claimed_name(priority: int, pending: str) -> str:
 
 
 def parse_claimed(name: str) -> tuple[int, int, str] | None:
-    """Return priority, not-before in ms and id of a claimed file's name, or None for a strange one."""
+    """Return priority, not-before in ms and id of a claimed file's name, or None for any other name."""
     found = CLAIMED_NAME.fullmatch(name)
     return (int(found[1]), int(found[2]), found[3]) if found else None
 
@@ -119,7 +119,7 @@ def _hour_name(hours: int) -> str:
 
 
 def bucket_start_ms(name: str) -> int | None:
-    """Return the first millisecond of a bucket's minute, or None for a strange name."""
+    """Return the first millisecond of a bucket's minute, or None for any other name."""
     found = BUCKET_NAME.fullmatch(name)
     if not found:
         return None
@@ -133,7 +133,7 @@ def bucket_start_ms(name: str) -> int | None:
 
 
 def hour_start_ms(name: str) -> int | None:
-    """Return the first millisecond of an hour, or None for a strange name."""
+    """Return the first millisecond of an hour, or None for any other name."""
     if not HOUR_NAME.fullmatch(name):
         return None
     try:

@@ -71,7 +71,7 @@ _line1 = msgspec.json.Decoder(Line1)
 def decode_line_1(line: bytes) -> Line1:
     """Return the job that the line holds. Raises CorruptError or NewerFormatError."""
     spec = _decoded(line)
-    # What our own writer makes is canonical, so it holds no key twice; only a stranger's line is read a second time.
+    # What our own writer makes is canonical, so it holds no key twice; only lines of others are read a second time.
     if _encoder.encode(spec) != line:
         refuse_duplicates(line)
     return spec

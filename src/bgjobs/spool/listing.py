@@ -1,8 +1,8 @@
-"""Go through many jobs: all in some states, the newest first, or those whose ids end alike. No lock, no file opened.
+"""List jobs: all in some states, the newest first, or those whose ids end alike. No lock, no file opened.
 
-What waits or is claimed may move on at any time, so its names are all read first, in the order of the moves: a job that
-moves meanwhile may be named twice, and is not missed. Ended jobs stay: their hours are read when their turn comes, so
-that the newest few of a million are found without reading the names of all.
+Pending and claimed jobs may move at any time, so their names are read first, in the order in which jobs move: one that
+moves meanwhile may be named twice, and is not missed. Ended jobs stay where they are: their hours are read one after
+another, so that the newest few of a million are found without reading all names.
 """
 
 from __future__ import annotations

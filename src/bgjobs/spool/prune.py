@@ -1,7 +1,7 @@
-"""Delete what nobody needs any more: ended jobs, and leftovers of crashes.
+"""Delete old jobs that have ended, and what crashes leave behind.
 
-An ended job goes in two steps: a rename to `tmp/trash/` takes it out of sight, then whoever comes by removes what
-lies there, first what the jobs printed and then their files, which are the only list of that.
+An ended job is deleted in two steps. A rename moves it to `tmp/trash/`; then any process that empties the trash removes
+first what the jobs there printed and then their files, which are the only list of that.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ FROM_CORRUPT = "corrupt-"  # in the trash: no job, whatever its name was
 def tidy(paths: Layout, *, keep_done: timedelta, keep_failed: timedelta, now: datetime) -> Iterator[int]:
     """Delete jobs that ended longer ago than this, by whole hours, and leftovers, in short steps.
 
-    Each step gives how many jobs went by it. To break off is to leave the rest to the next one.
+    Each step yields how many jobs it deleted. If this is broken off, the next worker does the rest.
     """
     keeps = {State.DONE: keep_done, State.FAILED: keep_failed, State.CANCELLED: keep_failed}
     hours = [_prune_hours(paths, state, now - keep, dry_run=False) for state, keep in keeps.items()]
     leftovers = itertools.chain(_sweep(paths), _empty_trash(paths), retries.shorten(paths))
-    yield from _each(*hours, (0 for _ in leftovers))
+    yield from _each_in_turn(*hours, (0 for _ in leftovers))
 
 
 def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run: bool) -> int:
-    """Delete the jobs in these states that ended before the moment; return how many went, or would go."""
+    """Delete the jobs in these states that ended before the moment; return how many were, or would be, deleted."""
     count = 0
     for state in states:
         if state is State.CORRUPT:
@@ -54,21 +54,21 @@ def prune(paths: Layout, states: Collection[State], before: datetime, *, dry_run
     return count
 
 
-def delete(paths: Layout, place: Location) -> bool:
+def delete(paths: Layout, location: Location) -> bool:
     """Delete one ended job; return False when it is not there any more."""
-    fallen = os.path.join(paths.trash, f"{place.job_id}.json")
-    if not _throw_away(place.path, fallen):
+    trashed = os.path.join(paths.trash, f"{location.job_id}.json")
+    if not _move_to_trash(location.path, trashed):
         return False
-    _exhaust(_remove_outputs(paths, [place.job_id]))
-    files.remove(fallen)
+    _exhaust(_remove_outputs(paths, [location.job_id]))
+    files.remove(trashed)
     return True
 
 
 def _prune_hours(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> Iterator[int]:
-    """Throw away the hours that lie before the moment as a whole, each by one rename; give how many jobs each had."""
+    """Move whole hours before the moment to the trash, each by one rename; yield how many jobs each held."""
     last, above = layout.hour(before), paths.ended(state)
     hours = [hour for hour in files.names(above) if layout.HOUR_NAME.fullmatch(hour) and hour < last]
-    yield from _each(*(_prune_hour(paths, os.path.join(above, hour), dry_run=dry_run) for hour in hours))
+    yield from _each_in_turn(*(_prune_hour(paths, os.path.join(above, hour), dry_run=dry_run) for hour in hours))
 
 
 def _prune_hour(paths: Layout, directory: str, *, dry_run: bool) -> Iterator[int]:
@@ -76,37 +76,37 @@ def _prune_hour(paths: Layout, directory: str, *, dry_run: bool) -> Iterator[int
     for _ in _jobs_in(files.each_name(directory)):
         jobs += 1
         yield 0
-    if dry_run or _throw_away(directory, os.path.join(paths.trash, new_id())):
+    if dry_run or _move_to_trash(directory, os.path.join(paths.trash, new_id())):
         yield jobs
 
 
-def _each(*parts: Iterator[int]) -> Iterator[int]:
-    """Go through all of these, past what cannot be had; raise OSError for the first of that at the end."""
-    # Windows moves no directory while somebody has a file in it open: that must not keep all others from being pruned.
-    trouble: OSError | None = None
+def _each_in_turn(*parts: Iterator[int]) -> Iterator[int]:
+    """Go through all of these, also after an unreadable one; raise the first such OSError at the end."""
+    # Windows moves no directory while a file in it is open: the others must be pruned all the same.
+    first_error: OSError | None = None
     for part in parts:
         try:
             yield from part
         except OSError as error:
             if error.errno not in files.UNREADABLE:
                 raise
-            trouble = trouble or error
-    if trouble is not None:
-        raise trouble
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error
 
 
 def _prune_last_hour(paths: Layout, state: State, before: datetime, *, dry_run: bool) -> int:
-    """Throw away those jobs, one by one, that ended in the hour of the moment but before it."""
+    """Move jobs to the trash, one by one, that ended in the hour of the moment but before it."""
     count, directory = 0, os.path.join(paths.ended(state), layout.hour(before))
     for job_id in _jobs_in(files.names(directory)):
         path = os.path.join(directory, f"{job_id}.json")
         if _ended_before(path, milliseconds(before)):
-            count += dry_run or _throw_away(path, os.path.join(paths.trash, f"{job_id}.json"))
+            count += dry_run or _move_to_trash(path, os.path.join(paths.trash, f"{job_id}.json"))
     return count
 
 
 def _ended_before(path: str, before_ms: int) -> bool:
-    """Tell whether the file says so. One that does not say when the job ended is kept until its hour is over."""
+    """Tell whether the job ended before, by its file. Without an `end` line it is kept until its hour is over."""
     try:
         recorded = record.events(files.read(path, record.MOST_BYTES))
     except (OSError, files.StrangeFileError):
@@ -115,7 +115,7 @@ def _ended_before(path: str, before_ms: int) -> bool:
 
 
 def _prune_corrupt(paths: Layout, before: datetime, *, dry_run: bool) -> int:
-    """Throw away what is no job file and was last written before the moment, with the reasons beside it."""
+    """Move files in `corrupt/` that were last written before the moment to the trash, with their reasons."""
     count, before_ns = 0, milliseconds(before) * 1_000_000
     for name in files.names(paths.corrupt):
         path = os.path.join(paths.corrupt, name)
@@ -123,9 +123,9 @@ def _prune_corrupt(paths: Layout, before: datetime, *, dry_run: bool) -> int:
             continue
         if not dry_run:
             # The reason first: a file without one is found the next time, a reason without its file never would be.
-            fallen = os.path.join(paths.trash, f"{FROM_CORRUPT}{new_id()}")
-            _throw_away(f"{path}.reason", f"{fallen}.reason")
-            if not _throw_away(path, fallen):
+            trashed = os.path.join(paths.trash, f"{FROM_CORRUPT}{new_id()}")
+            _move_to_trash(f"{path}.reason", f"{trashed}.reason")
+            if not _move_to_trash(path, trashed):
                 continue
         count += 1
     return count
@@ -138,10 +138,10 @@ def _changed_before(path: str, before_ns: int) -> bool:
         return False
 
 
-def _throw_away(path: str, fallen: str) -> bool:
+def _move_to_trash(path: str, trashed: str) -> bool:
     """Take a file or a whole hour out of sight in one step; return False when somebody else was faster."""
     try:
-        files.move(path, fallen)
+        files.move(path, trashed)
     except FileNotFoundError:
         return False
     return True

@@ -1,8 +1,8 @@
 """Refuse new jobs when too many wait already, without counting them for each submission.
 
-A count is good for a second, or for a hundred times as long as it took, at most a minute. That of many jobs is left in
-a file, for the processes that submit only one job each. So counting costs little, and the limit is passed by at most
-what other processes submit meanwhile. Nobody is refused for a count that is older than a second.
+A count is used for a second, or for a hundred times as long as it took, at most a minute. If there are many jobs it is
+saved in a file, for processes that submit only one job each. So counting costs little, and the limit is exceeded by at
+most what other processes submit meanwhile. Nothing is refused because of a count that is older than a second.
 """
 
 from __future__ import annotations

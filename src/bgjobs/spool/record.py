@@ -208,7 +208,7 @@ def decode(data: bytes, *, job_id: str, state: State, priority: int | None, not_
         retry_of=spec.retry_of,
     )
     recorded = events_of(rest)
-    return _told(job, recorded) if recorded else job
+    return _with_events(job, recorded) if recorded else job
 
 
 def events_of(lines: list[bytes]) -> list[AnyEvent]:
@@ -228,8 +228,8 @@ def events(data: bytes) -> list[AnyEvent]:
     return events_of(data.split(b"\n")[1:])
 
 
-def _told(job: Job, recorded: list[AnyEvent]) -> Job:
-    """Return the job with the history that its events tell."""
+def _with_events(job: Job, recorded: list[AnyEvent]) -> Job:
+    """Return the job with the history that follows from its events."""
     attempts: list[Attempt] = []
     charged = crashes = 0
     last: Outcome | None = None

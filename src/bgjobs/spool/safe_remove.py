@@ -1,4 +1,4 @@
-"""Remove directories with all in them, and nothing elsewhere, whatever links somebody puts in the way."""
+"""Remove directory trees without following links, so that nothing outside of them is removed."""
 
 from __future__ import annotations
 

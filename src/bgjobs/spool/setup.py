@@ -1,4 +1,4 @@
-"""Open a spool, or set one up where there is none. VERSION comes last: what has it has all the rest."""
+"""Open a spool, or set one up where there is none. VERSION is made last: a spool that has it is complete."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def open_existing(paths: Layout) -> bool:
             raise
         return False
     except PermissionError as error:
-        _refuse_strangers(paths, error.strerror or "")
+        _refuse_other_users(paths, error.strerror or "")
         raise
     except files.StrangeFileError as error:
-        _refuse_strangers(paths, str(error))
+        _refuse_other_users(paths, str(error))
         # Of a copy that was made of links, each file is a file of the other spool as well.
         hint = "use another spool; if it is a copy with hard links (cp -l), copy it with `cp -a` instead"
         raise SpoolError(f"cannot use {paths.version}: {error}", hint=hint) from None
@@ -54,10 +54,10 @@ def open_existing(paths: Layout) -> bool:
     return True
 
 
-def _refuse_strangers(paths: Layout, reason: str) -> None:
+def _refuse_other_users(paths: Layout, reason: str) -> None:
     from bgjobs.spool.inbox import group_access  # noqa: PLC0415 - a spool is rarely somebody else's
 
-    group_access.refuse_strangers(paths, reason)
+    group_access.refuse_other_users(paths, reason)
 
 
 def is_there(root: str) -> bool:

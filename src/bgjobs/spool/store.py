@@ -1,4 +1,4 @@
-"""The queue in a directory, as a `Store`."""
+"""The store of jobs in a directory: each call goes to the module that does it, most of them imported when needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         WorkerView,
     )
 
-PATIENCE_S = 60.0
+RETRY_LOCK_S = 60.0
 
 
 class SpoolStore:
@@ -66,9 +66,9 @@ class SpoolStore:
             self._is_open = True
 
     def is_there(self) -> bool:
-        """Tell whether there is a spool to look into: who only looks makes none, and finds nothing in its place.
+        """Tell whether there is a spool. A process that only reads makes none, and finds no jobs.
 
-        Raises SpoolError where somebody named a spool, and there is none: a slip of the pen is no empty queue.
+        Raises SpoolError where somebody named a spool, and there is none: a mistyped path is no empty queue.
         """
         if not self._is_open:
             with self.handle.reported_errors():
@@ -98,7 +98,7 @@ class SpoolStore:
         return self.handle.keyring.keys()
 
     def take_over(self, configured: Settings, keyring: signing.Keyring | None) -> None:
-        """Go on with changed settings, and sign and check with the keys of this file, or not at all."""
+        """Use changed settings, and sign and check with the keys of this file, or not at all."""
         self.handle.settings = configured
         self.handle.keyring = keyring
 
@@ -116,7 +116,7 @@ class SpoolStore:
             return None
         return self._reader.get(job_id)
 
-    def vouched(self, job_id: str) -> Job | None:
+    def verified(self, job_id: str) -> Job | None:
         """Return the job as `get` does. Where jobs are signed: raises RefusedError for one that is not, or not so."""
         if not self.is_there():
             return None
@@ -143,7 +143,7 @@ class SpoolStore:
 
         with self.handle.reported_errors():
             directories.restore_locks(self.paths)
-            with closing(ClaimLock(self.paths.retry_lock)) as lock, lock.held(PATIENCE_S) as is_ours:
+            with closing(ClaimLock(self.paths.retry_lock)) as lock, lock.held(RETRY_LOCK_S) as is_ours:
                 if not is_ours:
                     raise SpoolError("another `bgjobs retry --all` is at work", hint="try again when it has ended")
                 yield
@@ -177,7 +177,7 @@ class SpoolStore:
         return self._reader.unfinished(milliseconds(now), self.handle.has_importable)
 
     def workers(self) -> list[WorkerView]:
-        """Return all workers that left a trace, dead ones included."""
+        """Return all workers, and dead ones that were not recovered yet."""
         if not self.is_there() or not files.names(self.paths.workers):
             return []
         from bgjobs.spool import worker_dir  # noqa: PLC0415 - filelock is slow to import
@@ -243,7 +243,7 @@ class SpoolStore:
     # Health
 
     def findings(self, *, quick: bool = False) -> list[Finding]:
-        """Hold the spool against its promises, while workers go on; `quick` leaves ended jobs unread."""
+        """Check the spool against its rules, while workers go on; `quick` leaves ended jobs unread."""
         from bgjobs.spool.doctor import fsck, process_check  # noqa: PLC0415 - filelock is slow to import
 
         if not self.is_there():
@@ -251,15 +251,15 @@ class SpoolStore:
         return fsck.check(self.paths, quick=quick)
 
     def fitness(self) -> Fitness:
-        """Try whether what the spool lies on can keep its promises: disk, locks, clock, room."""
+        """Test what the spool lies on: disk, locks, clock, room."""
         from bgjobs.spool.doctor import fitness  # noqa: PLC0415 - rarely asked for
 
         if not self.is_there():
-            return fitness.of_none(self.paths)
-        return fitness.look(self.paths, self.handle.settings)
+            return fitness.of_missing_spool(self.paths)
+        return fitness.check(self.paths, self.handle.settings)
 
-    def mend(self) -> list[str]:
-        """Mend what a worker's rounds do not, as far as it is safe while others work; return what, in words."""
+    def repair(self) -> list[str]:
+        """Repair what workers do not, as far as that is safe while they work; return what was done, in words."""
         from bgjobs.spool.doctor.repair import Repair  # noqa: PLC0415 - rarely asked for
 
         return Repair(self.paths, self.handle.emit).run()
@@ -273,7 +273,7 @@ class SpoolStore:
         return fitness.open_to_others(self.paths, self.handle.settings.shared_with)
 
     def join(self, info: WorkerInfo, selection: Selection) -> Session:
-        """Take a place as a worker. Raises SpoolError."""
+        """Begin the session of a worker. Raises SpoolError."""
         self._make()
         from bgjobs.spool import directories  # noqa: PLC0415 - only workers need filelock
         from bgjobs.spool.doctor import fitness  # noqa: PLC0415 - only workers need filelock
@@ -282,9 +282,9 @@ class SpoolStore:
 
         with self.handle.reported_errors():
             fitness.refuse_unfit(self.paths)
-            _refuse(fitness.unsafe_ground(self.paths))  # before anything is made or opened there
+            _refuse(fitness.unsafe_directories(self.paths))  # before anything is made or opened there
             directories.restore(self.paths)
-            group_access.settle(self.paths, self.handle.settings.shared_with)
+            group_access.apply(self.paths, self.handle.settings.shared_with)
             _refuse(fitness.open_to_others(self.paths, self.handle.settings.shared_with))
             self.refresh_keys()  # a worker that could not check a signature should not begin
             return SpoolSession(self.handle, self._submitter, self._control, info, selection)

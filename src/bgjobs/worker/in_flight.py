@@ -116,8 +116,8 @@ class InFlight:
 
         So does one whose signature is in doubt, and one that was tried so often that its record is full.
         """
-        if claim.doubt is not None:
-            self._refuse(claim, claim.doubt, now, is_final=self._keys_are_current(now.s))
+        if claim.distrust is not None:
+            self._refuse(claim, claim.distrust, now, is_final=self._keys_are_current(now.s))
             return False
         if claim.full:
             error = JobError(type="TooManyAttempts", message="its record has no room for another attempt")
@@ -141,7 +141,7 @@ class InFlight:
         """Check again what was refused while the allowlist or the signing keys were being changed."""
         undecided, self.undecided = self.undecided, []
         for claim in undecided:
-            if claim.doubt is not None and self._keys_are_current(now.s):
+            if claim.distrust is not None and self._keys_are_current(now.s):
                 self.release(claim, "its signature is checked again with the changed keys", now.at)
             elif self.admits(claim, now):
                 self._wait_again(claim)

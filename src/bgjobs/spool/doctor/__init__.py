@@ -1,1 +1,1 @@
-"""Hold a spool against its promises, try what it lies on, and mend what is broken."""
+"""Check a spool against its rules, test the disk under it, and repair what is broken."""

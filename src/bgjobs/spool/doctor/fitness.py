@@ -1,4 +1,4 @@
-"""Whether disk, locks, clock and free space are fit for a spool."""
+"""Test whether disk, locks, clock and free space are fit for a spool."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class UntriedError(Exception):
     """Why the locks could not be tried."""
 
 
-def trouble(path: str) -> str:
-    """Return what is wrong with locks on the file at this path, or nothing.
+def lock_problem(path: str) -> str:
+    """Test a lock on the file at this path with two processes; return what is wrong, or nothing.
 
     Raises UntriedError when that could not be tried, and OSError where there are no locks.
     """
@@ -54,12 +54,12 @@ def trouble(path: str) -> str:
     deadline = Timer(ANSWERS_S, child.kill)
     deadline.start()
     try:
-        if (answer := _asked(child)) != "refused":
+        if (answer := _answer(child)) != "refused":
             if not answer:
                 raise UntriedError("the second process of the self-test did not answer")
             return BOTH
         ours.release()
-        if _asked(child) != "taken":
+        if _answer(child) != "taken":
             return "a lock that was released could not be taken by another process"
         if taken(ours, 0):
             return BOTH
@@ -72,8 +72,8 @@ def trouble(path: str) -> str:
         ours.release()
 
 
-def _asked(child: subprocess.Popen[str]) -> str:
-    """Let the other process try, and return what came of it; nothing if it has died."""
+def _answer(child: subprocess.Popen[str]) -> str:
+    """Let the other process try, and return its answer; nothing if it has died."""
     assert child.stdin  # noqa: S101 - it was started with pipes
     assert child.stdout  # noqa: S101 - it was started with pipes
     try:
@@ -86,7 +86,7 @@ def _asked(child: subprocess.Popen[str]) -> str:
 
 Facts = dict[str, str | int | bool | None]
 
-OF_OTHERS = ("logs", "cache")  # nothing is renamed into these: they may be mounted from elsewhere
+MAY_BE_MOUNTED = ("logs", "cache")  # nothing is renamed into these: they may be mounted from elsewhere
 LITTLE = 4  # times the room below which no new job is taken
 LEAST_BYTES = 1024 * 1024  # where that is set to nothing
 SKEW_MS = 2000
@@ -100,27 +100,27 @@ def refuse_unfit(paths: Layout) -> None:
 
 
 def open_to_others(paths: Layout, group: str) -> list[Finding]:
-    """Return where another user could take jobs away, or put in what they like. It may be shared with a group."""
+    """Return where another user could remove or add jobs. The spool may be shared with a group."""
     return [finding for finding in _open_to_others(paths, group) if finding.serious]
 
 
-def unsafe_ground(paths: Layout) -> list[Finding]:
-    """Return where what is made, moved or deleted in the spool could come to lie elsewhere."""
-    return list(_unsafe_ground(paths))
+def unsafe_directories(paths: Layout) -> list[Finding]:
+    """Return directories of the spool that another user could replace by a link to somewhere else."""
+    return list(_unsafe_directories(paths))
 
 
-def of_none(paths: Layout) -> Fitness:
-    """Say that there is nothing to try yet."""
+def of_missing_spool(paths: Layout) -> Fitness:
+    """Return that there is no spool to test yet."""
     message = "is not there yet: the first job that is submitted, or the first worker, makes it"
     return Fitness(facts={}, findings=[Finding(code="no-spool-yet", message=message, path=paths.root)])
 
 
-def look(paths: Layout, settings: Settings) -> Fitness:
-    """Try out what the spool lies on."""
+def check(paths: Layout, settings: Settings) -> Fitness:
+    """Test what the spool lies on."""
     try:
         disk_facts = system.disk_facts(paths.root)
     except OSError as error:
-        return Fitness(facts={}, findings=[_trouble("no-disk", paths.root, error)])
+        return Fitness(facts={}, findings=[_unusable("no-disk", paths.root, error)])
     facts: Facts = {
         "locks_hold": None,
         "file_system": disk_facts.kind,
@@ -129,10 +129,10 @@ def look(paths: Layout, settings: Settings) -> Fitness:
         "finish_fsync": settings.finish_fsync,
         "one_sync": system.one_fsync_is_safe(paths.root),
     }
-    findings = [*_unfit(paths, disk_facts), *_doubts(paths, disk_facts)]
-    findings += [*_open_to_others(paths, settings.shared_with), *group_access.doubts(paths, settings.shared_with)]
-    findings += _room(paths, settings, facts)
-    findings += _tried(paths, facts)
+    findings = [*_unfit(paths, disk_facts), *_disk_warnings(paths, disk_facts)]
+    findings += [*_open_to_others(paths, settings.shared_with), *group_access.warnings(paths, settings.shared_with)]
+    findings += _free_room(paths, settings, facts)
+    findings += _try_out(paths, facts)
     findings += _clock_against_ends(paths)
     findings += _logs(settings.log_dir)
     findings += _many_corrupt(paths)
@@ -144,7 +144,9 @@ def _unfit(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
         message = f"is on a network file system ({facts.kind or 'network drive'}): locks do not hold there"
         yield Finding(code="network-disk", message=message, path=paths.root, serious=True)
     inside = os.path.realpath(paths.root)
-    apart = [path for path in facts.mounts_below if os.path.relpath(path, inside).split(os.sep)[0] not in OF_OTHERS]
+    apart = [
+        path for path in facts.mounts_below if os.path.relpath(path, inside).split(os.sep)[0] not in MAY_BE_MOUNTED
+    ]
     device = disk.stat(paths.root).st_dev
     apart += [path for path in paths.directories() if files.exists(path) and disk.stat(path).st_dev != device]
     for path in dict.fromkeys(apart):
@@ -152,8 +154,8 @@ def _unfit(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
         yield Finding(code="split-spool", message=message, path=path, serious=True)
 
 
-def _doubts(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
-    doubts = {
+def _disk_warnings(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
+    warnings = {
         "volatile-disk": facts.volatile
         and f"is kept in memory ({facts.kind}): jobs survive a crash, but no power cut and no reboot",
         "no-journal": facts.journal is False
@@ -161,17 +163,17 @@ def _doubts(paths: Layout, facts: DiskFacts) -> Iterator[Finding]:
         "layered-disk": facts.kind in {"overlay", "aufs"}
         and f"is on {facts.kind}, as inside of a container: jobs are gone with the container, use a volume",
     }
-    for code, message in doubts.items():
+    for code, message in warnings.items():
         if message:
             yield Finding(code=code, message=message, path=paths.root)
 
 
 def _open_to_others(paths: Layout, group: str) -> Iterator[Finding]:
-    yield from _unsafe_ground(paths)
+    yield from _unsafe_directories(paths)
     yield from group_access.deviations(paths, group)
 
 
-def _unsafe_ground(paths: Layout) -> Iterator[Finding]:
+def _unsafe_directories(paths: Layout) -> Iterator[Finding]:
     for weak in permissions.weaknesses(paths.root, names_matter=True):
         yield Finding(code=weak.code, message=f"{weak.what}: {weak.cure}", path=weak.path, serious=True)
     for path in paths.directories():
@@ -180,7 +182,7 @@ def _unsafe_ground(paths: Layout) -> Iterator[Finding]:
             yield Finding(code="not-a-directory", message=message, path=path, serious=True)
 
 
-def _room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
+def _free_room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
     free_bytes, free_files = disk.free_space(paths.root)
     facts["free_bytes"], facts["free_files"] = free_bytes, free_files
     checks = (
@@ -193,17 +195,17 @@ def _room(paths: Layout, settings: Settings, facts: Facts) -> Iterator[Finding]:
             yield Finding(code="little-room", message=message, path=paths.root, serious=free < least)
 
 
-def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
-    """Make a file, and try its time and its lock."""
+def _try_out(paths: Layout, facts: Facts) -> Iterator[Finding]:
+    """Make a file, and test its time and its lock."""
     path = os.path.join(paths.tmp, f"doctor.{new_id()}")
     try:
         files.create(path, b"doctor\n", sync=True)
     except OSError as error:
-        yield _trouble("not-writable", paths.tmp, error)
+        yield _unusable("not-writable", paths.tmp, error)
         return
     try:
         yield from _clock_against_disk(path, facts)
-        what = trouble(path)
+        what = lock_problem(path)
         facts["locks_hold"] = not what
         if what:
             message = f"{what}: locks on this file system are no use, put the spool elsewhere"
@@ -213,7 +215,7 @@ def _tried(paths: Layout, facts: Facts) -> Iterator[Finding]:
         yield Finding(code="locks-untried", message=message, path=paths.root)
     except OSError as error:
         facts["locks_hold"] = False
-        yield _trouble("locks-fail", paths.root, error)
+        yield _unusable("locks-fail", paths.root, error)
     finally:
         files.remove(path)
 
@@ -227,7 +229,7 @@ def _clock_against_disk(path: str, facts: Facts) -> Iterator[Finding]:
 
 
 def _clock_against_ends(paths: Layout) -> Iterator[Finding]:
-    """Say so when jobs have ended in the future: delays and waits last until the clock is there again."""
+    """Warn when jobs have ended in the future: delayed jobs wait until the clock has passed that moment."""
     now = layout.hour(clock.now())
     for state in layout.ENDED_DIRECTORIES:
         newest = max(filter(layout.HOUR_NAME.fullmatch, files.names(paths.ended(state))), default="")
@@ -243,13 +245,13 @@ def _logs(directory: str) -> Iterator[Finding]:
 
 
 def _many_corrupt(paths: Layout) -> Iterator[Finding]:
-    """Warn of what no worker deletes: somebody must look at it."""
+    """Warn of many files in `corrupt/`, which no worker deletes."""
     count = sum(not name.endswith(".reason") for name in files.names(paths.corrupt))
     if count >= MANY_CORRUPT:
         message = f"holds {count} files: see why, then `bgjobs prune --state corrupt --older 1d`"
         yield Finding(code="many-corrupt", message=message, path=paths.corrupt)
 
 
-def _trouble(code: str, path: str, error: OSError) -> Finding:
+def _unusable(code: str, path: str, error: OSError) -> Finding:
     message = f"cannot be used: {error.strerror}: see its permissions and the disk's health"
     return Finding(code=code, message=message, path=path, serious=True)

@@ -1,4 +1,4 @@
-"""What is wrong with one job file."""
+"""Check one job file: its content, its events, and whether they fit the directory in which it lies."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 def contradictions(lines: list[bytes]) -> list[str]:
     """Return what cannot have happened, in words, given the lines after the first.
 
-    A line that is torn or full of zeros counts as not written, and what hangs on it is believed. So is an attempt
+    A line that is torn or full of zeros counts as not written, and what depends on it is accepted. So is an attempt
     without an ending when the next one is of another worker: a power cut takes an unsynced line, but not the rename
     after it.
     """
-    told = _Told()
+    history = _History()
     for number, line in enumerate(lines, start=2):
         if line:
-            told.hear(number, next(iter(record.events_of([line])), None))
-    return told.contradictions
+            history.add(number, next(iter(record.events_of([line])), None))
+    return history.contradictions
 
 
-class _Told:
-    """What the lines so far have told."""
+class _History:
+    """The events so far, and which of them contradict earlier ones."""
 
     def __init__(self) -> None:
         self.contradictions: list[str] = []
@@ -45,42 +45,42 @@ class _Told:
         self._has_ended = False
         self._torn = False
 
-    def hear(self, number: int, event: record.AnyEvent | None) -> None:
-        """Take the event of one line; None is a torn one."""
+    def add(self, number: int, event: record.AnyEvent | None) -> None:
+        """Add the event of one line; None stands for a torn line."""
         if event is None:
             self._torn = True
             return
         if self._has_ended:
-            self._say(number, "an event after the end")
+            self._report(number, "an event after the end")
         match event:
             case record.Start():
-                self._hear_start(number, event)
+                self._add_start(number, event)
             case record.Try() | record.Back():
                 if self._running != event.wid and not self._torn:
-                    self._say(number, "the ending of an attempt that had not begun")
+                    self._report(number, "the ending of an attempt that had not begun")
                 self._running = ""
             case record.Lost():
-                # May come without a start: after a power cut an attempt counts as begun, for its line may be gone.
+                # It may come without a start: after a power cut an attempt counts as begun, as its line may be lost.
                 self._running = ""
             case record.End():
                 if event.state is State.DONE and not self._running and not self._torn:
-                    self._say(number, "success without an attempt")
+                    self._report(number, "success without an attempt")
                 self._running, self._has_ended = "", True
 
-    def _hear_start(self, number: int, start: record.Start) -> None:
+    def _add_start(self, number: int, start: record.Start) -> None:
         expected = self._attempts + 1
         if start.number != expected and not (self._torn and start.number > expected):
-            self._say(number, f"attempt {start.number} begins where {expected} should")
+            self._report(number, f"attempt {start.number} begins where {expected} should")
         if self._running == start.wid and start.wid and not self._torn:
-            self._say(number, "a second attempt of the same worker begins before the first has ended")
+            self._report(number, "a second attempt of the same worker begins before the first has ended")
         self._attempts, self._running = start.number, start.wid
 
-    def _say(self, number: int, what: str) -> None:
+    def _report(self, number: int, what: str) -> None:
         self.contradictions.append(f"line {number}: {what}")
 
 
 def inspect(paths: Layout, location: Location, first_telling: str) -> Iterator[Finding]:
-    """Say what is wrong with the job file that lies at this place; nothing if it has moved on. Raises OSError.
+    """Return what is wrong with the job file at this location; nothing if it has moved on. Raises OSError.
 
     Ids from `first_telling` on should have the lane of the job's class and method.
     """
@@ -109,7 +109,7 @@ def inspect(paths: Layout, location: Location, first_telling: str) -> Iterator[F
     else:
         if location.job_id >= first_telling and location.job_id[LANE] != lane_of(job.class_name, job.method):
             yield _wrong_lane(location, job)
-        yield from _look_into(paths, location, data)
+        yield from _check_events(paths, location, data)
 
 
 def _wrong_lane(location: Location, job: Job) -> Finding:
@@ -121,22 +121,24 @@ def _strange(location: Location, reason: str) -> Iterator[Finding]:
     state = disk.lstat(location.path) if files.exists(location.path) else None
     if state is not None and stat.S_ISREG(state.st_mode) and state.st_nlink > 1:
         message = f"has {state.st_nlink} names (hard links): one job, one name; remove the others"
-        yield Finding(code="two-names", message=message, path=location.path, rule="I4", repairable=_can_go(location))
+        yield Finding(
+            code="two-names", message=message, path=location.path, rule="I4", repairable=_can_be_moved(location)
+        )
     elif state is not None:
         yield _not_a_job(location, reason)
 
 
 def _not_a_job(location: Location, reason: str) -> Finding:
     message = f"is no valid job file: {reason}"
-    return Finding(code="not-a-job", message=message, path=location.path, rule="I2", repairable=_can_go(location))
+    return Finding(code="not-a-job", message=message, path=location.path, rule="I2", repairable=_can_be_moved(location))
 
 
-def _can_go(location: Location) -> bool:
-    """Tell whether a worker, or the repair, would put this file aside: those of ended jobs are left as they are."""
+def _can_be_moved(location: Location) -> bool:
+    """Tell whether a worker, or the repair, moves this file to `corrupt/`: files of ended jobs stay as they are."""
     return not location.state.ended
 
 
-def _look_into(paths: Layout, location: Location, data: bytes) -> Iterator[Finding]:
+def _check_events(paths: Layout, location: Location, data: bytes) -> Iterator[Finding]:
     lines = data.split(b"\n")[1:]
     for what in contradictions(lines):
         yield Finding(code="wrong-order", message=f"tells what cannot be: {what}", path=location.path, rule="I2")

@@ -1,4 +1,4 @@
-"""Look for processes that a job has started and that live on without it, and end them."""
+"""Find processes that jobs have started and that live on after them, and end these."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MOST_SHOWN = 5
 
 
 def inspect(paths: Layout) -> Iterator[Finding]:
-    """Name each job, or runner, of which processes live on; its place among findings is the id, not that of a process.
+    """Name each job, or runner, of which processes live on. The path of a finding is the id of the job, not a pid.
 
-    A process that forks and ends all the time has another number at each look.
+    A process that forks and ends all the time has another pid each time.
     """
     left: dict[str, list[int]] = {}
     for one in orphans(paths):
@@ -39,11 +39,11 @@ def orphans(paths: Layout) -> list[Marked]:
 
 
 def is_orphan(paths: Layout, one: Marked) -> bool:
-    """Tell whether nobody looks after the process any more: no runner of a living worker, and no job that runs."""
+    """Tell whether the process belongs to no runner of a living worker, and to no job that runs."""
     pid = one.process.pid
     marks = [one.runner, *system.runners_above(pid)]
-    # The runner above it speaks for what a job has started. Where none is there, as after a double fork on a system
-    # that has no subreapers, it is the job that speaks: one that runs is looked after by its worker.
+    # What a job has started belongs to the runner above it. If there is none, as after a double fork on a system
+    # without subreapers, it belongs to the job: while that runs, its worker ends the process.
     return not (any(_runner_lives(paths, mark) for mark in marks if mark) or _job_runs(paths, one.job_id))
 
 
@@ -53,7 +53,7 @@ def source(one: Marked) -> str:
 
 
 def _runner_lives(paths: Layout, mark: str) -> bool:
-    """Tell whether whoever started the runner of this mark lives: a worker, or a `bgjobs run`."""
+    """Tell whether the process that started the runner of this mark lives: a worker, or a `bgjobs run`."""
     wid, _, _ = mark.rpartition("-")
     if layout.WORKER_NAME.fullmatch(wid):
         return _worker_lives(paths, wid)
@@ -73,7 +73,7 @@ def _job_runs(paths: Layout, job_id: str) -> bool:
 
 
 def _worker_lives(paths: Layout, wid: str) -> bool:
-    return files.exists(paths.worker(wid)) and worker_check.standing(paths, wid) != "dead"
+    return files.exists(paths.worker(wid)) and worker_check.status(paths, wid) != "dead"
 
 
 def _message(pids: list[int]) -> str:
@@ -86,7 +86,7 @@ def _message(pids: list[int]) -> str:
 
 
 def end(paths: Layout, where: str) -> Iterator[str]:
-    """End what this job has left; say so, or what would not die. Each process is judged anew when its turn comes."""
+    """End the processes that this job has left; return what was done. Each is tested again before it is ended."""
     ended: set[int] = set()
 
     def is_left(one: Marked) -> bool:

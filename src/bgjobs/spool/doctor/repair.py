@@ -1,4 +1,4 @@
-"""Mend what the rounds of workers do not: jobs in two places, strange things in `pending/`, unfinished moves.
+"""Repair what workers do not: jobs with two files, names in `pending/` that do not belong there, unfinished moves.
 
 Every step is one rename, as a claim or a cancel is one, so that workers may go on meanwhile: whoever is faster wins.
 Nothing is deleted but a second name of the same file.
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
     from bgjobs.store import Finding
 
-Subject = TypeVar("Subject")
+Target = TypeVar("Target")
 RANKS = {"done": 3, "failed": 3, "cancelled": 3, "claimed": 2, "pending": 1, "waiting": 1}
 DUPLICATE = "duplicate: another file of this job was kept"
 
 
 class Repair:
-    """One walk through a spool that mends what it finds."""
+    """One walk through a spool that repairs what it finds."""
 
     def __init__(self, paths: Layout, emit: Emit) -> None:
-        """Mend nothing yet."""
+        """Repair nothing yet."""
         self._paths = paths
         self._emit = emit
-        self._ways: dict[str, Callable[[Finding], Iterator[str]]] = {
+        self._repairs: dict[str, Callable[[Finding], Iterator[str]]] = {
             "no-claim-lock": self._make_claim_lock,
             "strange-name": self._put_aside,
             "not-a-job": self._put_aside,
@@ -45,27 +45,27 @@ class Repair:
         }
 
     def run(self) -> list[str]:
-        """Mend what can be mended; return what was done, in words. What somebody else is faster with is left out."""
+        """Repair what can be repaired; return what was done, in words."""
         done: list[str] = []
-        for where in fsck.doubles(self._paths):
-            done += _tried(self._settle, where)
+        for where in fsck.duplicates(self._paths):
+            done += _attempted(self._resolve_duplicates, where)
         for finding in fsck.check(self._paths, quick=True):
-            way = self._ways.get(finding.code)
-            if way and finding.repairable:
-                done += _tried(way, finding)
+            repair = self._repairs.get(finding.code)
+            if repair and finding.repairable:
+                done += _attempted(repair, finding)
         return done
 
-    def _settle(self, where: frozenset[str]) -> Iterator[str]:
-        """Let one file of a job be the job: a final state wins over claimed, and that over pending."""
+    def _resolve_duplicates(self, where: frozenset[str]) -> Iterator[str]:
+        """Keep one file of a job: an ended one wins over a claimed one, and that over a pending one."""
         whole = [path for path in where if self._weight(path)]
         if not whole:
-            return  # none of them is a job: each is put aside as that
+            return  # none of them is a job: each has a finding of its own
         winner = max(sorted(whole), key=self._weight)
         for path in sorted({*where} - {winner}):
             yield from self._drop(path, winner)
 
     def _weight(self, path: str) -> tuple[int, ...]:
-        """Return how much speaks for this file; nothing at all for one that is no job."""
+        """Return the rank of a file among those of its job; nothing for one that is no job."""
         rank = RANKS.get(self._state_of(path), 0)
         name = fsck.ANY_ID.search(os.path.basename(path))
         try:
@@ -80,8 +80,8 @@ class Repair:
 
     def _drop(self, path: str, winner: str) -> Iterator[str]:
         match self._state_of(path):
-            case "claimed" if worker_check.standing(self._paths, os.path.basename(os.path.dirname(path))) != "dead":
-                return  # it is a living worker's, and nobody else's to touch
+            case "claimed" if worker_check.status(self._paths, os.path.basename(os.path.dirname(path))) != "dead":
+                return  # only the living worker may touch it
             case "corrupt":
                 reason = files.read_note(f"{path}.reason") or ""
                 files.replace_content(f"{path}.reason", f"{DUPLICATE}\n{reason}".encode())
@@ -131,13 +131,13 @@ class Repair:
         return target
 
 
-def _tried(mend: Callable[[Subject], Iterator[str]], subject: Subject) -> list[str]:
+def _attempted(repair: Callable[[Target], Iterator[str]], target: Target) -> list[str]:
     try:
-        return list(mend(subject))
+        return list(repair(target))
     except FileNotFoundError:
         return []
     except OSError as error:
-        return [f"could not mend {error.filename}: {error.strerror}"]
+        return [f"could not repair {error.filename}: {error.strerror}"]
 
 
 def _is_linked(path: str) -> bool:

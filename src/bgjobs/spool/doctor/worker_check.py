@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bgjobs.spool.layout import Layout
 
 
-def ground(paths: Layout) -> Iterator[Finding]:
-    """Look for what every spool has."""
+def directories(paths: Layout) -> Iterator[Finding]:
+    """Check that everything is there that every spool has."""
     for path in paths.directories():
         if not files.is_directory(path):
             message = "is missing, or is no directory: the next worker makes it, if nothing is in its place"
@@ -32,7 +32,7 @@ def ground(paths: Layout) -> Iterator[Finding]:
 
 
 def leftovers(paths: Layout) -> Iterator[Finding]:
-    """Name what crashes and drained minutes leave; workers clear it away."""
+    """Name what crashes leave, and empty buckets; workers remove both."""
     kinds = (
         ("old-tmp", "old files of submissions that were never acknowledged", _old_tmp(paths)),
         ("trash", "remains of deleted jobs", _trash(paths)),
@@ -65,11 +65,11 @@ def drained(paths: Layout) -> list[str]:
     return found
 
 
-Standing = Literal["living", "dead", "coming or going", "without lock"]
+Status = Literal["living", "dead", "coming or going", "without lock"]
 
 
 def inspect(paths: Layout, wid: str) -> Iterator[Finding]:
-    """Say what is wrong with the worker's place, or that it is a dead one's. Raises OSError."""
+    """Return what is wrong with the worker's directories, or that the worker is dead. Raises OSError."""
     place, claims = paths.worker(wid), paths.claims_of(wid)
     if not files.exists(place):
         if files.exists(claims):
@@ -77,7 +77,7 @@ def inspect(paths: Layout, wid: str) -> Iterator[Finding]:
             message = f"holds {count} jobs of a worker that has no place in workers/: the next worker recovers them"
             yield Finding(code="claims-without-worker", message=message, path=claims, rule="I3", repairable=True)
         return
-    match standing(paths, wid):
+    match status(paths, wid):
         case "without lock":
             message = "is gone, and its worker lives: it stops, and its jobs run again"
             path = paths.worker(wid, "alive.lock")
@@ -91,8 +91,8 @@ def inspect(paths: Layout, wid: str) -> Iterator[Finding]:
             pass
 
 
-def standing(paths: Layout, wid: str) -> Standing:
-    """Tell how it stands with a worker that has a place. Its lock is only tried when no one is about to take it."""
+def status(paths: Layout, wid: str) -> Status:
+    """Return the status of a worker that has a directory. Its lock is tried only when nobody is about to take it."""
     lock, ready = paths.worker(wid, "alive.lock"), paths.worker(wid, "ready")
     if files.exists(lock) and files.exists(ready):
         return "living" if locks.is_held(lock) else "dead"

@@ -1,8 +1,8 @@
-"""Who handed in a file, and how much one user may have in the spool at a time.
+"""Limit how much each other user may have in a shared spool, and tell who handed in a file.
 
 For each file that is taken from another user there is an empty file `submitters/UID/ID.BYTES`, made before its job is.
-Those whose job has ended are removed when an account looks full, or has grown long. So a file costs no look at the
-queue; and a job counts for as long as it waits, runs, or lies in `corrupt/`, whichever worker took it.
+Those whose job has ended are removed when an account looks full, or has grown long. So importing a file does not need a
+look at the queue, and a job counts while it is pending, runs, or lies in `corrupt/`, whichever worker took it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NO_LIMIT = 2**63
 
 
 class Account:
-    """What one user has in the spool, as of the last look."""
+    """The files of one user in the spool, as of the last listing."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
@@ -41,7 +41,7 @@ class Account:
         self.bytes = 0
         self.listing = Throttle(TIMES_ITS_COST, least_s=FRESH_S)
         self.swept_at = 0  # so many entries were left by the last sweep
-        self.is_moving = True  # whether one of them could run then, so that there will be room
+        self.is_moving = True  # whether one of them could run then, and so make room
 
     def add(self, job_id: str, size: int) -> None:
         """Count one more file."""
@@ -55,11 +55,11 @@ class Account:
         return size
 
 
-class Submitters:
-    """The accounts of those other users that hand in files. 0 stands for no limit."""
+class Accounts:
+    """The accounts of the other users that hand in files. 0 stands for no limit."""
 
     def __init__(self, paths: Layout, most_jobs: int, most_bytes: int) -> None:
-        """Look at no account yet."""
+        """List no account yet."""
         self._paths = paths
         self._most_jobs = most_jobs or NO_LIMIT
         self.most_bytes = most_bytes or NO_LIMIT
@@ -67,14 +67,14 @@ class Submitters:
         self._accounts: dict[int, Account] = {}
         self._sweeping = Throttle(TIMES_ITS_COST, least_s=FRESH_S)
 
-    def left(self, uid: int, size: int) -> tuple[int, int]:
+    def room(self, uid: int, size: int) -> tuple[int, int]:
         """Return how many more files, and how many more bytes, may be taken from a user. Raises OSError.
 
-        If that is not enough for one file of this size, what has left the queue is looked for first.
+        If that is not enough for one file of this size, entries of jobs that have ended are removed first.
         """
         if not self._limited:
             return NO_LIMIT, NO_LIMIT
-        account = self._looked_at(uid)
+        account = self._account(uid)
         full = len(account.entries) >= self._most_jobs or account.bytes + size > self.most_bytes
         grown = len(account.entries) >= account.swept_at + MANY
         if (full or grown) and self._sweeping.is_due(time.monotonic()):
@@ -82,21 +82,21 @@ class Submitters:
         return self._most_jobs - len(account.entries), self.most_bytes - account.bytes
 
     def will_have_room(self, uid: int) -> bool:
-        """Tell whether jobs of a user whose account is full are running, or about to."""
+        """Tell whether a user's full account will have room soon, because one of the jobs runs or may run."""
         return uid not in self._accounts or self._accounts[uid].is_moving
 
-    def holds(self, uid: int) -> int:
-        """Return how many files of a user are in the spool, as of the last look."""
+    def count(self, uid: int) -> int:
+        """Return how many files of a user are in the spool, as of the last listing."""
         return len(self._accounts[uid].entries) if uid in self._accounts else 0
 
     def charge(self, uid: int, job_id: str, size: int) -> bool:
         """Count a file that was taken, or return False if its owner has no room for it. Raises OSError."""
         if not self._limited:
             return True
-        account = self._looked_at(uid)
+        account = self._account(uid)
         if job_id in account.entries:
-            return True  # the one who took it before us has died over it
-        jobs, most = self.left(uid, size)
+            return True  # a worker charged it before, and died while importing it
+        jobs, most = self.room(uid, size)
         if jobs < 1 or size > most:
             return False
         directory = self._paths.submitter(uid)
@@ -112,7 +112,7 @@ class Submitters:
         if account is not None and job_id in account.entries:
             files.discard(f"{self._paths.submitter(uid)}{os.sep}{job_id}.{account.drop(job_id)}")
 
-    def _looked_at(self, uid: int) -> Account:
+    def _account(self, uid: int) -> Account:
         account = self._accounts.setdefault(uid, Account())
         begun = time.monotonic()
         if account.listing.is_due(begun):
@@ -126,7 +126,7 @@ class Submitters:
         return account
 
     def _sweep(self) -> None:
-        """Drop what has left the queue from all accounts."""
+        """Remove the entries of jobs that have ended from all accounts."""
         begun = time.monotonic()
         gone = {job_id for account in self._accounts.values() for job_id in account.entries}
         moving = set()
@@ -147,7 +147,7 @@ class Submitters:
     def _in_the_spool(self) -> Iterator[tuple[str, bool]]:
         """Go through the ids of what has not left the spool, and whether it runs or may.
 
-        A job may go back to where we have looked: look twice.
+        Pending jobs are listed twice: a job may go back there meanwhile.
         """
         yield from find.pending_ids(self._paths, clock.now_ms())
         for holder in files.names(self._paths.claimed):
@@ -158,11 +158,11 @@ class Submitters:
             yield from ((job_id, False) for job_id in ANY_ID.findall(name))
 
 
-# The file itself, once it is in a directory that only we can change
+# The file itself, after it was moved into a directory that only we can change
 
 
-def size_of(state: os.stat_result) -> int:
-    """Return what a file counts. One that is too large to be a job counts as one that is just so: it may have holes."""
+def charged_size(state: os.stat_result) -> int:
+    """Return how many bytes a file is charged. A larger file than a job may be may have holes."""
     return min(state.st_size, MOST_LINE_1 + 1)
 
 
@@ -174,7 +174,7 @@ def read(path: str) -> tuple[bytes, str | None]:
     owners: list[str | None] = []
 
     def look(state: os.stat_result) -> None:
-        """Look at the open file itself: what is read is what was looked at."""
+        """Test the open file itself, so that what is tested is what is read."""
         if system.is_mine(state):
             owners.append(None)
             return
@@ -186,7 +186,7 @@ def read(path: str) -> tuple[bytes, str | None]:
     return data, owners[-1]
 
 
-def of_another(path: str) -> os.stat_result | None:
-    """Return what the system says of a file in our hands, if that is another user's."""
+def state_if_foreign(path: str) -> os.stat_result | None:
+    """Return the state of a file that was taken, if another user owns it."""
     state = disk.lstat(path)
     return None if system.is_mine(state) else state

@@ -1,7 +1,7 @@
-"""What of a spool others may enter: nothing, or, once it is shared with a group, the door and `incoming/`.
+"""Set and check which directories of a spool other users may enter: none, or those that a shared spool opens.
 
-Members of the group may pass through the root and make files in `incoming/`. They can list neither, and in a sticky
-directory they can touch none but their own files. All else stays with the owner.
+Members of the group may pass through the root and make files in `incoming/`. They can list neither, and because
+`incoming/` is sticky they can change only their own files. Everything else is closed to them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Access(NamedTuple):
     group: int | None = None
 
 
-def settle(paths: Layout, group: str) -> None:
-    """Share a spool with a group, or with nobody any more if none is named. Raises SpoolError."""
+def apply(paths: Layout, group: str) -> None:
+    """Share a spool with a group, or stop sharing it if none is named. Raises SpoolError."""
     try:
         if group:
             _open(paths, group)
@@ -64,43 +64,43 @@ def _open(paths: Layout, group: str) -> None:
             hint=f"`usermod -a -G {group!a} {system.user()}`, then start the worker anew",
             code="cannot-share",
         )
-    # Nothing is opened where others could have put something else in the place of what is opened.
+    # Open nothing if others could have replaced one of the directories.
     for weak in permissions.weaknesses(paths.root, names_matter=True):
         raise SpoolError(f"{weak.path} {weak.what}", hint=weak.cure, code=weak.code)
     files.make_directory(paths.submitters)
-    # The door last.
+    # The root last.
     for path, wanted in _shared(paths, number).items():
         state = disk.lstat(path)
-        if not _is_so(state, wanted):
+        if not _matches(state, wanted):
             disk.set_access(path, *wanted)
 
 
 def _close(paths: Layout) -> None:
-    """Undo what sharing did, and only that; the door first."""
-    for path, mode in ((_door(paths), ROOT_MODE), (paths.incoming, INCOMING_MODE)):
+    """Undo what sharing did, and only that; the root first."""
+    for path, mode in ((_root(paths), ROOT_MODE), (paths.incoming, INCOMING_MODE)):
         state = disk.lstat(path)
         if stat.S_IMODE(state.st_mode) == mode and system.is_mine(state):
             disk.set_access(path, PRIVATE, None)
 
 
 def _shared(paths: Layout, group: int) -> dict[str, Access]:
-    return {paths.incoming: Access(INCOMING_MODE, group), _door(paths): Access(ROOT_MODE, group)}
+    return {paths.incoming: Access(INCOMING_MODE, group), _root(paths): Access(ROOT_MODE, group)}
 
 
-def _door(paths: Layout) -> str:
+def _root(paths: Layout) -> str:
     """Return the directory that the spool is, where its name is a link."""
     return os.path.realpath(paths.root)
 
 
-def _is_so(state: os.stat_result, wanted: Access) -> bool:
+def _matches(state: os.stat_result, wanted: Access) -> bool:
     return stat.S_IMODE(state.st_mode) == wanted.mode and wanted.group in {None, state.st_gid}
 
 
-# What differs
+# Deviations
 
 
 def deviations(paths: Layout, group: str) -> Iterator[Finding]:
-    """Find what of a spool is more, or less, open than it should be."""
+    """Find directories of a spool that are more, or less, open than they should be."""
     number = system.group_of(group) if group else None
     if group and number is None:
         message = f"should be shared with group {group!a}, which does not exist: correct shared_with"
@@ -109,23 +109,23 @@ def deviations(paths: Layout, group: str) -> Iterator[Finding]:
     inside = [paths.submitters, os.path.join(paths.root, "logs")] if shared else []
     for path in [*paths.directories(), *inside]:
         if path not in shared and files.is_directory(path):
-            yield from _of_private(path, door_is_open=bool(shared))
+            yield from _check_private(path, root_is_open=bool(shared))
     for path, wanted in shared.items():
         if files.is_directory(path):
-            yield from _of_shared(path, wanted, group)
+            yield from _check_shared(path, wanted, group)
 
 
-def _of_private(path: str, *, door_is_open: bool) -> Iterator[Finding]:
+def _check_private(path: str, *, root_is_open: bool) -> Iterator[Finding]:
     state = disk.lstat(path)
     if not system.is_mine(state):
         yield _not_ours(path)
     elif not system.is_private(state):
         others_write = permissions.weakness(path, state) is not None
         message = f"is open to other users (mode {stat.S_IMODE(state.st_mode):04o}): chmod 700 it"
-        yield Finding(code="open-to-others", message=message, path=path, serious=others_write or door_is_open)
+        yield Finding(code="open-to-others", message=message, path=path, serious=others_write or root_is_open)
 
 
-def _of_shared(path: str, wanted: Access, group: str) -> Iterator[Finding]:
+def _check_shared(path: str, wanted: Access, group: str) -> Iterator[Finding]:
     state = disk.lstat(path)
     mode = stat.S_IMODE(state.st_mode)
     if not system.is_mine(state):
@@ -136,7 +136,7 @@ def _of_shared(path: str, wanted: Access, group: str) -> Iterator[Finding]:
             f"chgrp {group!a} and chmod {wanted.mode:04o} it"
         )
         yield Finding(code="open-to-others", message=message, path=path, serious=True)
-    elif not _is_so(state, wanted):
+    elif not _matches(state, wanted):
         message = f"is not shared with group {group!a} yet (mode {mode:04o}): the next worker that starts does that"
         yield Finding(code="not-shared", message=message, path=path)
     elif system.has_access_list(path):
@@ -149,8 +149,8 @@ def _not_ours(path: str) -> Finding:
     return Finding(code="not-ours", message=message, path=path, serious=True)
 
 
-def doubts(paths: Layout, group: str) -> Iterator[Finding]:
-    """Warn of what lets one user hand in the file of another one."""
+def warnings(paths: Layout, group: str) -> Iterator[Finding]:
+    """Warn if the system lets one user hand in the file of another one."""
     if group and not system.links_are_guarded():
         message = (
             "is shared, and here users may make links to files of others, which would be taken for theirs: "
@@ -159,16 +159,16 @@ def doubts(paths: Layout, group: str) -> Iterator[Finding]:
         yield Finding(code="loose-links", message=message, path=paths.incoming)
 
 
-# For those who are not its owner
+# Other users
 
 
-def refuse_strangers(paths: Layout, reason: str) -> None:
-    """Raise SpoolError if this is the spool of another user, and say whose, and what that one lets us do.
+def refuse_other_users(paths: Layout, reason: str) -> None:
+    """Raise SpoolError if this is the spool of another user; the error names the owner, and what we may do.
 
-    Not even to look: it holds the arguments and results of jobs, and what lies there may have been planted.
+    Reading it is refused too: it holds arguments and results of jobs, and its files may be made up.
     """
     try:
-        root = disk.lstat(_door(paths))
+        root = disk.lstat(_root(paths))
     except OSError:
         return
     if system.is_mine(root):

@@ -1,4 +1,4 @@
-"""What another program may hand in: one JSON object becomes a job, or is refused with the reason."""
+"""Read a file that another program hands in: one JSON object becomes a job, or is refused with the reason."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     PolicyOf = Callable[[str, str], Policy]
 
 
-class Foreign(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Line 1 of a job file as a stranger writes it. None stands for what the allowlist says.
+class RequestFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Line 1 of a job file as another program writes it. None stands for what the allowlist says.
 
-    What is missing here only bgjobs may say: `id`, `submitted_at`, `retry_of` and `from_user`.
+    These are missing because only bgjobs sets them: `id`, `submitted_at`, `retry_of` and `from_user`.
     """
 
     format: int
@@ -47,8 +47,8 @@ class Foreign(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     submitted_by: str | None = None
 
 
-class Signed(Foreign, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The same, signed: `submitted_at` and `nonce` make it another file than all that its program has signed before."""
+class SignedRequestFile(RequestFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same, signed: `submitted_at` and `nonce` make it differ from every other file that its program has signed."""
 
     submitted_at: int
     nonce: str
@@ -56,7 +56,7 @@ class Signed(Foreign, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Pair(Struct, frozen=True):
-    """What of a file tells the lane of its job. All else is looked at when the file is ours."""
+    """The part of a file that tells the lane of its job. The rest is checked after the file was taken."""
 
     class_name: str = field(name="class")
     method: str
@@ -70,8 +70,8 @@ class SignedIds(NamedTuple):
 
 
 _pair = msgspec.json.Decoder(Pair)
-_foreign = msgspec.json.Decoder(Foreign)
-_signed = msgspec.json.Decoder(Signed)
+_unsigned = msgspec.json.Decoder(RequestFile)
+_signed = msgspec.json.Decoder(SignedRequestFile)
 NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 CLOCKS_APART_MS = 5 * 60_000
 
@@ -79,14 +79,14 @@ CLOCKS_APART_MS = 5 * 60_000
 def job_of(data: bytes, job_id: str, policy_of: PolicyOf, *, from_user: str | None = None) -> Job:
     """Return the job of this id that the object asks for; `from_user` is who handed it in, if another user did.
 
-    Raises CorruptError. Repeating that gives the same job: its moments follow from the id, not from the clock.
+    Raises CorruptError. A repeated import gives the same job: its moments follow from the id, not from the clock.
     """
-    wish = _decoded(data.removeprefix(signing.BYTE_ORDER_MARK))
+    request = _decoded(data.removeprefix(signing.BYTE_ORDER_MARK))
     try:
-        plain_arguments("the job", wish.args, wish.kwargs)
+        plain_arguments("the job", request.args, request.kwargs)
     except BadArgumentsError as error:
         raise CorruptError(str(error)) from None
-    line = record.encoded(_line_1(wish, job_id, policy_of(wish.class_name, wish.method), from_user))
+    line = record.encoded(_line_1(request, job_id, policy_of(request.class_name, request.method), from_user))
     # The line that is going to be written is read back first, as strictly as by whoever will claim the job.
     return record.decode(line, job_id=job_id, state=State.QUEUED, priority=None, not_before_ms=None)
 
@@ -96,7 +96,7 @@ def lane_in(data: bytes) -> str:
     try:
         pair = _pair.decode(data.removeprefix(signing.BYTE_ORDER_MARK))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""  # the reason is told when it is refused
+        return ""  # the reason is reported when it is refused
     return lane_of(pair.class_name, pair.method)
 
 
@@ -114,49 +114,49 @@ def signed_ids(data: bytes, keyring: Keyring, *, now_ms: int, kept_ms: int) -> S
         keyring.check(signing.INCOMING, line)
     except RefusedError as error:
         raise CorruptError(f"{error.code}: {error}") from None
-    wish = _decoded(data)
-    if not isinstance(wish, Signed) or not NONCE.fullmatch(wish.nonce):
+    request = _decoded(data)
+    if not isinstance(request, SignedRequestFile) or not NONCE.fullmatch(request.nonce):
         raise CorruptError("'nonce' has a value that is not allowed")
     oldest = now_ms - max(0, kept_ms - CLOCKS_APART_MS)
-    if not max(0, oldest) <= wish.submitted_at <= min(now_ms + CLOCKS_APART_MS, LATEST_MS):
+    if not max(0, oldest) <= request.submitted_at <= min(now_ms + CLOCKS_APART_MS, LATEST_MS):
         raise CorruptError("replayed: its 'submitted_at' is too old, or lies ahead: sign it anew")
-    at, content = wish.submitted_at, signing.INCOMING + signing.signed_part(line)
-    return SignedIds(id_of(at, content, lane=lane_of(wish.class_name, wish.method)), id_without_lane(at, content))
+    at, content = request.submitted_at, signing.INCOMING + signing.signed_part(line)
+    return SignedIds(id_of(at, content, lane=lane_of(request.class_name, request.method)), id_without_lane(at, content))
 
 
-def _decoded(data: bytes) -> Foreign:
+def _decoded(data: bytes) -> RequestFile:
     """Return what a file asks for. A signed one is understood also where nobody checks signatures."""
     check_depth(data)
     is_signed = signing.found_in(data.rstrip(b"\n"))
     try:
-        wish = _signed.decode(data) if is_signed else _foreign.decode(data)
+        request = _signed.decode(data) if is_signed else _unsigned.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise CorruptError(f"not a job: {why_not(data, Signed if is_signed else Foreign)}") from None
-    if wish.format != FORMAT:
-        raise CorruptError(f"format {wish.format} is unknown: this bgjobs reads {FORMAT}")
+        raise CorruptError(f"not a job: {why_not(data, SignedRequestFile if is_signed else RequestFile)}") from None
+    if request.format != FORMAT:
+        raise CorruptError(f"format {request.format} is unknown: this bgjobs reads {FORMAT}")
     refuse_duplicates(data)
-    return wish
+    return request
 
 
-def _line_1(wish: Foreign, job_id: str, policy: Policy, from_user: str | None) -> Line1:
+def _line_1(request: RequestFile, job_id: str, policy: Policy, from_user: str | None) -> Line1:
     now = id_ms(job_id)
-    not_before = now + policy.delay // MILLISECOND if wish.not_before is None else wish.not_before
+    not_before = now + policy.delay // MILLISECOND if request.not_before is None else request.not_before
     return Line1(
         format=FORMAT,
         id=job_id,
-        class_name=wish.class_name,
-        method=wish.method,
-        args=wish.args,
-        kwargs=wish.kwargs,
-        text=wish.text,
-        priority=policy.priority if wish.priority is None else wish.priority,
+        class_name=request.class_name,
+        method=request.method,
+        args=request.args,
+        kwargs=request.kwargs,
+        text=request.text,
+        priority=policy.priority if request.priority is None else request.priority,
         # A moment that has passed means at once; one that never was stays as it is, and is refused.
         not_before=max(not_before, now) if not_before >= 0 else not_before,
-        retries=policy.retries if wish.retries is None else wish.retries,
-        retry_delay=wish.retry_delay,
-        timeout=wish.timeout,
-        tags=wish.tags,
+        retries=policy.retries if request.retries is None else request.retries,
+        retry_delay=request.retry_delay,
+        timeout=request.timeout,
+        tags=request.tags,
         submitted_at=now,
-        submitted_by=by(from_user) if wish.submitted_by is None else wish.submitted_by,
+        submitted_by=by(from_user) if request.submitted_by is None else request.submitted_by,
         from_user=from_user,
     )

@@ -66,7 +66,7 @@ def repair(queue: Queue) -> list[str]:
         count = _recover_all(session, queue)
         done = [f"ended {count} lost {'attempt' if count == 1 else 'attempts'} of dead workers"] if count else []
         in_files = store_of(queue).files
-        done += [] if in_files is None else in_files.mend()
+        done += [] if in_files is None else in_files.repair()
         for _ in session.tidy(keep_done=queue.settings.keep_done, keep_failed=queue.settings.keep_failed):
             pass
     finally:
