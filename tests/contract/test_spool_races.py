@@ -276,7 +276,7 @@ def test_a_runner_that_cannot_be_killed_keeps_its_job_and_is_reported(
 def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recovered(
     store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(recovery, "LOST_PLACE_S", 0.05)
+    monkeypatch.setattr(recovery, "LOST_PLACE_S", -1.0)  # it is over at once
     job, session = submitted(spool), workers.join()
     worker = workers.process(claim=1, begin=1)
     (wid,) = worker.said()["id"]
@@ -285,8 +285,8 @@ def test_a_dead_worker_whose_files_were_deleted_while_others_knew_them_is_recove
         shutil.rmtree(spool.paths.worker(wid))
     else:
         Path(spool.paths.worker(wid, "alive.lock")).unlink()
-        time.sleep(0.1)  # longer than LOST_PLACE_S, which is no reason to rob a living one
-        assert recover(session) == []
+        for _ in range(3):
+            assert recover(session) == []  # time is no reason to take the claims of a living worker
         assert got(spool, job.id).state is State.RUNNING
     worker.kill()
     lost: list[str] = []

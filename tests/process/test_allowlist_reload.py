@@ -1,8 +1,12 @@
-"""A running worker takes a changed allowlist over by itself, if it is valid, and says so."""
+"""A running worker takes a changed allowlist over by itself, if it is valid, and says so.
+
+When a file counts as changed is decided in tests/unit/test_worker_duties.py; here the pauses are short.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from bgjobs import Queue
 from bgjobs.job import State
@@ -11,12 +15,27 @@ from tests.process.conftest import LIMIT, lines, posix_only, request, wait_for_l
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.process.conftest import Project
+    from tests.process.conftest import Project, Worker
+
+# A worker that looks at its allowlist four times a second, and takes it over at the next look if it has not changed.
+WORKER = """
+import sys
+from bgjobs.cli import main
+from bgjobs.worker.duties import reload
+reload.LOOK_EVERY_S = reload.STILL_S = 0.2
+reload.LONG_STILL_S = reload.RECHECK_S = 0.4
+sys.argv = ["bgjobs", *sys.argv[4:]]
+sys.exit(main())
+"""
+
+
+def start(project: Project, **options: Any) -> Worker:
+    return project.start(through=[sys.executable, "-c", WORKER], **options).ready()
 
 
 def taken_over(project: Project, old: str, new: str) -> None:
     """Change the allowlist and wait until the only worker has said that it knows."""
-    worker = project.start().ready()
+    worker = start(project)
     project.allow(old, new)
     wait_until(lambda: "took over the changed allowlist" in worker.says())
 
@@ -47,7 +66,7 @@ def test_a_pair_that_was_removed_is_refused_even_if_its_job_had_been_claimed_ahe
     project: Project, tmp_path: Path
 ) -> None:
     go, begun, signed = tmp_path / "go", tmp_path / "begun", tmp_path / "signed"
-    worker = project.start(concurrency=1).ready()
+    worker = start(project, concurrency=1)
     quick = [request("Honest", "echo", n) for n in range(60)]
     gated = request("Honest", "wait_for", str(go), str(begun))
     jobs = project.queue.submit_many([*quick, gated, *(request("Honest", "sign", str(signed)) for _ in range(20))])
@@ -70,7 +89,7 @@ def test_a_changed_policy_holds_for_the_next_attempt(project: Project) -> None:
 
 
 def test_changed_surroundings_hold_for_the_next_job(project: Project) -> None:
-    worker = project.start(environ={"COLOUR": "green", "FLAVOUR": "sour"}).ready()
+    worker = start(project, environ={"COLOUR": "green", "FLAVOUR": "sour"})
     seen = project.queue.wait(project.queue.submit("Curious", "environment").id, LIMIT).result
     assert (seen.get("COLOUR"), seen.get("FLAVOUR")) == ("green", None)
     project.allow('pass_env    = ["COLOUR"]', 'pass_env    = ["FLAVOUR"]')
@@ -80,7 +99,7 @@ def test_changed_surroundings_hold_for_the_next_job(project: Project) -> None:
 
 
 def test_an_invalid_file_is_reported_and_the_old_one_stays(project: Project) -> None:
-    worker = project.start().ready()
+    worker = start(project)
     good = project.config.read_text("utf-8")
     for number, (bad, place) in enumerate(
         [
@@ -99,7 +118,7 @@ def test_an_invalid_file_is_reported_and_the_old_one_stays(project: Project) -> 
 
 @posix_only
 def test_a_changed_file_that_others_can_write_to_is_not_taken_over(project: Project) -> None:
-    worker = project.start().ready()
+    worker = start(project)
     project.config.chmod(0o666)
     project.config.write_text(project.config.read_text("utf-8") + "# theirs\n", "utf-8")
     wait_until(lambda: "the changed allowlist is not taken over: " in worker.says())
@@ -109,7 +128,7 @@ def test_a_changed_file_that_others_can_write_to_is_not_taken_over(project: Proj
 
 @posix_only
 def test_a_changed_file_that_names_a_module_which_others_can_write_to_is_not_taken_over(project: Project) -> None:
-    worker = project.start().ready()
+    worker = start(project)
     (project.root / "theirs.py").write_text("class Theirs:\n    def run(self): ...\n", "utf-8")
     (project.root / "theirs.py").chmod(0o666)
     project.allow("[jobs.Functions]", '[jobs.Theirs]\nclass = "theirs:Theirs"\nmethods = ["run"]\n\n[jobs.Functions]')
@@ -118,7 +137,7 @@ def test_a_changed_file_that_names_a_module_which_others_can_write_to_is_not_tak
 
 
 def test_a_job_whose_pair_was_added_a_moment_ago_waits_until_the_worker_knows_it(project: Project) -> None:
-    worker = project.start().ready()
+    worker = start(project)
     project.rewrite("added.py", "class Added:\n    def run(self):\n        return 'allowed'\n")
     project.allow("[jobs.Functions]", '[jobs.Added]\nclass = "added:Added"\nmethods = ["run"]\n\n[jobs.Functions]')
     job = project.put("Added", "run")
@@ -130,7 +149,7 @@ def test_a_job_whose_pair_was_added_a_moment_ago_waits_until_the_worker_knows_it
 def test_a_job_that_waits_for_a_changing_list_can_be_cancelled_and_goes_back_when_its_worker_stops(
     project: Project,
 ) -> None:
-    worker = project.start().ready()
+    worker = start(project)
     project.config.write_text("[half", "utf-8")
     doomed, kept = project.put("Honest", "added"), project.put("Honest", "added")
     wait_until(lambda: len(list(project.spool.glob("claimed/*/*.json"))) == 2)
@@ -153,7 +172,7 @@ def test_a_switched_link_is_a_change_of_list_and_code(project: Project, tmp_path
         entry = f'[bgjobs]\ndurability = "os"\n\n[jobs.Released]\nclass = "released:Released"\nmethods = [{listed}]\n'
         (home / "allowed_jobs.toml").write_text(entry, "utf-8")
     current.symlink_to(releases / "11")
-    worker = project.start(config=current / "allowed_jobs.toml", spool=project.spool).ready()
+    worker = start(project, config=current / "allowed_jobs.toml", spool=project.spool)
     assert project.queue.wait(project.put("Released", "run").id, LIMIT).result == [11, str(releases / "11")]
     (tmp_path / "switched").symlink_to(releases / "12")
     (tmp_path / "switched").replace(current)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -11,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bgjobs.job import State
+from bgjobs.spool.session import SpoolSession
+from bgjobs.worker.loop import Worker as InProcess
+from bgjobs.worker.options import WorkerOptions
+from bgjobs.worker.shutdown import StopRequests
 from tests.process.conftest import lines, wait_until
 from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from bgjobs.job import Job
+    from bgjobs.store import Claim
     from tests.process.conftest import Project
 
 FILES = 100 if ON_WINE else 400
@@ -94,3 +101,17 @@ def test_workers_that_are_killed_over_imports_make_one_job_of_each_file(project:
     project.drain(concurrency=2)
     assert Counter(job.result for job in ended(project)) == Counter(range(FILES))
     assert list((project.spool / "incoming").iterdir()) == list((project.spool / "claimed").iterdir()) == []
+
+
+def test_what_was_handed_in_runs_although_no_dead_worker_can_be_recovered(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: SpoolSession) -> Iterator[Claim]:
+        raise OSError(errno.EIO, "a disk that fails")
+
+    monkeypatch.setattr(SpoolSession, "recover", fail)
+    project.queue.submit_many([])  # which sets up the spool
+    hand_in(project, "one", "echo", "it runs")
+    assert InProcess(project.queue, WorkerOptions(concurrency=1, drain=True), StopRequests()).run() == 0
+    assert [job.result for job in ended(project)] == ["it runs"]
+    assert "cannot look after the queue: " in capfd.readouterr().err

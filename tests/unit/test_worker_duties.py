@@ -29,7 +29,7 @@ class = "mail:Mail"
 methods = ["send", "note"]
 """
 ADDED = '[jobs.Shop]\nclass = "shop:Shop"\nmethods = ["sell"]\n'
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes and links are POSIX")
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals, forks, links and modes are POSIX")
 
 
 class Project:

@@ -1,4 +1,4 @@
-"""What a worker does with a job whose runner had trouble to begin it: it waits again, and nothing is charged."""
+"""A job that its runner could not begin goes back into the queue, and is not charged."""
 
 from __future__ import annotations
 
