@@ -1,4 +1,4 @@
-"""The pending jobs of one priority: its buckets, and which job of them is next.
+"""Keep track of the pending jobs of one priority: its buckets, and which of their jobs is the oldest.
 
 A directory is listed only when the names known of it are used up and it has changed since, so that the cost of a claim
 does not grow with the backlog. Delayed jobs lie in buckets that are not opened before their minute, and no bucket is
@@ -18,6 +18,7 @@ from bgjobs.job import LATEST_MS
 from bgjobs.spool import cached_listing, layout
 from bgjobs.spool.bucket import Bucket, UnopenedBuckets
 from bgjobs.spool.cached_listing import CachedListing
+from bgjobs.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -39,7 +40,7 @@ def unreadable_only(error: OSError) -> OSError:
 
 
 class Backlog:
-    """The pending jobs of one priority: its buckets, and which job of them is next."""
+    """Keep track of the pending jobs of one priority: its buckets, and which of their jobs is the oldest."""
 
     def __init__(self, path: str, priority: int, lanes: ClosedLanes) -> None:
         """Know no buckets yet."""
@@ -57,7 +58,7 @@ class Backlog:
         # Opened, and hardly anything comes into them: private ones, and those of a minute long over that hold nothing
         # but jobs of closed lanes.
         self._quiet: deque[Bucket] = deque()
-        self._quiet_due = 0.0
+        self._quiet_throttle = Throttle(cached_listing.CHEAP, most_s=LONGEST_PAUSE_S)
         self._used_up: list[Bucket] = []
         # Of each opened bucket the head, with the bucket's name: those that are due, and those that are not yet. What
         # has changed since is only noticed when it comes to the front.
@@ -68,20 +69,20 @@ class Backlog:
         """Find new buckets, and new names in those that are open."""
         try:
             if self._listing.is_stale():
-                self._look()
+                self._find_buckets()
         except OSError as error:
             self._listing = CachedListing(
                 self._path
             )  # it may have failed after the names were read, and then they were not used
             self.unreadable[self._path] = unreadable_only(error)
         for bucket in list(self._common.values()):
-            self._look_into(bucket, now_ms)
+            self._list_bucket(bucket, now_ms)
         if self._lanes.closed:
             self.interrupted = False
-            self._quiet_old_ones(now_ms)
-        self._look_into_quiet(now_ms)
+            self._move_old_to_quiet(now_ms)
+        self._list_quiet(now_ms)
 
-    def _quiet_old_ones(self, now_ms: int) -> None:
+    def _move_old_to_quiet(self, now_ms: int) -> None:
         """Look less often into buckets of a minute long over in which nothing is left but jobs of closed lanes."""
         for bucket in list(self._common.values()):
             if not bucket.names and bucket.is_over(now_ms):
@@ -142,7 +143,7 @@ class Backlog:
         moments = (self._unopened_delayed.next_ms(now_ms), None if later is None else int(later[:13]))
         return min((ms for ms in moments if ms is not None and ms > now_ms), default=None)
 
-    def _look(self) -> None:
+    def _find_buckets(self) -> None:
         names = set(self._listing.read())
         for gone in self.buckets.keys() - names:
             self._forget(self.buckets[gone])
@@ -177,27 +178,27 @@ class Backlog:
                     self._quiet.append(bucket)
                 else:
                     self._common[bucket.name] = bucket
-                self._look_into(bucket, now_ms)
+                self._list_bucket(bucket, now_ms)
                 return True
         return False
 
-    def _look_into_quiet(self, now_ms: int) -> None:
+    def _list_quiet(self, now_ms: int) -> None:
         """List some of the quiet buckets, so that the time for it stays a small part of all."""
         begun = time.perf_counter()
-        if begun < self._quiet_due:
+        if not self._quiet_throttle.is_due(begun):
             return
         for _ in range(len(self._quiet)):
             bucket = self._quiet.popleft()
-            if self.buckets.get(bucket.name) is bucket and not self._look_into(bucket, now_ms):
+            if self.buckets.get(bucket.name) is bucket and not self._list_bucket(bucket, now_ms):
                 self._quiet.append(bucket)
             if time.perf_counter() - begun > cached_listing.CHEAP_S:
                 break
         took = time.perf_counter() - begun
-        # A process that was not running for a while has not looked for so long: jobs must not wait for that.
-        pause = min(cached_listing.CHEAP * took, LONGEST_PAUSE_S)
-        self._quiet_due = begun if took < cached_listing.CHEAP_S / 10 else begun + pause
+        if took >= cached_listing.CHEAP_S / 10:
+            # The pause has an upper bound: a process that was suspended meanwhile seems to have taken very long.
+            self._quiet_throttle.ran(begun, took)
 
-    def _look_into(self, bucket: Bucket, now_ms: int) -> bool:
+    def _list_bucket(self, bucket: Bucket, now_ms: int) -> bool:
         """List a bucket; remove it, and return True, if it is empty and nothing comes into it any more."""
         self._fill(bucket, now_ms)
         if bucket.is_drained(now_ms) and files.remove_directory(bucket.path):

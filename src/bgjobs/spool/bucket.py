@@ -1,4 +1,4 @@
-"""One bucket of pending jobs: the names that a worker knows of it, and which of them is the oldest.
+"""Keep the names in one bucket of pending jobs, and tell which of them is the oldest.
 
 Jobs of a closed lane may not be claimed for now. They are known by their names, are set aside in slices of some
 milliseconds, and come back when the lane opens. No file is opened for that.
@@ -160,9 +160,9 @@ class UnopenedBuckets:
 
     def remove(self, bucket: Bucket) -> None:
         """Take a bucket away, if it is there."""
-        place = bisect_right(self._starts, (bucket.start_ms, bucket.name)) - 1
-        if place >= 0 and self._starts[place] == (bucket.start_ms, bucket.name):
-            del self._starts[place]
+        index = bisect_right(self._starts, (bucket.start_ms, bucket.name)) - 1
+        if index >= 0 and self._starts[index] == (bucket.start_ms, bucket.name):
+            del self._starts[index]
 
     def first(self) -> tuple[int, str] | None:
         """Return start and name of the bucket with the earliest minute."""
@@ -174,5 +174,5 @@ class UnopenedBuckets:
 
     def next_ms(self, now_ms: int) -> int | None:
         """Return the start of the first minute that lies ahead."""
-        place = bisect_right(self._starts, (now_ms + 1, ""))
-        return self._starts[place][0] if place < len(self._starts) else None
+        index = bisect_right(self._starts, (now_ms + 1, ""))
+        return self._starts[index][0] if index < len(self._starts) else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def restore(paths: Layout) -> list[str]:
     """Make what every spool has and this one lacks; return the paths. Where there is no spool, nothing is made."""
     if not files.exists(paths.version):
-        return []  # it was moved away or unmounted, and the place is not ours any more
+        return []  # it was moved away or unmounted, and the directory is not ours any more
     missing = [path for path in paths.directories() if not files.exists(path)]
     for path in missing:
         files.make_directory(path)

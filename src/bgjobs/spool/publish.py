@@ -109,16 +109,16 @@ class Publisher:
             files.create_and_publish(fresh, data, target, moved=self._ring)
             return
         files.create(fresh, data, sync=self._durable)
-        place = fresh
+        path = fresh
         try:
             files.move(fresh, target)
-            place = target
+            path = target
             self._ring()
             if self._durable:
                 files.sync_directory(directory)
                 self._sync_name(directory)
         except OSError:
-            files.discard(place)  # as in `files.create_and_publish`, it may be claimed already
+            files.discard(path)  # as in `files.create_and_publish`, it may be claimed already
             raise
 
     def _sync_name(self, directory: str) -> None:

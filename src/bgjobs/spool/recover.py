@@ -1,4 +1,4 @@
-"""Recover the claims of dead workers: end their runners, finish their half-done moves, give out the lost attempts.
+"""Recover the claims of dead workers: end their runners, finish their half-done moves, hand out the lost attempts.
 
 A worker is dead when its `alive.lock` can be taken, whatever its pid says. Whoever holds that lock owns the dead
 worker's claims. Every step can be repeated: when the recovering worker dies half-way, the kernel frees the lock, and
@@ -218,8 +218,8 @@ class Orphans:
     def _has_begun(self, wid: str, job_id: str) -> bool:
         """Tell whether the worker has begun an attempt of the job, by the job's record if there is one."""
         try:
-            place = find.locate(self._paths, job_id, clock.now_ms())
-            recorded = [] if place is None else record.events(files.read(place.path, record.MOST_BYTES))
+            location = find.locate(self._paths, job_id, clock.now_ms())
+            recorded = [] if location is None else record.events(files.read(location.path, record.MOST_BYTES))
         except (OSError, files.StrangeFileError):
             return False
         return any(isinstance(event, record.Start) and event.wid == wid for event in recorded)
@@ -449,8 +449,8 @@ class Recovery:
 
     def _save_output(self, wid: str, job: Job, start: record.Start) -> None:
         hour = layout.hour_of(job.id)
-        place = Slots(self._paths.worker(wid))
-        slots.keep_output(place.output(start.slot), self._paths.output(hour, job.id, start.number))
+        source = Slots(self._paths.worker(wid)).output(start.slot)
+        slots.keep_output(source, self._paths.output(hour, job.id, start.number))
 
     def _report_once(self, path: str, error: OSError) -> None:
         if self._reported.first(path):

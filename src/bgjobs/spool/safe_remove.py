@@ -43,11 +43,11 @@ def remove_tree(path: str, *, folder: int | None = None, levels: int = MOST_LEVE
             found.append(entry)
             yield
         for name, is_directory in found:
-            place = os.path.join(path, name)
+            inner = os.path.join(path, name)
             if not is_directory:
-                files.remove(place, folder=inside)
+                files.remove(inner, folder=inside)
             elif levels:
-                yield from remove_tree(place, folder=inside, levels=levels - 1)
+                yield from remove_tree(inner, folder=inside, levels=levels - 1)
             yield
     finally:
         if inside is not None:

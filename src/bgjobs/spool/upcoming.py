@@ -1,4 +1,4 @@
-"""Which pending job is next: by priority, then by age, or by both with `age_boost`. What a worker claims from."""
+"""Find the next pending jobs to claim: by priority, then by age, or by both with `age_boost`."""
 
 from __future__ import annotations
 

@@ -180,19 +180,19 @@ def clear(paths: Layout, wid: str) -> bool:
 
 def remove(paths: Layout, wid: str) -> None:
     """Remove a worker's directory, whose lock is free by now."""
-    place = paths.worker(wid)
+    directory = paths.worker(wid)
     for pause in PAUSES_S:
         # Somebody may ask a worker to stop that is just leaving. And older Windows keeps a removed file, and so its
         # directory, while somebody has it open: another worker that has just tried the lock.
-        for name in files.names(place):
+        for name in files.names(directory):
             files.remove(paths.worker(wid, name))
-        if files.remove_directory(place):
+        if files.remove_directory(directory):
             return
         time.sleep(pause)
 
 
 def views(paths: Layout) -> list[WorkerView]:
-    """Return all workers that left a trace, dead ones included. Raises SpoolError."""
+    """Return all workers, and dead ones that were not recovered yet. Raises SpoolError."""
     found = []
     for wid in sorted(files.names(paths.workers)):
         try:

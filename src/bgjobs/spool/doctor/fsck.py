@@ -49,13 +49,13 @@ def broken(paths: Layout) -> list[Finding]:
 
 
 def duplicates(paths: Layout) -> list[frozenset[str]]:
-    """Return the places of each job that has more than one."""
+    """Return the paths of each job that has more than one."""
     survey = Survey(paths, quick=True)
     deque(survey.checks(), maxlen=0)
-    places: dict[Check, frozenset[str]] = {
+    paths_of: dict[Check, frozenset[str]] = {
         partial(_two_places, job_id, where): where for job_id, where in survey.duplicated()
     }
-    return [places[one] for one, _ in _failing(places, lambda _: True)]
+    return [paths_of[one] for one, _ in _failing(paths_of, lambda _: True)]
 
 
 def _lasting(checks: Iterable[Check], wanted: Callable[[Finding], bool]) -> list[Finding]:
@@ -119,9 +119,9 @@ class Survey:
             yield job_id, frozenset({self._seen[job_id], *found})
 
     def _workers(self) -> Iterator[Check]:
-        places = {name: path for path, name in self._inside(self._paths.workers, _worker)}
-        claims = {name: path for path, name in self._inside(self._paths.claimed, _worker)}
-        for wid in sorted({*places, *claims}):
+        own = {name for _, name in self._inside(self._paths.workers, _worker)}
+        claims = {name for _, name in self._inside(self._paths.claimed, _worker)}
+        for wid in sorted(own | claims):
             yield partial(worker_check.inspect, self._paths, wid)
 
     def _pending(self) -> Iterator[Check]:
@@ -157,11 +157,11 @@ class Survey:
                 self._duplicates.setdefault(found[0], set()).add(path)
         yield from self._unexpected.values()
 
-    def _job(self, place: Location) -> Check:
-        first = self._seen.setdefault(place.job_id, place.path)
-        if first != place.path:
-            self._duplicates.setdefault(place.job_id, set()).add(place.path)
-        return partial(job_check.inspect, self._paths, place, self._first_telling)
+    def _job(self, location: Location) -> Check:
+        first = self._seen.setdefault(location.job_id, location.path)
+        if first != location.path:
+            self._duplicates.setdefault(location.job_id, set()).add(location.path)
+        return partial(job_check.inspect, self._paths, location, self._first_telling)
 
     def _inside(self, directory: str, parse: Callable[[str], Known | None]) -> Iterator[tuple[str, Known]]:
         """Go through the names in a directory that belong there; note those that do not."""

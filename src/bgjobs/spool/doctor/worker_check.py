@@ -70,11 +70,11 @@ Status = Literal["living", "dead", "coming or going", "without lock"]
 
 def inspect(paths: Layout, wid: str) -> Iterator[Finding]:
     """Return what is wrong with the worker's directories, or that the worker is dead. Raises OSError."""
-    place, claims = paths.worker(wid), paths.claims_of(wid)
-    if not files.exists(place):
+    directory, claims = paths.worker(wid), paths.claims_of(wid)
+    if not files.exists(directory):
         if files.exists(claims):
             count = len(files.names(claims))
-            message = f"holds {count} jobs of a worker that has no place in workers/: the next worker recovers them"
+            message = f"holds {count} jobs of a worker that has no directory in workers/: the next worker recovers them"
             yield Finding(code="claims-without-worker", message=message, path=claims, rule="I3", repairable=True)
         return
     match status(paths, wid):
@@ -85,8 +85,8 @@ def inspect(paths: Layout, wid: str) -> Iterator[Finding]:
         case "dead":
             count = len(files.names(claims))
             message = f"its worker is dead and left {count} jobs: the next worker recovers them"
-            yield Finding(code="dead-worker", message=message, path=place, repairable=True)
-            yield from _runners_left(place)
+            yield Finding(code="dead-worker", message=message, path=directory, repairable=True)
+            yield from _runners_left(directory)
         case "living" | "coming or going":
             pass
 
@@ -101,9 +101,9 @@ def status(paths: Layout, wid: str) -> Status:
     return "dead" if files.names(paths.claims_of(wid)) or recover.is_old(paths, wid) else "coming or going"
 
 
-def _runners_left(place: str) -> Iterator[Finding]:
-    for name in sorted(files.names(place)):
-        path = os.path.join(place, name)
+def _runners_left(directory: str) -> Iterator[Finding]:
+    for name in sorted(files.names(directory)):
+        path = os.path.join(directory, name)
         if name.startswith("r") and name.endswith(".lock") and locks.is_held(path):
             message = "a runner of this dead worker still runs: the next worker ends it before its job runs again"
             yield Finding(code="orphan-runner", message=message, path=path, repairable=True)

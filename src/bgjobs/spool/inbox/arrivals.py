@@ -7,6 +7,7 @@ of each user are kept.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -18,7 +19,7 @@ from bgjobs.spool import layout
 from bgjobs.spool.cached_listing import CachedListing
 from bgjobs.spool.inbox import accounts
 from bgjobs.spool.line1 import MOST_LINE_1
-from bgjobs.throttle import Throttle
+from bgjobs.throttle import Once, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -121,7 +122,7 @@ class SharedArrivals:
         self._skipped: dict[int, tuple[float, int]] = {}  # by hash of the name: until when, and the owner
         self._paused_until: dict[int, float] = {}
         self._user_names: dict[int, str] = {}
-        self._reported: dict[int, tuple[float, set[str]]] = {}
+        self._reported: dict[int, tuple[float, Once]] = {}  # by owner: since when, and which names
         self._reported_full: set[int] = set()  # users whose lack of room was reported
         self._users_without_room: set[int] = set()  # nor any job that is about to make room
 
@@ -218,15 +219,14 @@ class SharedArrivals:
 
     def _report_once(self, uid: int, name: str, reason: str) -> None:
         """Report that a file stays where it is; of each user only a few, however many there are."""
-        since, told = self._reported.get(uid, (0.0, set[str]()))
-        if time.monotonic() - since > REPORT_AGAIN_S or not told:
-            since, told = time.monotonic(), set()
-            self._reported[uid] = since, told
-        if name in told or len(told) >= MOST_REPORTED:
+        since, names = self._reported.get(uid, (-math.inf, Once()))
+        if time.monotonic() - since > REPORT_AGAIN_S:
+            names = Once(MOST_REPORTED)
+            self._reported[uid] = time.monotonic(), names
+        if not names.first(name):
             return
-        told.add(name)
         of = f"of user {self._user_names[uid]}: " if uid in self._user_names else ""
-        more = "; further ones are not named for now" if len(told) == MOST_REPORTED else ""
+        more = "; further ones are not named for now" if len(names) == MOST_REPORTED else ""
         self._emit(LeftAlone(f"incoming/{name}", f"{of}{reason}{more}", clock.now()))
 
     # Scanning

@@ -271,12 +271,12 @@ class Importer:
     def _make_durable(self, job_id: str) -> None:
         """Sync a job whose importer may have died, or failed, before the sync. Raises OSError."""
         for room in reversed(range(MOST_MOVES if self._spool.durable else 0)):
-            place = find.locate(self._paths, job_id, clock.now_ms())
-            if place is None:
+            location = find.locate(self._paths, job_id, clock.now_ms())
+            if location is None:
                 return  # it was there, and has been pruned since
-            directory = os.path.dirname(place.path)
+            directory = os.path.dirname(location.path)
             try:
-                files.sync(place.path)
+                files.sync(location.path)
                 self._sync(directory, os.path.dirname(directory))
             except FileNotFoundError:
                 if not room:
