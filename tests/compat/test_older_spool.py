@@ -72,7 +72,7 @@ def test_every_job_is_read_as_what_it_was(spool: SpoolStore) -> None:
 def test_a_worker_takes_what_waits_and_from_then_on_ids_tell(spool: SpoolStore) -> None:
     assert not Path(spool.paths.lanes).exists()
     session = spool.join(info(), Selection())
-    assert lanes.first_telling(spool.paths) > max(STATES)
+    assert lanes.first_with_lane(spool.paths) > max(STATES)
     assert [claim.job.id for claim in claim_all(session, 2)] == [MAIL, POST]
     assert not [found for found in fsck.check(spool.paths) if found.wrong or found.code == "wrong-lane"]
     session.leave()

@@ -132,7 +132,7 @@ def test_asking_twice_is_asking_once(backend: Store, workers: Sessions) -> None:
 
 
 @pytest.mark.parametrize("was_seen", [True, False])
-def test_a_wish_that_came_too_late_is_forgotten(backend: Store, workers: Sessions, was_seen: bool) -> None:
+def test_a_request_to_cancel_that_came_too_late_is_removed(backend: Store, workers: Sessions, was_seen: bool) -> None:
     job = new_job()
     backend.submit([job])
     session = workers.join()
@@ -152,7 +152,7 @@ RETURNS: list[Outcome] = [RAISED, Interrupted(), Crashed(WRONG, exit=-9)]
 @pytest.mark.parametrize("was_seen", [True, False])
 @pytest.mark.parametrize("policy", [POLICY, LATER])
 @pytest.mark.parametrize("outcome", RETURNS)
-def test_a_wish_that_meets_a_return_to_the_queue_cancels_the_job(
+def test_a_request_to_cancel_during_a_return_to_the_queue_cancels_the_job(
     store: StoreKind, backend: Store, workers: Sessions, *, outcome: Outcome, policy: Policy, was_seen: bool
 ) -> None:
     job = new_job()
@@ -172,7 +172,7 @@ def test_a_wish_that_meets_a_return_to_the_queue_cancels_the_job(
     assert session.claim(1) == []
 
 
-def test_a_wish_that_meets_a_job_being_given_back_cancels_it(
+def test_a_request_to_cancel_a_job_that_is_being_released_cancels_it(
     store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     job = new_job()

@@ -49,9 +49,9 @@ def opened(patch: pytest.MonkeyPatch) -> list[str]:
 
 def test_ids_of_a_new_spool_tell_from_the_first_on(spool: SpoolStore, workers: Sessions) -> None:
     submitted(spool, "Mail")
-    assert lanes.first_telling(spool.paths) == "0" * 26
+    assert lanes.first_with_lane(spool.paths) == "0" * 26
     workers.join()
-    assert lanes.first_telling(spool.paths) == "0" * 26
+    assert lanes.first_with_lane(spool.paths) == "0" * 26
 
 
 def test_no_file_of_another_class_is_opened(

@@ -102,9 +102,9 @@ class Scene:
         """Do what the next rounds of the worker do, until all is done."""
         for claim, verdict, running in self.pending:
             stored(self.session, claim, verdict, running=running)
-        wishes = self.session.renew({})
+        requests = self.session.renew({})
         for claim in self.claims:
-            if claim.job.id in wishes:
+            if claim.job.id in requests:
                 stored(self.session, claim, lifecycle.cancelled("ann"))
             else:
                 finish(self.session, claim, Succeeded())

@@ -277,7 +277,7 @@ def test_what_a_file_does_not_say_comes_from_the_allowlist(spool: SpoolStore, wo
 
 def test_what_a_file_says_wins(spool: SpoolStore, workers: Sessions) -> None:
     later = now() + FAR
-    wishes = {
+    asked = {
         "args": [1, 2.5, None, {"a": [True]}],
         "kwargs": {"to": "Ann"},
         "text": True,
@@ -289,7 +289,7 @@ def test_what_a_file_says_wins(spool: SpoolStore, workers: Sessions) -> None:
         "tags": ["night", "a:b"],
         "submitted_by": "shop@web1",
     }
-    job = imported(spool, workers.join(), CALL | wishes, Policy(delay=timedelta(days=7)))
+    job = imported(spool, workers.join(), CALL | asked, Policy(delay=timedelta(days=7)))
     assert job.args == (1, 2.5, None, {"a": [True]})
     assert (job.kwargs, job.text, job.priority, job.retries) == ({"to": "Ann"}, True, 0, 0)
     assert (job.not_before, job.retry_delay, job.timeout) == (later, timedelta(seconds=1.5), timedelta(minutes=1))

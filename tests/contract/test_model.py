@@ -102,7 +102,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.jobs: dict[str, Job] = {}
         self.cancels = 0
         self.deleted = 0
-        self.wishes: dict[str, str] = {}
+        self.requests: dict[str, str] = {}
         self.workers: list[Worker] = []
         self.dead: list[Worker] = []
         self.ended: dict[str, bytes] = {}
@@ -144,7 +144,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert answer == "too late"
         elif job.state is State.RUNNING:
             assert answer == "requested"
-            self.wishes.setdefault(job.id, by)
+            self.requests.setdefault(job.id, by)
         else:
             assert answer == "cancelled"
             self.jobs[job.id] = lifecycle.applied(job, lifecycle.cancelled(by), now())
@@ -270,7 +270,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _recovered(self, worker: Worker, held: Held, lost: dict[str, Job]) -> None:
         job = self.jobs[held.claim.job.id]
-        by = self.wishes.get(job.id)
+        by = self.requests.get(job.id)
         if by is None:
             self._let_go(worker, plain(job, State.QUEUED) if held.running is None else lost.pop(job.id))
             return
@@ -301,8 +301,8 @@ class QueueMachine(RuleBasedStateMachine):
         self._let_go(worker, plain(self.jobs[held.claim.job.id], State.QUEUED))
 
     def _let_go(self, worker: Worker, job: Job) -> None:
-        """Note what became of a job that no worker holds any more. A wish that it meets on its way back counts."""
-        by = self.wishes.pop(job.id, None)
+        """Note what became of a job that no worker holds any more. A request to cancel that comes meanwhile counts."""
+        by = self.requests.pop(job.id, None)
         if by is not None and not job.state.ended:
             job = lifecycle.applied(job, lifecycle.cancelled(by), now())
         self.jobs[job.id] = job
@@ -347,7 +347,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def each_worker_knows_who_wants_what_cancelled(self) -> None:
         for worker in self.workers:
-            mine = {job_id: by for job_id, by in self.wishes.items() if job_id in worker.held}
+            mine = {job_id: by for job_id, by in self.requests.items() if job_id in worker.held}
             assert worker.session.renew({}) == mine
 
     @invariant()

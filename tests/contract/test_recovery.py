@@ -103,7 +103,7 @@ def test_a_job_that_a_dead_worker_had_not_begun_returns_uncharged(backend: Store
 
 
 @pytest.mark.parametrize("begun", [0, 1], ids=["not begun", "begun"])
-def test_idle_workers_hear_of_a_job_that_comes_back_from_a_dead_one(
+def test_idle_workers_wake_up_for_a_job_that_comes_back_from_a_dead_one(
     backend: Store, workers: Sessions, begun: int
 ) -> None:
     submitted(backend, 1)
@@ -202,7 +202,7 @@ def test_a_dead_worker_that_held_nothing_vanishes(backend: Store, workers: Sessi
 
 
 @pytest.mark.parametrize(("begun", "ending"), [(0, None), (1, None), (1, "retry"), (1, "back")])
-def test_a_wish_to_cancel_what_a_dead_worker_held_is_honoured(
+def test_a_request_to_cancel_a_job_of_a_dead_worker_cancels_it(
     store: StoreKind, backend: Store, workers: Sessions, begun: int, ending: str | None
 ) -> None:
     (job_id,) = submitted(backend, 1)
@@ -214,7 +214,7 @@ def test_a_wish_to_cancel_what_a_dead_worker_held_is_honoured(
     assert store.holders() == {job_id: [State.CANCELLED]}
 
 
-def test_a_wish_to_cancel_what_had_ended_already_changes_nothing(backend: Store, workers: Sessions) -> None:
+def test_a_request_to_cancel_what_had_ended_already_changes_nothing(backend: Store, workers: Sessions) -> None:
     (job_id,) = submitted(backend, 1)
     workers.dead(claim=1, begin=1, decide="done")
     assert backend.cancel(job_id, "ann") in {"requested", "too late"}
@@ -222,7 +222,7 @@ def test_a_wish_to_cancel_what_had_ended_already_changes_nothing(backend: Store,
     assert got(backend, job_id).state is State.DONE
 
 
-def test_a_wish_that_comes_while_a_lost_job_is_being_recovered_is_honoured(
+def test_a_request_to_cancel_a_job_that_is_being_recovered_cancels_it(
     store: StoreKind, backend: Store, workers: Sessions
 ) -> None:
     (job_id,) = submitted(backend, 1)
@@ -323,7 +323,9 @@ def test_what_a_recoverer_that_dies_half_way_leaves_is_recovered_by_the_next(
     assert store.holders() == {job_id: [State.QUEUED] for job_id in ids}
 
 
-def test_the_late_word_of_a_robbed_worker_is_not_taken(store: StoreKind, backend: Store, workers: Sessions) -> None:
+def test_a_worker_that_has_lost_its_claim_cannot_finish_the_job(
+    store: StoreKind, backend: Store, workers: Sessions
+) -> None:
     (job_id,) = submitted(backend, 1)
     dead, session = workers.join(), workers.join()
     (claim,) = claim_all(dead, 1)

@@ -262,7 +262,7 @@ def test_a_worker_looks_for_lost_directories_now_and_then_and_not_at_each_turn(
     assert turns > 1
 
 
-def test_a_lost_doorbell_is_made_again_and_heard(spool: SpoolStore, workers: Sessions) -> None:
+def test_a_lost_doorbell_is_made_again_and_works(spool: SpoolStore, workers: Sessions) -> None:
     session = workers.join()
     Path(spool.paths.doorbell).unlink()
     session.bell.rang()
@@ -684,7 +684,7 @@ def test_what_a_recoverer_decided_and_did_not_carry_out_is_carried_out_by_the_ne
 # Races at their worst moment
 
 
-def test_a_wish_that_is_granted_before_its_asker_looks_again_is_no_refusal(
+def test_a_cancel_that_is_done_before_it_is_checked_is_not_refused(
     store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
@@ -704,7 +704,7 @@ def test_a_wish_that_is_granted_before_its_asker_looks_again_is_no_refusal(
     assert store.holders() == {job.id: [State.CANCELLED]}
 
 
-def test_a_wish_that_is_met_half_written_still_says_who_wished(
+def test_a_request_to_cancel_that_is_half_written_still_names_who_asked(
     store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)
@@ -728,7 +728,7 @@ def test_a_wish_that_is_met_half_written_still_says_who_wished(
     assert store.holders() == {job.id: [State.CANCELLED]}
 
 
-def test_a_wish_that_comes_just_before_a_dead_workers_job_returns_is_honoured(
+def test_a_request_to_cancel_just_before_a_dead_workers_job_returns_cancels_it(
     store: SpoolKind, spool: SpoolStore, workers: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submitted(spool)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.contract.stores import Sessions
 
 
-def test_the_worker_that_is_asked_to_stop_hears_each_request_once(backend: Store, workers: Sessions) -> None:
+def test_the_worker_that_is_asked_to_stop_counts_each_request_once(backend: Store, workers: Sessions) -> None:
     session, other = workers.join(), workers.join()
     assert session.stop_requests() == 0
     assert backend.stop(session.id)

@@ -83,7 +83,7 @@ def test_two_pairs_of_one_lane_tell_where_both_are_taken_or_none_is() -> None:
 
 @pytest.mark.parametrize("class_name", ["Mail", "Post"])
 def test_an_id_from_before_there_were_lanes_tells_nothing(tmp_path: Path, class_name: str) -> None:
-    ours = filter_of("Mail", since=lanes.NO_ID_TELLS)
+    ours = filter_of("Mail", since=lanes.NO_ID_HAS_LANE)
     for told in ("Mail", "Post"):
         path, name = file_of(tmp_path, class_name, "send", lane=lane_of(told, "send"))
         assert ours.takes(path, name) is (class_name == "Mail")
@@ -149,7 +149,7 @@ def test_what_is_no_job_to_this_bgjobs_is_left_to_a_worker_that_takes_all(tmp_pa
 
 def test_files_are_looked_into_for_a_moment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "SLICE_S", -1.0)
-    ours = filter_of("Mail", since=lanes.NO_ID_TELLS)
+    ours = filter_of("Mail", since=lanes.NO_ID_HAS_LANE)
     for _ in range(lanes.FEW):
         ours.takes(GONE, name_of("Mail", "send"))
         assert not ours.is_late()
@@ -170,10 +170,10 @@ def paths(tmp_path: Path) -> Layout:
 
 
 def test_without_the_file_no_id_tells_and_the_first_worker_makes_it(paths: Layout) -> None:
-    assert lanes.first_telling(paths) > new_id(2**44 - 1)
-    assert lanes.made_sure(paths, NOW) == first_id(NOW)
-    assert lanes.first_telling(paths) == first_id(NOW)
-    assert lanes.made_sure(paths, NOW + 5) == first_id(NOW)
+    assert lanes.first_with_lane(paths) > new_id(2**44 - 1)
+    assert lanes.ensure_first_with_lane(paths, NOW) == first_id(NOW)
+    assert lanes.first_with_lane(paths) == first_id(NOW)
+    assert lanes.ensure_first_with_lane(paths, NOW + 5) == first_id(NOW)
     assert Path(paths.lanes).read_bytes() == b'{"since":1795400040000}\n'
     assert list(Path(paths.tmp).iterdir()) == []
 
@@ -183,23 +183,23 @@ def test_without_the_file_no_id_tells_and_the_first_worker_makes_it(paths: Layou
 )
 def test_a_file_that_says_nothing_is_written_anew(paths: Layout, content: bytes) -> None:
     Path(paths.lanes).write_bytes(content)
-    assert lanes.first_telling(paths) == lanes.NO_ID_TELLS
-    assert id_ms(lanes.made_sure(paths, NOW)) == NOW
-    assert lanes.first_telling(paths) == first_id(NOW)
+    assert lanes.first_with_lane(paths) == lanes.NO_ID_HAS_LANE
+    assert id_ms(lanes.ensure_first_with_lane(paths, NOW)) == NOW
+    assert lanes.first_with_lane(paths) == first_id(NOW)
 
 
 def test_a_moment_that_lies_ahead_is_corrected(paths: Layout) -> None:
     lanes.publish(paths, NOW + 1)
-    assert lanes.made_sure(paths, NOW) == first_id(NOW)
-    assert lanes.first_telling(paths) == first_id(NOW)
+    assert lanes.ensure_first_with_lane(paths, NOW) == first_id(NOW)
+    assert lanes.first_with_lane(paths) == first_id(NOW)
 
 
 def test_where_it_cannot_be_written_no_id_tells(paths: Layout) -> None:
     Path(paths.tmp).rmdir()
-    assert lanes.made_sure(paths, NOW) == lanes.NO_ID_TELLS
+    assert lanes.ensure_first_with_lane(paths, NOW) == lanes.NO_ID_HAS_LANE
 
 
 def test_a_directory_in_its_place_is_no_trouble(paths: Layout) -> None:
     Path(paths.lanes, "x").mkdir(parents=True)
-    assert lanes.made_sure(paths, NOW) == lanes.NO_ID_TELLS
-    assert lanes.first_telling(paths) == lanes.NO_ID_TELLS
+    assert lanes.ensure_first_with_lane(paths, NOW) == lanes.NO_ID_HAS_LANE
+    assert lanes.first_with_lane(paths) == lanes.NO_ID_HAS_LANE

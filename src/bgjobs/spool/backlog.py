@@ -29,7 +29,7 @@ MOST_NAMES = 65_536  # of one priority, if they lie in few buckets
 LEAST_NAMES = 128  # of each bucket
 MOST_ASIDE = 65_536  # names of closed lanes, of one priority
 BUCKET_STEPS = 64  # opening a bucket costs as much as setting aside so many names
-LONGEST_PAUSE_S = 0.5  # between two looks into buckets that somebody made for jobs of theirs
+LONGEST_PAUSE_S = 0.5  # between two listings of the quiet buckets
 
 
 def unreadable_only(error: OSError) -> OSError:

@@ -26,7 +26,7 @@ class ClosedLanes:
     """The lanes of which no job may be claimed for now."""
 
     def __init__(self, since: str) -> None:
-        """Close none. Ids from `since` on tell the lane of their jobs."""
+        """Close none. Ids from `since` on hold the lane of their jobs."""
         self.closed = NO_LANES
         self._since = since
         self._steps, self._slice_ends = 0, 0.0

@@ -44,7 +44,7 @@ class Claimer:
         self._claims = spool.paths.claims_of(wid)
         self._transitions = transitions
         self._claim_lock = locks.ClaimLock(self._paths.claim_lock)
-        since = lanes.made_sure(self._paths, clock.now_ms())
+        since = lanes.ensure_first_with_lane(self._paths, clock.now_ms())
         self._classes = None
         if selection.classes is not None:
             self._classes = lanes.ClassFilter(selection.classes, selection.pairs, since)
@@ -193,7 +193,7 @@ class Claimer:
             self._put_back(path, priority, not_before_ms, job_id)
             return None
         if self._classes is not None and not self._classes.wants(job.class_name, job_id):
-            # Its id told another class than its file. It is remembered, and left for other workers.
+            # Its id holds the lane of another class than its file names. It is remembered, and left for other workers.
             with suppress(ClaimLostError):
                 self._transitions.to_pending(path, priority, not_before_ms, job_id, at_once=True)
             return None

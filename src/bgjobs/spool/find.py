@@ -245,7 +245,7 @@ def pending_location(priority: int, directory: str, name: str, now_ms: int) -> L
 def _buckets(paths: Layout, access: Access) -> list[tuple[int, str]]:
     """Return all buckets with their priorities, those of delayed jobs first.
 
-    In the order in which a job moves among them: one that waited for its moment may be told to start now.
+    In the order in which a job moves among them: `run-now` moves a delayed job.
     """
     found = [(priority, bucket) for priority in range(9, -1, -1) for bucket in access.names(paths.priority(priority))]
     return sorted(found, key=lambda bucket: bucket[1].startswith("now-"))

@@ -29,35 +29,35 @@ if TYPE_CHECKING:
 
 ID_BEGINS = 14  # in the name of a pending job
 IN_PENDING = slice(ID_BEGINS + LANE_BEGINS, ID_BEGINS + LANE_ENDS)
-NO_ID_TELLS = "~"  # sorts after all ids: no id tells its lane
+NO_ID_HAS_LANE = "~"  # sorts after all ids
 MOST_LEARNED = 10_000
 MOST_REFUSED = 100_000
 FEW, SLICE_S = 64, 0.005  # so many files are read in one turn, and more until so long has passed
 
 
 class Since(Struct, frozen=True):
-    """What the file `lanes` says: the moment in ms from which on ids tell the lane of their jobs."""
+    """The content of the file `lanes`: ids made from this moment on, in ms, hold the lane of their jobs."""
 
     since: int
 
 
-def first_telling(paths: Layout) -> str:
-    """Return what sorts before all ids that tell the lane of their jobs, and after all others."""
+def first_with_lane(paths: Layout) -> str:
+    """Return what sorts before all ids that hold a lane, and after all others."""
     since_ms = _since_ms(paths)
-    return NO_ID_TELLS if since_ms is None else first_id(since_ms)
+    return NO_ID_HAS_LANE if since_ms is None else first_id(since_ms)
 
 
-def made_sure(paths: Layout, now_ms: int) -> str:
-    """Return what `first_telling` does. In a spool of an older bgjobs, ids tell from now on.
+def ensure_first_with_lane(paths: Layout, now_ms: int) -> str:
+    """Return what `first_with_lane` does. In a spool of an older bgjobs, ids hold lanes from now on.
 
-    Where that cannot be written none tells, and a worker opens all files: it goes on without any hint.
+    If that cannot be written, no id counts as holding one, and a worker opens all files.
     """
     since_ms = _since_ms(paths)
     if since_ms is None or since_ms > now_ms:  # a moment that lies ahead is that of a clock that was wrong
         try:
             publish(paths, now_ms)
         except OSError:
-            return NO_ID_TELLS
+            return NO_ID_HAS_LANE
         since_ms = now_ms
     return first_id(since_ms)
 
@@ -65,7 +65,7 @@ def made_sure(paths: Layout, now_ms: int) -> str:
 def publish(paths: Layout, since_ms: int) -> None:
     """Write the file `lanes`. Raises OSError.
 
-    It is not synced. After a power cut that loses it, the next worker writes a later moment: then fewer ids tell.
+    It is not synced. After a power cut that loses it, the next worker writes a later moment: then fewer ids count.
     """
     fresh = os.path.join(paths.tmp, f"lanes.{new_id()}")
     files.create(fresh, msgspec.json.encode(Since(since_ms)) + b"\n", sync=False)
@@ -84,7 +84,7 @@ class ClassFilter:
     """Says which pending jobs are of the classes that a worker takes."""
 
     def __init__(self, classes: frozenset[str], pairs: Pairs, since: str) -> None:
-        """Take jobs of these classes. `pairs` returns what is allowed now, ids from `since` on tell their lane."""
+        """Take jobs of these classes. `pairs` returns what is allowed now, ids from `since` on hold their lane."""
         self.closed: frozenset[str] = frozenset()  # lanes of which no job is taken
         self._classes = classes
         self._pairs = pairs
@@ -148,7 +148,7 @@ class ClassFilter:
 
     def _learn(self, lane: str, class_name: str, method: str) -> None:
         """Close the lane of a pair that is not allowed, so that not each of its jobs has to be opened."""
-        is_told = lane == lane_of(class_name, method)
-        if is_told and lane not in self._shared and len(self._learned) < MOST_LEARNED:
+        is_in_id = lane == lane_of(class_name, method)
+        if is_in_id and lane not in self._shared and len(self._learned) < MOST_LEARNED:
             self._learned.add(lane)
             self.closed |= {lane}

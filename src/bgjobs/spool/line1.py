@@ -1,4 +1,4 @@
-"""Line 1 of a job file, read strictly: whoever can write to the spool may have written it, so it is only data."""
+"""Read and write line 1 of a job file. It is read strictly: anybody who can write to the spool may have made it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _decoded(line: bytes) -> Line1:
 
 
 def checked(meant: Line1) -> bytes:
-    """Return the line of a new job, without its end, once it is read back as strictly as by whoever will claim it.
+    """Return the line of a new job, without its end, after it was read back as strictly as a worker reads it.
 
     Raises UsageError, which names the member that would not come back as it was meant.
     """

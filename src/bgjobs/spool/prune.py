@@ -139,7 +139,7 @@ def _changed_before(path: str, before_ns: int) -> bool:
 
 
 def _move_to_trash(path: str, trashed: str) -> bool:
-    """Take a file or a whole hour out of sight in one step; return False when somebody else was faster."""
+    """Move a file or a whole hour to the trash in one step; return False when somebody else was faster."""
     try:
         files.move(path, trashed)
     except FileNotFoundError:

@@ -53,7 +53,7 @@ class Publisher:
         """Write all groups beside the queue before the first becomes visible.
 
         A full disk shows while they are written, and then none is queued: of a batch of several priorities or minutes,
-        no job may run whose id nobody is told, and who submits them once more.
+        no job may run of a submission that has failed, because the caller will submit it again.
         """
         members: dict[tuple[int, str], list[tuple[Job, bytes]]] = defaultdict(list)
         for job, line in jobs:
@@ -124,7 +124,7 @@ class Publisher:
     def _sync_name(self, directory: str) -> None:
         """Make the name of a bucket durable once more if a worker may have removed it since we did.
 
-        Somebody else can have made it again, and not have come to its sync.
+        Another process may have made it again and not synced it yet.
         """
         start_ms = layout.bucket_start_ms(os.path.basename(directory))
         if start_ms is None or start_ms + layout.DRAINED_AFTER_MS <= clock.now_ms():
@@ -135,7 +135,7 @@ class Publisher:
             return
         is_new = not files.exists(directory)
         files.make_directory(directory)
-        # Somebody else may have made it a moment ago and not have synced its name yet. Where one sync is safe, the
+        # Another process may have made it a moment ago and not have synced its name yet. Where one sync is safe, the
         # journal keeps that order for us.
         if self._durable and (is_new or not self._one_sync):
             files.sync_directory(self._paths.priority(priority))

@@ -1,4 +1,4 @@
-"""The job file: JSON Lines. Line 1 is the job and never changes; each later line is an event.
+"""Read and write job files: JSON Lines. Line 1 is the job and never changes; each later line is an event.
 
 A torn or zero-filled line, which a power cut can leave, counts as not written.
 """

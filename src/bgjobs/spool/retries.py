@@ -1,7 +1,7 @@
 """Record which jobs were retried: a line `OLD NEW` for each retry, in a file that is sometimes rewritten.
 
-The line is written before the new job is published, so the job that it names may never have come, and may be gone by
-now: whoever asks looks whether it is there. A lost line costs one more retry by condition, and no job.
+The line is written before the new job is published. The job may never have come, or may be deleted by now, so a reader
+checks that it is there. A lost line costs one more retry by condition, and no job.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Retries:
         try:
             inode, start, data = files.read_on(self._path, self._inode, self._size)
         except (OSError, files.StrangeFileError):
-            return {}  # there is none, or it cannot be read: then no retry can be noted either, and that is told
+            return {}  # there is none, or it cannot be read: then no retry can be noted either, which is reported
         if start == 0:
             self._noted = {}
         whole = _whole_lines(data)
@@ -61,8 +61,8 @@ def note(paths: Layout, jobs: Sequence[Job]) -> None:
         return
     from bgjobs.locks import ClaimLock  # noqa: PLC0415 - filelock is slow to import
 
-    # Without the lock as well: whoever holds it may have been stopped while rewriting the file, and the worst that can
-    # come of it is a lost line.
+    # If the lock is not free in time, go on without it: its holder may have been stopped while rewriting the file. At
+    # worst a line is lost.
     with closing(ClaimLock(paths.retried_lock)) as lock, lock.held(PATIENCE_S):
         files.append(paths.retried, lines.encode(), make=True)
 
@@ -77,7 +77,7 @@ def shorten(paths: Layout) -> Iterator[None]:
         return
     except OSError as error:
         if error.errno in UNUSABLE:
-            return  # whoever retries a job is told so
+            return  # the next retry reports it
         raise
     whole = _whole_lines(data)
     before = KEPT.match(whole)
@@ -104,11 +104,11 @@ def _rewrite(paths: Layout, inode: int, size: int, kept: bytes) -> None:
         try:
             found, start, added = files.read_on(paths.retried, inode, size)
             if not is_ours or found != inode or start != size:
-                return  # somebody else is at it, or was
+                return  # another process is rewriting it, or has
             files.create(fresh, b"kept %d\n" % len(kept) + kept + added, sync=True)
             files.replace(fresh, paths.retried)
         except (OSError, files.StrangeFileError):
-            files.discard(fresh)  # whoever comes next does it
+            files.discard(fresh)  # the next process does it
 
 
 def _whole_lines(data: bytes) -> bytes:

@@ -18,8 +18,8 @@ MOST_LEVELS = 64  # of directories: none of ours has more than two
 def opened(root: str, *names: str) -> Iterator[int | None]:
     """Hold a directory below `root` open, to remove what is in it and nothing elsewhere.
 
-    Whoever can write into a directory can put a link in the place of one, at any moment: so each is looked for in the
-    open one above it, and none may be a link. None stands for it where that is not possible. Raises OSError.
+    Anybody who can write into a directory can replace one in it by a link at any moment. So each is opened relative to
+    the open one above it, and none may be a link. None stands for it where that is not possible. Raises OSError.
     """
     path, folder = os.path.realpath(root), None
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from bgjobs.spool.layout import Layout
 from bgjobs.spool.line1 import FORMAT
 
 SET_UP_S = 10.0
-EVER = 0  # the moment from which on ids tell the lanes of their jobs: no older bgjobs has made one here
+EVER = 0  # all ids hold lanes: no older bgjobs has made one here
 
 
 def open_or_set_up(paths: Layout) -> None:
@@ -34,7 +34,7 @@ def open_existing(paths: Layout) -> bool:
             _refuse_other_use(paths)
         except SpoolError:
             if files.exists(paths.version):
-                return open_existing(paths)  # somebody has set it up right now: that is what lies there
+                return open_existing(paths)  # another process is setting it up right now
             raise
         return False
     except PermissionError as error:
@@ -61,7 +61,7 @@ def _refuse_other_users(paths: Layout, reason: str) -> None:
 
 
 def is_there(root: str) -> bool:
-    """Tell whether there is a spool, or what is left of one: what is wrong with it is told when it is opened."""
+    """Tell whether there is a spool, or what is left of one; opening it reports what is wrong."""
     paths = Layout(root)
     try:
         return files.exists(paths.version) or _is_in_use(paths)
@@ -123,7 +123,7 @@ def _is_in_use(paths: Layout) -> bool:
 
 
 def _refuse_other_use(paths: Layout) -> None:
-    """Refuse a directory in which somebody keeps something else: a mistyped name must not fill it with ours."""
+    """Refuse a directory that holds other things: a mistyped name must not fill it with our files."""
     # Half a spool is what a crash leaves, a log what a refusal writes; `init` leaves a README, a disk has lost+found.
     ours = {name.partition("/")[0] for name in layout.DIRECTORIES} | {
         "doorbell",
@@ -153,7 +153,7 @@ def _publish_version(paths: Layout) -> None:
     about = msgspec.json.encode({"format": FORMAT, "uuid": new_id()})
     fresh = os.path.join(paths.tmp, f"VERSION.{new_id()}")
     files.create(fresh, about + b"\n", sync=True)
-    # All that a spool has must be on the disk before the file that says so: nobody makes a directory again later.
+    # Everything must be on the disk before VERSION, because it says that the spool is complete.
     for parent in (paths.pending, paths.tmp, paths.root):
         files.sync_directory(parent)
     files.move(fresh, paths.version)

@@ -27,9 +27,9 @@ class Upcoming:
     """The pending jobs that one worker may claim, best first."""
 
     def __init__(
-        self, paths: Layout, *, min_priority: int, age_boost: timedelta, since: str = lanes.NO_ID_TELLS
+        self, paths: Layout, *, min_priority: int, age_boost: timedelta, since: str = lanes.NO_ID_HAS_LANE
     ) -> None:
-        """Look at the priorities from 9 down to the lowest that this worker takes. Ids tell lanes from `since` on."""
+        """Use the priorities from 9 down to the lowest that this worker takes. Ids hold lanes from `since` on."""
         self._paths = paths
         self._lanes = ClosedLanes(since)
         self._opens_ms: int | None = None

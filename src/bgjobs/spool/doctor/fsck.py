@@ -97,7 +97,7 @@ class Survey:
         self._seen: dict[str, str] = {}
         self._duplicates: dict[str, set[str]] = {}
         self._unexpected: dict[str, Check] = {}
-        self._first_telling = lanes.first_telling(paths)
+        self._first_with_lane = lanes.first_with_lane(paths)
 
     def checks(self) -> Iterator[Check]:
         """Go through the spool once."""
@@ -161,7 +161,7 @@ class Survey:
         first = self._seen.setdefault(location.job_id, location.path)
         if first != location.path:
             self._duplicates.setdefault(location.job_id, set()).add(location.path)
-        return partial(job_check.inspect, self._paths, location, self._first_telling)
+        return partial(job_check.inspect, self._paths, location, self._first_with_lane)
 
     def _inside(self, directory: str, parse: Callable[[str], Known | None]) -> Iterator[tuple[str, Known]]:
         """Go through the names in a directory that belong there; note those that do not."""

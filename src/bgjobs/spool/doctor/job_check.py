@@ -79,10 +79,10 @@ class _History:
         self.contradictions.append(f"line {number}: {what}")
 
 
-def inspect(paths: Layout, location: Location, first_telling: str) -> Iterator[Finding]:
+def inspect(paths: Layout, location: Location, first_with_lane: str) -> Iterator[Finding]:
     """Return what is wrong with the job file at this location; nothing if it has moved on. Raises OSError.
 
-    Ids from `first_telling` on should have the lane of the job's class and method.
+    Ids from `first_with_lane` on should have the lane of the job's class and method.
     """
     try:
         data = files.read(location.path, record.MOST_BYTES)
@@ -107,7 +107,7 @@ def inspect(paths: Layout, location: Location, first_telling: str) -> Iterator[F
             code="newer-format", message="was written by a newer bgjobs: run a newer worker", path=location.path
         )
     else:
-        if location.job_id >= first_telling and location.job_id[LANE] != lane_of(job.class_name, job.method):
+        if location.job_id >= first_with_lane and location.job_id[LANE] != lane_of(job.class_name, job.method):
             yield _wrong_lane(location, job)
         yield from _check_events(paths, location, data)
 
@@ -170,7 +170,7 @@ def _claimed(paths: Layout, location: Location, last: record.AnyEvent | None) ->
 
 
 def _is_at_work(paths: Layout, wid: str) -> bool:
-    # Without `ready` the worker may be about to take its lock, and must not find it in our hands.
+    # Without `ready` the worker may be about to take its lock, and must find it free.
     return files.exists(paths.worker(wid, "ready")) and locks.is_held(paths.worker(wid, "alive.lock"))
 
 

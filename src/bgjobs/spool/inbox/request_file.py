@@ -87,7 +87,7 @@ def job_of(data: bytes, job_id: str, policy_of: PolicyOf, *, from_user: str | No
     except BadArgumentsError as error:
         raise CorruptError(str(error)) from None
     line = record.encoded(_line_1(request, job_id, policy_of(request.class_name, request.method), from_user))
-    # The line that is going to be written is read back first, as strictly as by whoever will claim the job.
+    # The line that is going to be written is read back first, as strictly as by the worker that will claim the job.
     return record.decode(line, job_id=job_id, state=State.QUEUED, priority=None, not_before_ms=None)
 
 
