@@ -35,13 +35,13 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals, forks,
 class Project:
     """A project whose allowlist is watched. Each look is a second after the one before."""
 
-    def __init__(self, root: Path, *, age_s: float = 60.0) -> None:
+    def __init__(self, root: Path, *, age_s: float = 60.0, config: str = CONFIG) -> None:
         self.root = root
         self.path = root / "allowed_jobs.toml"
         (root / "code").mkdir()
         (root / "code" / "mail.py").write_text("class Mail: ...\n", "utf-8")
         (root / "code" / "shop.py").write_text("class Shop: ...\n", "utf-8")
-        self.path.write_text(CONFIG, "utf-8")
+        self.path.write_text(config, "utf-8")
         self.queue = Queue.open(config=self.path, spool=root / "spool")
         self.announced: list[str] = []
         written = datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
@@ -212,6 +212,55 @@ def test_runners_are_replaced_when_an_import_path_leads_elsewhere_for_two_looks(
     assert project.announced == [
         "import_paths or cwd lead to other directories now: the next jobs run in fresh processes"
     ]
+
+
+SIGNED = CONFIG.replace("[jobs.Mail]", 'signing_keys = "signing.keys"\n[jobs.Mail]')
+KEYS_TAKEN = "took over the changed signing keys: "
+KEYS_REFUSED = "the changed signing keys are not taken over: "
+
+
+def set_keys(root: Path, text: str) -> None:
+    """Give the project these keys, in one step."""
+    fresh = root / "keys.fresh"
+    fresh.touch(0o600)
+    fresh.write_text(text, "utf-8")
+    fresh.replace(root / "signing.keys")
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Project:
+    set_keys(tmp_path, f"old {'0a' * 32}\n")
+    return Project(tmp_path, config=SIGNED)
+
+
+def test_keys_that_stand_still_are_current_from_the_beginning(signed: Project) -> None:
+    assert signed.watch.keys_are_current(signed.now.s)
+    assert signed.look(5) == [False] * 5
+    assert signed.announced == []
+
+
+def test_changed_keys_are_taken_over_at_the_next_look_and_final_a_second_later(signed: Project) -> None:
+    set_keys(signed.root, f"new {'0b' * 32}\nold {'0a' * 32}\n")
+    assert not signed.watch.keys_are_current(signed.now.s)
+    assert signed.look() == [False]  # no runner knows a key
+    assert signed.announced == [f"{KEYS_TAKEN}new signs, 2 verify"]
+    assert not signed.watch.keys_are_current(signed.now.s + STILL_S - 0.1)
+    assert signed.watch.keys_are_current(signed.now.s + STILL_S)
+    signed.look(3)
+    assert len(signed.announced) == 1
+
+
+def test_a_broken_file_of_keys_is_announced_once_and_again_when_it_breaks_once_more(signed: Project) -> None:
+    set_keys(signed.root, "no keys\n")
+    signed.look(10)
+    assert len(signed.announced) == 1
+    assert signed.announced[0].startswith(KEYS_REFUSED)
+    set_keys(signed.root, f"new {'0b' * 32}\n")
+    signed.look(2)
+    assert signed.announced[1:] == [f"{KEYS_TAKEN}new signs, 1 verify"]
+    set_keys(signed.root, "no keys\n")
+    signed.look()
+    assert signed.announced[2].startswith(KEYS_REFUSED)  # it is another time
 
 
 def steps(number: int, done: list[int]) -> Callable[[], Iterator[int]]:
