@@ -54,7 +54,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     user: str = ""
 
 
-def with_wishes(policy: Policy, job: Job) -> Policy:
+def with_options_of(policy: Policy, job: Job) -> Policy:
     """Return the policy with what this one job asked for: its retries, its retry delay and its timeout.
 
     No timeout is longer than `max_timeout`, if there is one: whoever submits a job cannot hold a runner for ever.

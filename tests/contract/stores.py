@@ -204,7 +204,7 @@ def finish(
 
 def decided(running: Job, outcome: Outcome, policy: Policy = POLICY) -> Verdict:
     """Return what a worker decides about a job whose attempt ended so."""
-    return lifecycle.after(running, outcome, lifecycle.with_wishes(policy, running), now(), 0.5)
+    return lifecycle.after(running, outcome, lifecycle.with_options_of(policy, running), now(), 0.5)
 
 
 def stored(

@@ -119,7 +119,7 @@ class World:
 
     def ending(self, running: Job, outcome: Outcome) -> Decided:
         """Decide what becomes of a job whose attempt has ended."""
-        policy = lifecycle.with_wishes(POLICY, running)
+        policy = lifecycle.with_options_of(POLICY, running)
         return running, lifecycle.after(running, outcome, policy, now(), 0.5), now()
 
     def finish(self, session: Session, claim: Claim, ending: Decided) -> None:

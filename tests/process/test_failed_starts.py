@@ -43,7 +43,7 @@ def assigned(project: Project, claim: Claim) -> Assignment:
     job, target = claim.job, project.queue.allowlist.target(claim.job.class_name, claim.job.method)
     message = Run(job.id, 1, job.retries, job.class_name, job.method, target.module, target.owner, job.args, job.kwargs)
     begun = lifecycle.started(job, worker="test:1", at=clock.now())
-    return Assignment(begun, message, lifecycle.with_wishes(target.policy, job))
+    return Assignment(begun, message, lifecycle.with_options_of(target.policy, job))
 
 
 @pytest.mark.parametrize("written", [0.0, 0.5, 1.0])

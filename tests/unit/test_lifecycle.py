@@ -349,12 +349,12 @@ def test_the_longest_wait_there_can_be_is_still_a_moment() -> None:
 
 def test_the_wishes_of_one_job_win_over_its_policy() -> None:
     job = replace(running(retries=7), retry_delay=3 * SECOND, timeout=1 * SECOND)
-    wished = lifecycle.with_wishes(POLICY, job)
+    wished = lifecycle.with_options_of(POLICY, job)
     assert (wished.retries, wished.retry_delay, wished.timeout) == (7, 3 * SECOND, 1 * SECOND)
 
 
 def test_where_a_job_wishes_nothing_its_policy_holds() -> None:
-    wished = lifecycle.with_wishes(replace(POLICY, retries=1), running(retries=7))
+    wished = lifecycle.with_options_of(replace(POLICY, retries=1), running(retries=7))
     assert wished == replace(POLICY, retries=7)  # the number of retries was settled when it was submitted
 
 
@@ -362,8 +362,8 @@ def test_where_a_job_wishes_nothing_its_policy_holds() -> None:
 def test_no_job_gets_a_longer_timeout_than_the_longest(asked: int | None, granted: int) -> None:
     job = replace(running(), timeout=None if asked is None else asked * SECOND)
     policy = replace(POLICY, timeout=timedelta(hours=1), max_timeout=60 * SECOND)
-    assert lifecycle.with_wishes(policy, job).timeout == granted * SECOND
-    assert lifecycle.with_wishes(replace(policy, max_timeout=0 * SECOND), job).timeout == (
+    assert lifecycle.with_options_of(policy, job).timeout == granted * SECOND
+    assert lifecycle.with_options_of(replace(policy, max_timeout=0 * SECOND), job).timeout == (
         job.timeout or policy.timeout
     )
 

@@ -46,7 +46,7 @@ def run(queue: Queue, job: Job) -> Outcome:
     trust.refuse(queue.settings, queue.allowlist)
     target = queue.allowlist.target(job.class_name, job.method)
     run_as.refuse([target])
-    policy = lifecycle.with_wishes(target.policy, job)
+    policy = lifecycle.with_options_of(target.policy, job)
     begun = lifecycle.started(job, worker=f"{system.host()}:{os.getpid()}", at=job.submitted_at)
     with _Foreground(queue) as foreground:
         return foreground.run(Assignment(begun, run_message(target, begun, policy), policy))

@@ -232,7 +232,7 @@ class Worker:
         """Return the assignment for a claimed job that this ready runner is to run. Raises NotAllowedError."""
         assert runner.ready is not None  # noqa: S101 - only ready runners have room
         target = self._queue.allowlist.target_for(claim.job)
-        policy = lifecycle.with_wishes(target.policy, claim.job)
+        policy = lifecycle.with_options_of(target.policy, claim.job)
         begun = lifecycle.started(claim.job, worker=self._info.name, at=at)
         begin = self._session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth)
         message = run_message(target, begun, policy, begin=begin, keep_output=self._session.output_path(claim))

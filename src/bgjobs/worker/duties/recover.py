@@ -43,7 +43,7 @@ def import_jobs(session: Session, queue: Queue) -> int:
 
 def policy_of(queue: Queue, job: Job) -> Policy:
     """Return how the job is treated, by the project's defaults if its pair is not allowed any more."""
-    return lifecycle.with_wishes(_policy(queue, job.class_name, job.method), job)
+    return lifecycle.with_options_of(_policy(queue, job.class_name, job.method), job)
 
 
 def _policy(queue: Queue, class_name: str, method: str) -> Policy:
