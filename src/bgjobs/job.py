@@ -1,6 +1,8 @@
 """What a job is: its states, its attempts, how an attempt can end, and how all of it is shown as JSON.
 
-What lies in the file of a job is another JSON: `spool/record.py`.
+`Job.to_json` is what is printed, once `calls/masking.py` has masked the secrets. What lies in the file of a job is
+another JSON, made in `spool/record.py`: `line_1` when it is submitted, `ending` when an attempt is over. Where a new
+field goes is in docs/internals/architecture.md, "Where to look".
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from bgjobs.ids import new_id
 from bgjobs.job import Crashed, Job, Succeeded, TimedOut
 from bgjobs.lifecycle import Policy
 from bgjobs.worker import protocol
-from bgjobs.worker.assignment import NEVER, Assignment, Began, Finished, Report, Returned, Why
+from bgjobs.worker.assignment import NEVER, Assignment, Began, Finished, Report, Returned, StopReason
 from bgjobs.worker.protocol import Ended, NotStarted, Ready, Recall, Run, Setup, Stop, ToRunner
 from bgjobs.worker.runner import LEAVE_S, RETURN_S, Runner
 from tests.process.conftest import LIMIT, posix_only, wait_until
@@ -92,7 +92,7 @@ def test_it_is_asked_to_stop_once_when_the_time_of_its_job_is_over_and_killed_wh
     (held,) = runner.give()
     for after_s in (0.0, TIMEOUT_S - 0.1):
         runner.enforce_deadlines(BEGAN + after_s)
-        assert held.why is None
+        assert held.stop_reason is None
     assert runner.deadline() == BEGAN + TIMEOUT_S
     for after_s in (TIMEOUT_S, TIMEOUT_S + 1, TIMEOUT_S + KILL_AFTER_S - 0.1):
         runner.enforce_deadlines(BEGAN + after_s)
@@ -112,12 +112,12 @@ def test_the_next_job_has_all_of_its_time_however_long_the_one_before_it_took(ru
     assert [type(report) for report in reports] == [Finished, Began]
     assert runner.deadline() == BEGAN + TIMEOUT_S - 1 + TIMEOUT_S
     runner.enforce_deadlines(BEGAN + TIMEOUT_S + 1)
-    assert second.why is None
+    assert second.stop_reason is None
 
 
 def test_a_job_that_is_cancelled_before_its_turn_is_asked_for_at_once(runner: Echoing) -> None:
     first, second = runner.give(2)
-    runner.stop(second.job.id, Why.CANCELLED, BEGAN, "ann")
+    runner.stop(second.job.id, StopReason.CANCELLED, BEGAN, "ann")
     assert runner.was_sent(Stop) == [Stop(second.job.id, timed_out=False, reason="the job was cancelled (ann)")]
     (report,) = runner.say(NotStarted(second.job.id))
     assert isinstance(report, Returned)
@@ -126,9 +126,9 @@ def test_a_job_that_is_cancelled_before_its_turn_is_asked_for_at_once(runner: Ec
 
 def test_a_second_request_to_stop_gives_a_method_no_more_time(runner: Echoing) -> None:
     (held,) = runner.give()
-    runner.stop(held.job.id, Why.CANCELLED, BEGAN + 1, "ann")
-    runner.stop(held.job.id, Why.WORKER_STOPS, BEGAN + 5)
-    assert (held.why, held.asked_by) == (Why.CANCELLED, "ann")
+    runner.stop(held.job.id, StopReason.CANCELLED, BEGAN + 1, "ann")
+    runner.stop(held.job.id, StopReason.WORKER_STOPS, BEGAN + 5)
+    assert (held.stop_reason, held.asked_by) == (StopReason.CANCELLED, "ann")
     assert runner.deadline() == BEGAN + 1 + KILL_AFTER_S
 
 
@@ -203,8 +203,8 @@ def test_a_process_that_does_not_leave_when_it_was_asked_to_is_killed_after_five
     assert not runner.leave(BEGAN)  # not while it has a job
     runner.say(Ended(held.job.id, 5, 0.5, Succeeded()))
     assert runner.leave(BEGAN)
-    assert not runner.has_left(BEGAN + LEAVE_S - 0.1)
-    assert runner.has_left(BEGAN + LEAVE_S)
+    assert not runner.finish_leaving(BEGAN + LEAVE_S - 0.1)
+    assert runner.finish_leaving(BEGAN + LEAVE_S)
     assert runner.forced
     assert runner.is_dead()
 

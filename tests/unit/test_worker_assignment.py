@@ -17,7 +17,7 @@ from bgjobs.worker.assignment import (
     STOP_AT_MOST_S,
     Assignment,
     Step,
-    Why,
+    StopReason,
     finished,
     next_deadline,
     outcome_of_death,
@@ -42,13 +42,13 @@ def assigned(policy: Policy = POLICY, *, user: str = "") -> Assignment:
     return Assignment(lifecycle.started(job, worker="web1:1", at=BEGAN_AT), message, policy)
 
 
-def running(why: Why | None = None, *, asked_after_s: float = 0.0, policy: Policy = POLICY) -> Assignment:
+def running(why: StopReason | None = None, *, asked_after_s: float = 0.0, policy: Policy = POLICY) -> Assignment:
     """Return a job that began at `BEGAN`, and was asked to stop so long after that for this reason, if there is one."""
     head = assigned(policy)
     head.become_head(BEGAN)
     if why is not None:
         head.ask_to_stop(why, "ann", BEGAN + asked_after_s, is_head=True)
-    if why is Why.TIMED_OUT:
+    if why is StopReason.TIMED_OUT:
         head.stop_at = NEVER  # as it is once that was done
     return head
 
@@ -61,21 +61,21 @@ def running(why: Why | None = None, *, asked_after_s: float = 0.0, policy: Polic
         (running(), NEVER, 0.0, Step.NONE),
         (running(), NEVER, TIMEOUT_S - 0.1, Step.NONE),
         (running(), NEVER, TIMEOUT_S, Step.STOP),
-        (running(Why.TIMED_OUT, asked_after_s=TIMEOUT_S), NEVER, TIMEOUT_S, Step.NONE),  # once
-        (running(Why.TIMED_OUT, asked_after_s=TIMEOUT_S), NEVER, TIMEOUT_S + KILL_AFTER_S - 0.1, Step.NONE),
-        (running(Why.TIMED_OUT, asked_after_s=TIMEOUT_S), NEVER, TIMEOUT_S + KILL_AFTER_S, Step.KILL),
-        (running(Why.CANCELLED, asked_after_s=5), NEVER, 5 + KILL_AFTER_S - 0.1, Step.NONE),
-        (running(Why.CANCELLED, asked_after_s=5), NEVER, 5 + KILL_AFTER_S, Step.KILL),
+        (running(StopReason.TIMED_OUT, asked_after_s=TIMEOUT_S), NEVER, TIMEOUT_S, Step.NONE),  # once
+        (running(StopReason.TIMED_OUT, asked_after_s=TIMEOUT_S), NEVER, TIMEOUT_S + KILL_AFTER_S - 0.1, Step.NONE),
+        (running(StopReason.TIMED_OUT, asked_after_s=TIMEOUT_S), NEVER, TIMEOUT_S + KILL_AFTER_S, Step.KILL),
+        (running(StopReason.CANCELLED, asked_after_s=5), NEVER, 5 + KILL_AFTER_S - 0.1, Step.NONE),
+        (running(StopReason.CANCELLED, asked_after_s=5), NEVER, 5 + KILL_AFTER_S, Step.KILL),
         # Its time is over before it has to have stopped: that changes nothing.
-        (running(Why.CANCELLED, asked_after_s=TIMEOUT_S - 1), NEVER, TIMEOUT_S + KILL_AFTER_S - 1.1, Step.STOP),
-        (running(Why.CANCELLED, asked_after_s=TIMEOUT_S - 1), NEVER, TIMEOUT_S + KILL_AFTER_S - 1, Step.KILL),
+        (running(StopReason.CANCELLED, asked_after_s=TIMEOUT_S - 1), NEVER, TIMEOUT_S + KILL_AFTER_S - 1.1, Step.STOP),
+        (running(StopReason.CANCELLED, asked_after_s=TIMEOUT_S - 1), NEVER, TIMEOUT_S + KILL_AFTER_S - 1, Step.KILL),
         # A worker that stops waits for 5 seconds at most.
-        (running(Why.WORKER_STOPS), NEVER, STOP_AT_MOST_S - 0.1, Step.NONE),
-        (running(Why.WORKER_STOPS), NEVER, STOP_AT_MOST_S, Step.KILL),
+        (running(StopReason.WORKER_STOPS), NEVER, STOP_AT_MOST_S - 0.1, Step.NONE),
+        (running(StopReason.WORKER_STOPS), NEVER, STOP_AT_MOST_S, Step.KILL),
         # The process is ending: nothing is asked any more, and at last it is killed.
         (running(), BEGAN + TIMEOUT_S + 5, TIMEOUT_S, Step.NONE),
         (running(), BEGAN + TIMEOUT_S + 5, TIMEOUT_S + 5, Step.KILL),
-        (running(Why.CANCELLED), BEGAN + 100, KILL_AFTER_S, Step.KILL),
+        (running(StopReason.CANCELLED), BEGAN + 100, KILL_AFTER_S, Step.KILL),
         (assigned(), BEGAN + 2, 2.0, Step.KILL),
     ],
 )
@@ -86,18 +86,18 @@ def test_a_job_is_asked_to_stop_when_its_time_is_over_and_killed_if_it_does_not(
 
 
 def test_a_method_that_may_take_no_time_to_stop_is_killed_at_once() -> None:
-    head = running(Why.CANCELLED, asked_after_s=5, policy=Policy(kill_after=timedelta(0)))
+    head = running(StopReason.CANCELLED, asked_after_s=5, policy=Policy(kill_after=timedelta(0)))
     assert step_due(head, NEVER, BEGAN + 5) is Step.KILL
 
 
 def test_a_worker_that_stops_waits_no_longer_than_the_policy_says() -> None:
-    head = running(Why.WORKER_STOPS, policy=Policy(kill_after=timedelta(seconds=1)))
+    head = running(StopReason.WORKER_STOPS, policy=Policy(kill_after=timedelta(seconds=1)))
     assert step_due(head, NEVER, BEGAN + 1) is Step.KILL
 
 
 def test_the_time_to_stop_of_a_job_behind_another_one_begins_when_it_is_its_turn() -> None:
     held = assigned()
-    held.ask_to_stop(Why.CANCELLED, "ann", BEGAN, is_head=False)
+    held.ask_to_stop(StopReason.CANCELLED, "ann", BEGAN, is_head=False)
     assert step_due(held, NEVER, BEGAN + 1000) is Step.NONE
     held.become_head(BEGAN + 1000)
     assert step_due(held, NEVER, BEGAN + 1000 + KILL_AFTER_S - 0.1) is Step.NONE
@@ -105,13 +105,13 @@ def test_the_time_to_stop_of_a_job_behind_another_one_begins_when_it_is_its_turn
 
 
 @given(
-    why=st.sampled_from([None, *Why]),
+    why=st.sampled_from([None, *StopReason]),
     asked_after_s=st.floats(0, 200),
     end_by=st.one_of(st.just(NEVER), st.floats(BEGAN, BEGAN + 200)),
     after_s=st.floats(0, 400),
 )
 def test_the_loop_wakes_for_each_step_and_for_no_other_reason(
-    why: Why | None, asked_after_s: float, end_by: float, after_s: float
+    why: StopReason | None, asked_after_s: float, end_by: float, after_s: float
 ) -> None:
     head, now = running(why, asked_after_s=asked_after_s), BEGAN + after_s
     assert (step_due(head, end_by, now) is not Step.NONE) is (now >= next_deadline(head, end_by))
@@ -157,23 +157,23 @@ TIMED_OUT = TimedOut(timedelta(seconds=TIMEOUT_S))
         (None, DONE, False, DONE),
         (None, FAILED, False, FAILED),
         # The timeout has passed, but it was quicker.
-        (Why.TIMED_OUT, DONE, False, DONE),
-        (Why.TIMED_OUT, FAILED, False, FAILED),
+        (StopReason.TIMED_OUT, DONE, False, DONE),
+        (StopReason.TIMED_OUT, FAILED, False, FAILED),
         # It was asked, and has returned or raised since.
-        (Why.TIMED_OUT, DONE, True, TIMED_OUT),
-        (Why.TIMED_OUT, FAILED, True, TIMED_OUT),
-        (Why.CANCELLED, DONE, False, DONE),
-        (Why.CANCELLED, DONE, True, Cancelled("ann")),
-        (Why.CANCELLED, FAILED, False, Cancelled("ann")),
-        (Why.CANCELLED, FAILED, True, Cancelled("ann")),
-        (Why.WORKER_STOPS, DONE, False, DONE),
-        (Why.WORKER_STOPS, DONE, True, Interrupted()),
-        (Why.WORKER_STOPS, FAILED, True, Interrupted()),
-        (Why.WORKER_STOPS, FAILED, False, FAILED),
+        (StopReason.TIMED_OUT, DONE, True, TIMED_OUT),
+        (StopReason.TIMED_OUT, FAILED, True, TIMED_OUT),
+        (StopReason.CANCELLED, DONE, False, DONE),
+        (StopReason.CANCELLED, DONE, True, Cancelled("ann")),
+        (StopReason.CANCELLED, FAILED, False, Cancelled("ann")),
+        (StopReason.CANCELLED, FAILED, True, Cancelled("ann")),
+        (StopReason.WORKER_STOPS, DONE, False, DONE),
+        (StopReason.WORKER_STOPS, DONE, True, Interrupted()),
+        (StopReason.WORKER_STOPS, FAILED, True, Interrupted()),
+        (StopReason.WORKER_STOPS, FAILED, False, FAILED),
     ],
 )
 def test_how_an_attempt_ended_is_decided_by_whether_the_request_to_stop_had_reached_it(
-    why: Why | None, said: Succeeded | Raised, outcome: Outcome, *, stopped: bool
+    why: StopReason | None, said: Succeeded | Raised, outcome: Outcome, *, stopped: bool
 ) -> None:
     message = Ended(ID, 5, 0.5, said, stopped=stopped)
     assert finished(message, running(why)).outcome == outcome
@@ -190,13 +190,13 @@ def test_a_runner_has_written_a_success_unless_it_runs_as_another_user(
 @pytest.mark.parametrize(
     ("why", "status", "outcome"),
     [
-        (Why.TIMED_OUT, -9, TimedOut(timedelta(seconds=TIMEOUT_S), -9)),
-        (Why.CANCELLED, -9, Cancelled("ann")),
-        (Why.WORKER_STOPS, -9, Interrupted()),
+        (StopReason.TIMED_OUT, -9, TimedOut(timedelta(seconds=TIMEOUT_S), -9)),
+        (StopReason.CANCELLED, -9, Cancelled("ann")),
+        (StopReason.WORKER_STOPS, -9, Interrupted()),
     ],
 )
 def test_a_process_that_dies_after_its_job_was_asked_to_stop_has_stopped(
-    why: Why, status: int, outcome: Outcome
+    why: StopReason, status: int, outcome: Outcome
 ) -> None:
     assert outcome_of_death(running(why), status, "") == outcome
 

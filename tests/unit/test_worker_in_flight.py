@@ -12,7 +12,7 @@ from bgjobs import Queue, clock, system
 from bgjobs.clock import Now
 from bgjobs.job import Job, State
 from bgjobs.store import Claim, Selection, WorkerInfo
-from bgjobs.worker.assignment import Why
+from bgjobs.worker.assignment import StopReason
 from bgjobs.worker.in_flight import AHEAD_S, UNDECIDED_S, AfterReturn, InFlight, after_return, is_refused, overdue
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ def test_what_may_not_run_fails_at_once_if_that_is_final_and_else_after_a_minute
     ("why", "stopping", "expected"),
     [
         (None, False, AfterReturn.WAIT_AGAIN),
-        (Why.TIMED_OUT, False, AfterReturn.WAIT_AGAIN),
-        (Why.CANCELLED, False, AfterReturn.CANCEL),
-        (Why.CANCELLED, True, AfterReturn.CANCEL),
+        (StopReason.TIMED_OUT, False, AfterReturn.WAIT_AGAIN),
+        (StopReason.CANCELLED, False, AfterReturn.CANCEL),
+        (StopReason.CANCELLED, True, AfterReturn.CANCEL),
         (None, True, AfterReturn.RELEASE),
-        (Why.WORKER_STOPS, True, AfterReturn.RELEASE),
-        (Why.TIMED_OUT, True, AfterReturn.RELEASE),
+        (StopReason.WORKER_STOPS, True, AfterReturn.RELEASE),
+        (StopReason.TIMED_OUT, True, AfterReturn.RELEASE),
     ],
 )
 def test_a_job_that_was_not_begun_waits_again_goes_back_or_is_cancelled(
-    why: Why | None, expected: AfterReturn, *, stopping: bool
+    why: StopReason | None, expected: AfterReturn, *, stopping: bool
 ) -> None:
     assert after_return(why, stopping=stopping) is expected
 

@@ -1,8 +1,9 @@
 """The transitions of a claimed job: write what became of it, then move its file to the directory of its new state.
 
 The event comes first, then the move: a crash between the two leaves a claimed file whose last line says what is left
-to do, and recovery only finishes the move. `Transitions.end` is the one function that ends a job, whoever asks for it:
-its worker, a runner that has recorded its success, a recovering worker, a person who cancels it.
+to do, and recovery only finishes the move. `Transitions.end` is the one function that moves a job to its end, whoever
+asks for it: its worker, a recovering worker, a person who cancels it. The line of a success is mostly there already:
+its runner has written it (`worker/child/main.py`).
 
 An end is durable when its line is synced, which happens before the move where `finish_fsync` is set. By default it is
 as durable as the file system makes it within seconds: after a power cut the job may run again.

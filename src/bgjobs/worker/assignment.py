@@ -27,7 +27,7 @@ OVERDUE_S = 0.1
 NEVER = float("inf")
 
 
-class Why(Enum):
+class StopReason(Enum):
     """Why an attempt is asked to stop."""
 
     TIMED_OUT = "the timeout has passed"
@@ -45,7 +45,7 @@ class Assignment:
         self.policy = policy
         self.progress: Progress | None = None
         self.recalled = False
-        self.why: Why | None = None
+        self.stop_reason: StopReason | None = None
         self.asked_by = ""
         self.head_since: float | None = None
         self.stop_at = self.kill_at = NEVER
@@ -54,12 +54,12 @@ class Assignment:
         """Begin the time of its timeout: nothing is before it any more."""
         self.head_since = now
         self.stop_at = now + self.policy.timeout.total_seconds()
-        if self.why is not None:
+        if self.stop_reason is not None:
             self.kill_at = now + self._time_to_stop_s()
 
-    def ask_to_stop(self, why: Why, by: str, now: float, *, is_head: bool) -> None:
+    def ask_to_stop(self, why: StopReason, by: str, now: float, *, is_head: bool) -> None:
         """Note why its method is asked to stop, and by whom; let the time that it has for that begin if it runs."""
-        self.why, self.asked_by = why, by
+        self.stop_reason, self.asked_by = why, by
         if is_head:
             self.kill_at = now + self._time_to_stop_s()
 
@@ -69,7 +69,7 @@ class Assignment:
 
     def _time_to_stop_s(self) -> float:
         seconds = self.policy.kill_after.total_seconds()
-        return min(seconds, STOP_AT_MOST_S) if self.why is Why.WORKER_STOPS else seconds
+        return min(seconds, STOP_AT_MOST_S) if self.stop_reason is StopReason.WORKER_STOPS else seconds
 
 
 class Step(Enum):
@@ -208,28 +208,28 @@ def finished(message: Ended, held: Assignment) -> Finished:
 def outcome_of(message: Ended, held: Assignment) -> Outcome:
     """Return how an attempt ended that ended by itself, perhaps because it was asked to."""
     outcome = message.outcome
-    match held.why:
+    match held.stop_reason:
         case None:
             return outcome
-        case Why.TIMED_OUT:
+        case StopReason.TIMED_OUT:
             return TimedOut(held.policy.timeout) if message.stopped else outcome
-        case Why.CANCELLED:
+        case StopReason.CANCELLED:
             # A method that catches the request, cleans up and returns was cancelled all the same.
             finished_first = isinstance(outcome, Succeeded) and not message.stopped
             return outcome if finished_first else Cancelled(held.asked_by)
-        case Why.WORKER_STOPS:
+        case StopReason.WORKER_STOPS:
             # A method that was asked to stop has not done its job, whatever it returns.
             return Interrupted() if message.stopped else outcome
 
 
 def outcome_of_death(held: Assignment, status: int | None, stale: str) -> Outcome:
     """Return how an attempt ended whose process died with this exit status. `stale`: see `Ended`."""
-    match held.why:
-        case Why.TIMED_OUT:
+    match held.stop_reason:
+        case StopReason.TIMED_OUT:
             return TimedOut(held.policy.timeout, status)
-        case Why.CANCELLED:
+        case StopReason.CANCELLED:
             return Cancelled(held.asked_by)
-        case Why.WORKER_STOPS:
+        case StopReason.WORKER_STOPS:
             return Interrupted()
         case None:
             remark = f"; {stale} has changed since this process loaded it" if stale else ""

@@ -14,7 +14,7 @@ from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
 from bgjobs.ids import lane_of, new_id
 from bgjobs.job import Cancelled, Crashed, Job, JobError, Outcome, Raised, Refused, TimedOut
-from bgjobs.worker.assignment import Assignment, Began, Finished, Report, Returned, Why, run_message
+from bgjobs.worker.assignment import Assignment, Began, Finished, Report, Returned, StopReason, run_message
 from bgjobs.worker.runner import Runner, environment, setup, start_process
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def _outcome(report: Finished | Returned) -> Outcome:
     if isinstance(report, Finished):
         return report.outcome
     held = report.assignment
-    match held.why:
-        case Why.TIMED_OUT:
+    match held.stop_reason:
+        case StopReason.TIMED_OUT:
             return TimedOut(held.policy.timeout)
-        case Why.CANCELLED:
+        case StopReason.CANCELLED:
             return Cancelled(held.asked_by)
-        case Why.WORKER_STOPS | None:
+        case StopReason.WORKER_STOPS | None:
             return Crashed(JobError(type="Crashed", message=report.reason or "it was not begun"))
 
 
@@ -169,7 +169,7 @@ class _Foreground:
         if not runner.leave(time.monotonic()):
             runner.retire()
             return
-        while not runner.has_left(time.monotonic()):
+        while not runner.finish_leaving(time.monotonic()):
             time.sleep(SHORT_S)
 
     def _reports(self, runner: Runner) -> Iterator[Finished | Returned]:
@@ -193,7 +193,7 @@ class _Foreground:
     def _stop_if_asked(self, runner: Runner) -> None:
         """Ask the method to stop if somebody asked us to; when asked again, kill it."""
         if self._asked and runner.head is not None:
-            runner.stop(runner.head.job.id, Why.CANCELLED, time.monotonic())
+            runner.stop(runner.head.job.id, StopReason.CANCELLED, time.monotonic())
         if self._asked > 1:
             runner.kill()
 

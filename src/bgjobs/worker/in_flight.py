@@ -10,7 +10,7 @@ from bgjobs.errors import ClaimLostError, NotAllowedError, SyncFailedError, why
 from bgjobs.events import Cancelled, Decided, HandedBack
 from bgjobs.job import Crashed, JobError, Refused
 from bgjobs.store import Finish
-from bgjobs.worker.assignment import Why
+from bgjobs.worker.assignment import StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,9 +52,9 @@ class AfterReturn(Enum):
     WAIT_AGAIN = "let it wait for a runner once more"
 
 
-def after_return(why: Why | None, *, stopping: bool) -> AfterReturn:
+def after_return(why: StopReason | None, *, stopping: bool) -> AfterReturn:
     """Return what to do with a job that was not begun; `why` it was to stop, if it was, and whether the worker is."""
-    if why is Why.CANCELLED:
+    if why is StopReason.CANCELLED:
         return AfterReturn.CANCEL
     return AfterReturn.RELEASE if stopping else AfterReturn.WAIT_AGAIN
 
@@ -107,12 +107,12 @@ class InFlight:
                 continue
             self._claims[claim.job.id] = claim
             self._claimed_at[claim.job.id] = now.s
-            if self.admits(claim, now):
+            if self.admit_or_refuse(claim, now):
                 self.waiting.append(claim)
         self.waiting.sort(key=_rank)
 
-    def admits(self, claim: Claim, now: Now) -> bool:
-        """Check a claimed job against the allowlist as it is now; a job that it refuses fails.
+    def admit_or_refuse(self, claim: Claim, now: Now) -> bool:
+        """Return whether the allowlist, as it is now, lets a claimed job run; a job that it refuses fails.
 
         So does one whose signature is in doubt, and one that was tried so often that its record is full.
         """
@@ -143,18 +143,18 @@ class InFlight:
         for claim in undecided:
             if claim.distrust is not None and self._keys_are_current(now.s):
                 self.release(claim, "its signature is checked again with the changed keys", now.at)
-            elif self.admits(claim, now):
+            elif self.admit_or_refuse(claim, now):
                 self._wait_again(claim)
 
     def return_not_started(
         self, claim: Claim, held: Assignment, at: datetime, *, stopping: bool, reason: str = ""
     ) -> None:
         """Do what is to be done with a job that was sent to a runner and not begun."""
-        match after_return(held.why, stopping=stopping):
+        match after_return(held.stop_reason, stopping=stopping):
             case AfterReturn.CANCEL:
                 self._cancel(claim, held.asked_by, at)
             case AfterReturn.RELEASE:
-                self.release(claim, Why.WORKER_STOPS.value, at)
+                self.release(claim, StopReason.WORKER_STOPS.value, at)
             case AfterReturn.WAIT_AGAIN:
                 if reason or held.head_since is not None:  # the status log has it as running
                     self._emit(HandedBack(claim.job, at, reason or NOT_BEGUN))

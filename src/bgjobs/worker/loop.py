@@ -147,7 +147,7 @@ class Worker:
         self._supervision.ready(self._status())
         try:
             now = clock.both()
-            while not self._shutdown.is_over(now):
+            while not self._shutdown.advance(now):
                 self._update_supervisor(now.s)
                 with self._queue.events.together():
                     self._run_round(now)
@@ -184,7 +184,7 @@ class Worker:
     # Run
 
     def _begin(self, now: Now) -> None:
-        if not self._shutdown.has_begun:
+        if not self._shutdown.is_stopping:
             self._fetcher.fetch(now)
         self._assign()
 
@@ -195,7 +195,7 @@ class Worker:
         room = self._pool.room_of_each(depth, now.s)
         alone = 0
         for claim in list(self._in_flight.waiting):
-            if self._shutdown.has_begun:
+            if self._shutdown.is_stopping:
                 break
             if self._needs_fresh_process(claim):
                 runner = self._pool.unused()
@@ -222,7 +222,7 @@ class Worker:
         try:
             assignment = self._assignment(claim, runner, now.at)
         except NotAllowedError:
-            self._in_flight.admits(claim, now)  # the allowlist changed since the job was claimed
+            self._in_flight.admit_or_refuse(claim, now)  # the allowlist changed since the job was claimed
             return
         began = runner.assign(assignment, now.s)
         if began is not None:
@@ -268,7 +268,7 @@ class Worker:
                     self._fetcher.schedule.pause(now.s)
                 self._in_flight.return_failed_start(claim, report.assignment, report.reason, now.at)
             case Returned(assignment=held, reason=reason):
-                stopping = self._shutdown.has_begun
+                stopping = self._shutdown.is_stopping
                 self._in_flight.return_not_started(claim, held, now.at, stopping=stopping, reason=reason)
 
     def _finish_died(self, claim: Claim, report: Finished, now: Now) -> None:
@@ -280,7 +280,7 @@ class Worker:
         elif recorded.begun:
             self._finish(claim, report, now)
         else:
-            stopping = self._shutdown.has_begun
+            stopping = self._shutdown.is_stopping
             self._in_flight.return_not_started(claim, report.assignment, now.at, stopping=stopping)
 
     # Finish
@@ -301,7 +301,7 @@ class Worker:
     # Beside that
 
     def _update_supervisor(self, now: float) -> None:
-        if self._shutdown.has_begun:
+        if self._shutdown.is_stopping:
             self._supervision.stopping()
         self._supervision.update(now, self._status)
 
@@ -328,7 +328,7 @@ class Worker:
         yield self._stop_cancelled
         yield self._count_stop_requests
         yield lambda now: self._in_flight.retry_pending_writes(now.at)
-        if self._shutdown.has_begun:
+        if self._shutdown.is_stopping:
             return
         yield self._return_overdue
         yield self._reload
@@ -372,7 +372,7 @@ class Worker:
     def _wait_s(self, now: float) -> float:
         """Return how many seconds to wait at most for a message, a signal or a ring."""
         moments = [self._duties_at, self._pool.deadline(), self._supervision.ping_at]
-        if not self._shutdown.has_begun and self._pool.room(1, now) > len(self._in_flight.waiting):
+        if not self._shutdown.is_stopping and self._pool.room(1, now) > len(self._in_flight.waiting):
             moments.append(self._fetcher.schedule.next_at)
         return max(0.0, min(UNSENT_S if self._pool.has_unsent() else DUTIES_EVERY_S, min(moments) - now))
 

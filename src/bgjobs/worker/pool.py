@@ -13,7 +13,7 @@ from bgjobs import system
 from bgjobs.errors import why
 from bgjobs.throttle import Once
 from bgjobs.version import version
-from bgjobs.worker.assignment import NEVER, Began, Finished, Report, Why
+from bgjobs.worker.assignment import NEVER, Began, Finished, Report, StopReason
 from bgjobs.worker.runner import LEAVE_S, Runner, environment, setup, start_process
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class Pool:
         """Ask the attempt of this job to stop; return whether one of our runners has it."""
         for runner in self.busy():
             if any(held.job.id == job_id for held in runner.held):
-                runner.stop(job_id, Why.CANCELLED, now, by)
+                runner.stop(job_id, StopReason.CANCELLED, now, by)
                 return True
         return False
 
@@ -272,7 +272,7 @@ class Pool:
         """Ask all running methods to stop, because the worker does."""
         for runner in self.busy():
             for held in list(runner.held):
-                runner.stop(held.job.id, Why.WORKER_STOPS, now)
+                runner.stop(held.job.id, StopReason.WORKER_STOPS, now)
 
     def receive(self, runner: object, data: bytes, now: float) -> Iterator[Report]:
         """Read messages of a runner, or notice its end; go through what became of the jobs that it held."""
@@ -401,7 +401,7 @@ class Pool:
     def _reap_leaving(self, now: float) -> None:
         """Reap runners that have left, and kill those that take too long: with `NEVER` as the moment, all."""
         for runner in self._leaving[:]:
-            if runner.has_left(now):
+            if runner.finish_leaving(now):
                 self._leaving.remove(runner)
                 if runner.forced:
                     reason = "asked to" if now == NEVER else STILL

@@ -18,7 +18,7 @@ from bgjobs.worker.assignment import (
     Finished,
     Returned,
     Step,
-    Why,
+    StopReason,
     finished,
     next_deadline,
     outcome_of_death,
@@ -145,14 +145,14 @@ class Runner:
                 held.recalled = self._recalling = True
                 self._send(Recall(held.job.id))
 
-    def stop(self, job_id: str, why: Why, now: float, by: str = "") -> None:
+    def stop(self, job_id: str, why: StopReason, now: float, by: str = "") -> None:
         """Ask a method to stop; after a while its whole process tree is killed if it does not."""
         held = self._holding(job_id)
-        if held is None or held.why is not None:
+        if held is None or held.stop_reason is not None:
             return
         held.ask_to_stop(why, by, now, is_head=held is self.head)
         reason = f"{why.value} ({by})" if by else why.value
-        self._send(Stop(held.job.id, timed_out=why is Why.TIMED_OUT, reason=reason))
+        self._send(Stop(held.job.id, timed_out=why is StopReason.TIMED_OUT, reason=reason))
 
     def kill(self) -> None:
         """Kill it with its whole process tree."""
@@ -179,7 +179,7 @@ class Runner:
         match step_due(head, self._end_by, now):
             case Step.STOP:
                 head.stop_at = NEVER
-                self.stop(head.job.id, Why.TIMED_OUT, now)
+                self.stop(head.job.id, StopReason.TIMED_OUT, now)
             case Step.KILL:
                 self.forced = self._ended is not None
                 self.kill()
@@ -249,7 +249,7 @@ class Runner:
         self.held.remove(held)
         if not message.clean:
             self.accept_no_more(now)
-        if held.why is Why.TIMED_OUT:
+        if held.stop_reason is StopReason.TIMED_OUT:
             self.kill()  # it had all the time that it needed: whatever it does, it does not run jobs any more
         return Returned(held, message.reason, message.gone, message.trouble, message.stale, message.begun)
 
@@ -300,8 +300,8 @@ class Runner:
         self._send(Leave())
         return True
 
-    def has_left(self, now: float) -> bool:
-        """Tell whether a runner that was asked to leave is gone; end it when its time is over (`forced`)."""
+    def finish_leaving(self, now: float) -> bool:
+        """Close a runner that was asked to leave and is gone, or whose time is over (`forced`); tell whether it was."""
         status = self._child.poll()
         if status is None and now < self._end_by:
             self.flush()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bgjobs.errors import why
 from bgjobs.queue import store_of
-from bgjobs.worker.assignment import Why
+from bgjobs.worker.assignment import StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def takes_some(options: WorkerOptions) -> bool:
 
 
 class Shutdown:
-    """The end of one worker. Once `has_begun`, nothing is claimed or started any more."""
+    """The end of one worker. Once `is_stopping`, nothing is claimed or started any more."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Shutdown:
         now: float,
     ) -> None:
         """Let the time of the worker, if it has one, begin now."""
-        self.has_begun = False
+        self.is_stopping = False
         self._queue = queue
         self._options = options
         self._pool = pool
@@ -97,9 +97,13 @@ class Shutdown:
         self._could_not_start = False
         self._end_at = now + options.max_time.total_seconds() if options.max_time else float("inf")
 
-    def is_over(self, now: Now) -> bool:
-        """Tell whether to leave: asked to, with nothing running any more, or nothing left to do."""
-        if not self.has_begun:
+    def advance(self, now: Now) -> bool:
+        """Take the next step of the end, if it is time for one; return whether the worker may leave now.
+
+        It ends when it is asked to or has nothing left to do: it claims no more, then waits for what still runs, and
+        ends that after the grace or at a further request.
+        """
+        if not self.is_stopping:
             if not self._should_stop(now):
                 return False
             self._stop_claiming(now)
@@ -109,7 +113,7 @@ class Shutdown:
     def is_broken(self) -> bool:
         """Tell whether the worker cannot go on: no runner can be started, or the disk does not keep what is written."""
         # Afterwards no runner is started any more, and those that there are go one by one.
-        cannot_start = self._could_not_start if self.has_begun else self._pool.broken
+        cannot_start = self._could_not_start if self.is_stopping else self._pool.broken
         return cannot_start or self._in_flight.disk_failed
 
     def _should_stop(self, now: Now) -> bool:
@@ -131,11 +135,11 @@ class Shutdown:
 
     def _stop_claiming(self, now: Now) -> None:
         self._could_not_start = self._pool.broken
-        self.has_begun = True
+        self.is_stopping = True
         if self._could_not_start:
             self._announce(f"stopping: {self._pool.trouble}")
         self._pool.start_no_more()
-        self._in_flight.release_waiting(Why.WORKER_STOPS.value, now.at)
+        self._in_flight.release_waiting(StopReason.WORKER_STOPS.value, now.at)
         self._pool.recall()
 
     def _end_running(self, now: float) -> None:
