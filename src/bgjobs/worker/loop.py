@@ -118,6 +118,7 @@ class Worker:
         self._config = config = ConfigWatch(queue, now, only=options.only, announce=announce)
         self._stale = StaleCode(queue, pool, announce)
         self._tidy = Tidy(now.s)
+        self._duty_failures: set[str] = set()  # of the last round
         self._throughput = Throughput(now.s)
         self._in_flight = in_flight = InFlight(queue, session, announce, config.is_current, config.keys_are_current)
         self._fetcher = Fetcher(
@@ -312,6 +313,7 @@ class Worker:
     def _do_duties(self, now: float) -> None:
         """Do what has to be done now and then: stop what is cancelled, recover jobs, notice changes."""
         self._duties_at = now + DUTIES_EVERY_S
+        told, self._duty_failures = self._duty_failures, set()
         for duty in self._duties():  # each by itself: one that always fails must not prevent the others
             try:
                 duty(clock.both())
@@ -320,7 +322,10 @@ class Worker:
                 self._in_flight.disk_failed = True
             except (OSError, ClaimLostError) as error:
                 # A full descriptor table, a failing disk: running jobs go on, and the next time tries again.
-                self._announce(f"cannot look after the queue: {why(error)}")
+                failure = f"cannot look after the queue: {why(error)}"
+                if failure not in told | self._duty_failures:  # not again each second for as long as it lasts
+                    self._announce(failure)
+                self._duty_failures.add(failure)
                 self._duties_at = now + RETRY_S
 
     def _duties(self) -> Iterator[Callable[[Now], object]]:
