@@ -111,8 +111,8 @@ def submit(jobs: int) -> dict[str, float]:
 def worker(jobs: int) -> dict[str, float]:
     """Be the worker for jobs that are there."""
     steps = Steps()
-    steps.watch(Claimer, "_take", "choose the next, rename it")
-    steps.watch(Claimer, "_open_taken", "read and check it")
+    steps.watch(Claimer, "_claim", "choose the next, rename it")
+    steps.watch(Claimer, "_open_claimed", "read and check it")
     steps.watch(loop.Worker, "_start", "look it up in the allowlist, make the message")
     steps.watch(Pool, "flush", "send it")
     steps.watch(SpoolSession, "finish", "rename it to done")
@@ -165,7 +165,7 @@ def _run(number: int) -> Run:
     path = Path("claimed", f"{number:026d}.json").absolute()
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b'{"format":1}\n')
-    begin = Begin(str(path), '{"event":"start","at":', f",{START}", ('{"event":"end","at":', END))
+    begin = Begin(str(path), '{"event":"start","at":', f",{START}", f"{path}.log", ('{"event":"end","at":', END))
     return Run(
         id=f"{number:026d}",
         attempt=1,
@@ -177,7 +177,6 @@ def _run(number: int) -> Run:
         args=(number,),
         kwargs={},
         begin=begin,
-        keep_output=f"{path}.log",
         max_output=1024,
     )
 

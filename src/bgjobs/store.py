@@ -156,12 +156,13 @@ class Begin(Struct, frozen=True):
 
     Append a line to the file at `path`: `head`, the moment in ms since 1970 (UTC), `tail`. With `success` append the
     end of an attempt that succeeded too, made of these two parts in the same way: then the success is on record even if
-    worker and runner die before the worker knows of it.
+    worker and runner die before the worker knows of it. What the attempt printed is moved to `output`.
     """
 
     path: str
     head: str
     tail: str
+    output: str
     success: tuple[str, str] | None = None
 
 
@@ -220,9 +221,6 @@ class Session(Protocol):
 
     def attempt(self, claim: Claim) -> AttemptRecord:
         """Return how far the attempt of a dead runner came, as far as the store knows."""
-
-    def output_path(self, claim: Claim) -> str:
-        """Return where the output of the attempt that begins now is to be kept."""
 
     def finish(self, finishes: Sequence[Finish]) -> list[BgjobsError | OSError | None]:
         """Store what was decided about claimed jobs; return for each what kept it from being stored, or None.

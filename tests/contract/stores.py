@@ -71,6 +71,13 @@ class StoreKind(Protocol):
         """Let every later change of state in this process stop after it was decided, before it shows."""
 
 
+def output_of(session: Session, claim: Claim) -> Path:
+    """Return where the output of the next attempt of a claimed job is to be kept."""
+    begin = session.begin(claim, slot=0, pid=os.getpid(), birth="1")
+    assert begin is not None
+    return Path(begin.output)
+
+
 class SpoolKind:
     """The queue in a directory."""
 

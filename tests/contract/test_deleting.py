@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, Job, JobError, Outcome, Raised, State, Succeeded
-from tests.contract.stores import FAR, begin, claim_all, finish, got, new_job, now, wait_until
+from tests.contract.stores import FAR, begin, claim_all, finish, got, new_job, now, output_of, wait_until
 from tests.wine import ON_WINE
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def ended(backend: Store, session: Session, outcome: Outcome) -> Job:
     job = new_job()
     backend.submit([job])
     (claim,) = claim_all(session, 1)
-    path = Path(session.output_path(claim))
+    path = output_of(session, claim)
     path.parent.mkdir(exist_ok=True)
     path.write_text("printed", encoding="utf-8")
     gone = finish(session, claim, outcome)

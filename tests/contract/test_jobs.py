@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +11,7 @@ import pytest
 from bgjobs.ids import new_id
 from bgjobs.job import Cancelled, JobError, Progress, Raised, State, Succeeded
 from bgjobs.store import Filter, Selection, Unfinished
-from tests.contract.stores import FAR, claim_all, finish, got, new_job, now, told
+from tests.contract.stores import FAR, claim_all, finish, got, new_job, now, output_of, told
 
 if TYPE_CHECKING:
     from bgjobs.job import Job
@@ -282,7 +281,7 @@ def test_output_is_read_from_an_offset_on(backend: Store, workers: Sessions) -> 
     backend.submit([new_job()])
     session = workers.join()
     (claim,) = claim_all(session, 1)
-    path = Path(session.output_path(claim))
+    path = output_of(session, claim)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"printed")
     job = finish(session, claim, Succeeded())

@@ -17,7 +17,7 @@ from bgjobs.errors import SpoolError
 from bgjobs.ids import new_id
 from bgjobs.job import Job, State, Succeeded
 from bgjobs.worker.duties.tidy import Tidy
-from tests.contract.stores import FAR, Sessions, SpoolKind, claim_all, finish, new_job, now, wait_until
+from tests.contract.stores import FAR, Sessions, SpoolKind, claim_all, finish, new_job, now, output_of, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def ended(spool: SpoolStore, session: Session) -> Job:
     job = new_job()
     spool.submit([job])
     (claim,) = claim_all(session, 1)
-    output = Path(session.output_path(claim))
+    output = output_of(session, claim)
     output.parent.mkdir(exist_ok=True)
     output.write_text("printed", encoding="utf-8")
     gone = finish(session, claim, Succeeded())

@@ -9,7 +9,7 @@ from bgjobs import lifecycle
 from bgjobs.errors import SpoolError
 from bgjobs.job import Interrupted, Job, Outcome, Progress, Succeeded
 from bgjobs.store import Claim, Selection
-from tests.contract.stores import info
+from tests.contract.stores import info, output_of
 from tests.crash.doing import (
     ANN,
     FINAL,
@@ -132,7 +132,7 @@ class Finish(Working):
         self.running = self.world.begin(self.session, self.held)
         self.ending = self.world.ending(self.running, self.outcome)
         Path(self.session.slots.output(0)).write_text("hello\n", encoding="utf-8")
-        self.output = self.session.output_path(self.held)
+        self.output = str(output_of(self.session, self.held))
         if self.wish:
             Path(self.world.spool, "workers", self.session.id, f"cancel-{self.held.job.id}").write_text(
                 self.wish, "utf-8"

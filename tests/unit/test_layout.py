@@ -26,7 +26,7 @@ from bgjobs.spool import layout, transitions
 from bgjobs.spool.layout import Layout
 from bgjobs.spool.store import SpoolStore
 from bgjobs.store import Selection, WorkerInfo
-from tests.contract.stores import decided, stored, wait_until
+from tests.contract.stores import decided, output_of, stored, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -236,7 +236,7 @@ def lead_a_full_life(spool: SpoolStore) -> None:
     session.renew({claims[7].job.id: Progress(done=1)})
     session.slots.started(0, os.getpid(), "1")
     Path(session.slots.output(0)).write_text("printed", encoding="utf-8")
-    session.slots.keep_output(0, session.output_path(claims[8]))
+    session.slots.keep_output(0, str(output_of(session, claims[8])))
     bucket = Path(spool.paths.bucket(5, layout.bucket(0, at_once=True)))
     bucket.mkdir()
     Path(bucket, "S" * 200 + " strange!.json").write_text("x", encoding="utf-8")

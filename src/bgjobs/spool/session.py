@@ -77,14 +77,16 @@ class SpoolSession:
     # Running
 
     def begin(self, claim: Claim, *, slot: int, pid: int, birth: str) -> Begin:
-        """Return the `start` line that the runner appends right before it runs the job."""
-        asked = len(claim.job.attempts) + 1, slot, pid, birth
+        """Return the `start` line that the runner appends before it runs the job, and where to keep the output."""
+        job_id, number = claim.job.id, len(claim.job.attempts) + 1
+        asked = number, slot, pid, birth
         if asked not in self._start_lines:
             if len(self._start_lines) > MOST_START_LINES:
                 self._start_lines.clear()
             self._start_lines[asked] = self._start_line(*asked)
         head, tail = self._start_lines[asked]
-        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail, self._success)
+        output = self._paths.output(layout.hour_of(job_id), job_id, number)
+        return Begin(claim.place, f"\n{head}" if claim.torn else head, tail, output, self._success)
 
     def _start_line(self, number: int, slot: int, pid: int, birth: str) -> tuple[str, str]:
         """Return a `start` line, up to its moment and from there on."""
@@ -104,11 +106,6 @@ class SpoolSession:
         last = recorded[-1] if recorded else None
         has_succeeded = isinstance(last, record.End) and last.wid == self.id and last.state is State.DONE
         return AttemptRecord(starts > len(claim.job.attempts), last.at if last is not None and has_succeeded else None)
-
-    def output_path(self, claim: Claim) -> str:
-        """Return where the output of the attempt that begins now is to be kept."""
-        job = claim.job
-        return self._paths.output(layout.hour_of(job.id), job.id, len(job.attempts) + 1)
 
     # Finishing
 

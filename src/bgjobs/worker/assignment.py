@@ -114,7 +114,6 @@ def run_message(
     policy: Policy,
     *,
     begin: Begin | None = None,
-    keep_output: str | None = None,
     look_only: bool = False,
 ) -> Run:
     """Return the message that lets a runner run this job, of which an attempt is under way, as the policy says."""
@@ -131,7 +130,6 @@ def run_message(
         text=job.text,
         secret=target.secret,
         begin=begin,
-        keep_output=keep_output,
         max_output=policy.max_output,
         limits=limits.of(policy),
         user=run_as.other(policy),

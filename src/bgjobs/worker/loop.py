@@ -236,7 +236,7 @@ class Worker:
         policy = lifecycle.with_options_of(target.policy, claim.job)
         begun = lifecycle.started(claim.job, worker=self._info.name, at=at)
         begin = self._session.begin(claim, slot=runner.slot, pid=runner.ready.pid, birth=runner.ready.birth)
-        message = run_message(target, begun, policy, begin=begin, keep_output=self._session.output_path(claim))
+        message = run_message(target, begun, policy, begin=begin)
         return Assignment(begun, message, policy)
 
     def _receive(self, runner: object, data: bytes) -> None:

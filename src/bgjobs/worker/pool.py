@@ -424,11 +424,11 @@ class Pool:
 
     def _keep_output(self, runner: Runner, report: Report) -> None:
         held = report.assignment
-        if held.message.keep_output is not None:
+        if held.message.begin is not None:
             self._slots.cut_output(runner.slot, held.policy.max_output)
             if runner.forced and runner.is_ended(held):
                 self._announce_force(runner, report)
-            self._slots.keep_output(runner.slot, held.message.keep_output)
+            self._slots.keep_output(runner.slot, held.message.begin.output)
 
     def _reap(self, runner: Runner, now: float) -> Iterator[Report]:
         if runner.ready is None:

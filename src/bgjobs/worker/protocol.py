@@ -69,7 +69,6 @@ class Run(Struct, frozen=True, tag=True):
     text: bool = False
     secret: frozenset[str] = frozenset()
     begin: Begin | None = None
-    keep_output: str | None = None
     max_output: int = 0
     limits: Limits = Limits()
     user: str = ""

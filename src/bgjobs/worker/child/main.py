@@ -401,12 +401,12 @@ class Runner:
         try:
             if self._standard is not None and self._owned.are_intact():
                 self._standard.restore()
-            if self._capture is None or job.keep_output is None:
+            if self._capture is None or job.begin is None:
                 return True, True
             if job.user or leaving:
                 self._capture.leave_to_worker()
                 return True, True
-            return self._capture.keep(job.keep_output), True
+            return self._capture.keep(job.begin.output), True
         except Exception:  # noqa: BLE001 - no descriptor is free, or an object of the job is in the place of ours
             return False, False
 
