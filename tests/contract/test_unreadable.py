@@ -15,7 +15,19 @@ from bgjobs.job import Job, State, Succeeded
 from bgjobs.locks import ClaimLock
 from bgjobs.spool import cached_listing
 from bgjobs.store import Filter
-from tests.contract.stores import Sessions, SpoolKind, finish, new_job, recover, recover_all, wait_until
+from tests.contract.stores import (
+    LOST,
+    Sessions,
+    SpoolKind,
+    decided,
+    finish,
+    got,
+    new_job,
+    recover,
+    recover_all,
+    stored,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,3 +234,46 @@ def test_a_claim_lock_that_cannot_be_closed_is_opened_anew(spool: SpoolStore, mo
     with lock.held(1.0) as is_ours:
         assert is_ours
     lock.close()
+
+
+def test_a_job_that_cannot_be_cancelled_for_a_dead_worker_holds_up_no_other(
+    spool: SpoolStore, workers: Sessions, broken: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = submitted(spool, priority=9), submitted(spool)
+    (first,) = workers.dead(claim=1)["id"]
+    workers.dead(claim=1, begin=1)
+    claimed = path_of(spool, one)
+    waiting = Path(spool.paths.bucket(9, "now-202601010000"), claimed.name.partition(".")[2])
+    waiting.parent.mkdir()
+    claimed.rename(waiting)  # the worker died after it had moved the job back, and before it had cancelled it
+    Path(spool.paths.worker(first, f"cancel-{one.id}")).write_text("ann", encoding="utf-8")
+    session = workers.join()
+    with monkeypatch.context():
+        met = broken(Path(spool.paths.root, "cancelled"), "mkdir", "move")
+        for _ in range(5):
+            recover(session)
+        assert len(met) == 5
+        assert len(named(spool)) == 1
+    monkeypatch.undo()
+    assert got(spool, one.id).state is State.QUEUED
+    recover_all(spool, session)
+    assert got(spool, one.id).state is State.CANCELLED
+    assert got(spool, other.id).crashes == 1
+
+
+def test_what_became_of_a_lost_attempt_is_stored_though_its_job_cannot_be_cancelled(
+    spool: SpoolStore, workers: Sessions, broken: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(spool)
+    (dead,) = workers.dead(claim=1, begin=1)["id"]
+    session = workers.join()
+    (claim,) = session.recover()
+    Path(spool.paths.worker(dead, f"cancel-{job.id}")).write_text("ann", encoding="utf-8")
+    with monkeypatch.context():
+        assert broken(Path(spool.paths.root, "cancelled"), "mkdir", "move") == []
+        stored(session, claim, decided(claim.job, LOST))
+        assert len(named(spool)) == 1
+    monkeypatch.undo()
+    recover_all(spool, session)
+    assert got(spool, job.id).state is State.CANCELLED
+    assert got(spool, job.id).crashes == 1

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bgjobs import clock, disk, files, locks, slots, system
+from bgjobs.errors import SpoolError, why
 from bgjobs.events import Cancelled, Corrupt, LeftAlone
 from bgjobs.ids import ID
 from bgjobs.job import Attempt, State, milliseconds
@@ -292,18 +293,24 @@ class Recovery:
         try:
             self._transitions(wid).apply(path, job, one.verdict, one.at, progress=one.running.progress)
             if not isinstance(one.verdict, Ended):
-                self._cancel_if_requested(wid, job.id)
+                self._cancel_returned(wid, job.id)
         finally:
             self._take_back(wid, path)
+
+    def _cancel_returned(self, wid: str, job_id: str) -> None:
+        try:
+            self._cancel_if_requested(wid, job_id)
+        except (OSError, SpoolError) as error:  # the job is stored, and the next `run` tries again to cancel it
+            self._report_once(self._paths.worker(wid, f"cancel-{job_id}"), error)
 
     def _hand_out(self, wid: str, path: str) -> None:
         self._handed_out.setdefault(wid, set()).add(path)
         self._other_workers.retained.add(wid)
 
     def _take_back(self, wid: str, path: str) -> None:
-        given_out = self._handed_out.get(wid, set())
-        given_out.discard(path)
-        if not given_out:
+        handed_out = self._handed_out.get(wid, set())
+        handed_out.discard(path)
+        if not handed_out:
             self._handed_out.pop(wid, None)
             self._other_workers.retained.discard(wid)  # the next `run` recovers the rest of its claims
 
@@ -342,7 +349,7 @@ class Recovery:
                     else:
                         self._hand_out(wid, path)
                         yield claim
-            except OSError as error:
+            except (OSError, SpoolError) as error:
                 # This claim stays, and with it the dead worker's directory. The other claims are recovered.
                 complete = False
                 self._report_once(path, error)
@@ -362,7 +369,7 @@ class Recovery:
             if name != job_id and ID.fullmatch(job_id):
                 try:
                     self._cancel_if_requested(wid, job_id)
-                except OSError as error:
+                except (OSError, SpoolError) as error:
                     self._report_once(self._paths.worker(wid, name), error)
                     return False
         return True
@@ -452,9 +459,9 @@ class Recovery:
         source = Slots(self._paths.worker(wid)).output(start.slot)
         slots.keep_output(source, self._paths.output(hour, job.id, start.number))
 
-    def _report_once(self, path: str, error: OSError) -> None:
+    def _report_once(self, path: str, error: OSError | SpoolError) -> None:
         if self._reported.first(path):
-            reason = f"cannot be recovered: {error.strerror}"
+            reason = f"cannot be recovered: {why(error)}"
             self._emit(LeftAlone(os.path.basename(path), reason, clock.now()))
 
     def _quarantine(self, path: str, reason: str) -> None:
