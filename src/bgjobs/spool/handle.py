@@ -30,7 +30,7 @@ class SpoolHandle:
         self.emit = emit
         self.durable = settings.durability == "full"
         self.keyring = signing.Keyring(settings.signing_keys, settings.spool) if settings.signing_keys else None
-        # Tells whether files of other programs wait, if a worker of a shared spool knows which of them can be imported.
+        # Tells whether files wait that can be imported. Set by the worker of a shared spool, which knows.
         self.has_importable: Callable[[], bool] | None = None
 
     @contextmanager

@@ -82,7 +82,7 @@ class Upcoming:
 
     def strange(self) -> list[str]:
         """Return, once, the paths in buckets that no job can have."""
-        found: dict[str, None] = {}  # a directory that was listed twice meanwhile has told them twice
+        found: dict[str, None] = {}  # a directory that was listed twice meanwhile named them twice
         for backlog in self._backlogs:
             found |= dict.fromkeys(backlog.strange)
             backlog.strange = []
