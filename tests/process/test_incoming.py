@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bgjobs.errors import SpoolError
 from bgjobs.job import State
 from bgjobs.spool.session import SpoolSession
 from bgjobs.worker.loop import Worker as InProcess
@@ -103,8 +104,9 @@ def test_workers_that_are_killed_over_imports_make_one_job_of_each_file(project:
     assert list((project.spool / "incoming").iterdir()) == list((project.spool / "claimed").iterdir()) == []
 
 
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "a disk that fails"), SpoolError("a disk that fails")])
 def test_what_was_handed_in_runs_although_no_dead_worker_can_be_recovered(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], failure: Exception
 ) -> None:
     requests, failed = StopRequests(), []
 
@@ -112,7 +114,7 @@ def test_what_was_handed_in_runs_although_no_dead_worker_can_be_recovered(
         failed.append(project.queue.counts()[State.DONE])
         if failed[-3:] == [1, 1, 1]:
             requests.add()
-        raise OSError(errno.EIO, "a disk that fails")
+        raise failure
 
     monkeypatch.setattr(SpoolSession, "recover", fail)
     monkeypatch.setattr("bgjobs.worker.loop.RETRY_S", 0.01)

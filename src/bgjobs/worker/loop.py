@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bgjobs import clock, lifecycle, system
 from bgjobs.config import run_as, trust
-from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SyncFailedError, why
+from bgjobs.errors import ClaimLostError, NotAllowedError, SessionLostError, SpoolError, SyncFailedError, why
 from bgjobs.events import Decided, Started
 from bgjobs.job import Interrupted, Succeeded, moment
 from bgjobs.queue import store_of
@@ -320,7 +320,7 @@ class Worker:
             except SyncFailedError as error:
                 self._announce(str(error))
                 self._in_flight.disk_failed = True
-            except (OSError, ClaimLostError) as error:
+            except (OSError, SpoolError, ClaimLostError) as error:
                 # A full descriptor table, a failing disk: running jobs go on, and the next time tries again.
                 failure = f"cannot look after the queue: {why(error)}"
                 if failure not in told | self._duty_failures:  # not again each second for as long as it lasts
