@@ -186,7 +186,9 @@ def test_it_survives_the_end_of_its_terminal(project: Project, command: Command)
         start_new_session=True,
     )
     os.close(terminal)
-    wait_until(lambda: workers(project) or shell.poll() is not None, limit=60)
+    shown = b""
+    while b"detached" not in shown:  # before that a worker whose name cannot be printed is ended
+        shown += os.read(leader, 1024)
     [(name, pid)] = workers(project).items()
     assert psutil.Process(pid).terminal() is None
     os.close(leader)  # the kernel hangs up: SIGHUP to the session, and to the group in the foreground
@@ -200,6 +202,7 @@ TERMINAL = """
 import fcntl, os, subprocess, sys, termios, time
 fcntl.ioctl(os.open(sys.argv[1], os.O_RDWR), termios.TIOCSCTTY, 0)
 subprocess.run([sys.argv[2], "-m", "bgjobs", "worker", "--detach", "-c", "1"])
+print("detached", flush=True)
 while True:
     time.sleep(60)
 """
