@@ -136,7 +136,7 @@ def test_a_running_job_shows_its_secret_in_no_command_line_and_no_file_but_its_o
     worker = project.start().ready()
     gate = tmp_path / "gate"
     job = project.queue.submit("Indiscreet", "wait", ["hunter2-in-confidence", str(gate)])
-    wait_until(lambda: list(project.spool.glob("workers/*/progress-*")))
+    wait_until(lambda: project.queue.get(job.id).progress is not None)
     try:
         for process in [psutil.Process(pid) for pid in worker.family()]:
             assert "in-confidence" not in " ".join(process.cmdline())
@@ -156,7 +156,7 @@ def test_a_secret_number_is_no_measure_of_progress(project: Project, tmp_path: P
     gate = tmp_path / "gate"
     project.start().ready()
     job = project.queue.submit("Indiscreet", "measure", [4_111_222_233_334_444, str(gate)])
-    wait_until(lambda: list(project.spool.glob("workers/*/progress-*")))
+    wait_until(lambda: project.queue.get(job.id).progress is not None)
     assert project.queue.get(job.id).progress == Progress(0, 0, "so far")
     gate.touch()
     project.queue.wait(job.id, LIMIT)
