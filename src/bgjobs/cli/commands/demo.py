@@ -100,7 +100,7 @@ def command(
     with _worker(root) as process:
         jobs = _watched(queue, [job.id for job in jobs], process, as_json=as_json)
     _check(jobs, root)
-    value = {"dir": str(root), "jobs": [job.to_json() for job in jobs]}
+    value = {"dir": str(root), "jobs": [queue.to_json(job) for job in jobs]}
     output.result(value, _ending(queue, jobs, root), as_json=as_json)
 
 

@@ -1,4 +1,7 @@
-"""End the attempts of dead workers, import the jobs that other programs hand in, repair a queue without a worker."""
+"""End the attempts of dead workers, import the jobs that other programs hand in, repair a queue without a worker.
+
+Which attempts these are, and what becomes of claims that had not begun, is found out in `spool/recover.py`.
+"""
 
 from __future__ import annotations
 
