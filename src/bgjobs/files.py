@@ -347,11 +347,16 @@ def decoded(data: bytes, kind: type[T]) -> T | None:
 
 
 def limit(path: str, most: int) -> None:
-    """Cut a file of ours to `most` bytes if it has grown to more than twice that; never the target of a link."""
+    """Cut a file of output that has grown to more than twice `most` bytes; never the target of a link.
+
+    It is left as long as `cut` leaves it: whoever may append to it may call `cut` just before it is cut here, and then
+    keeps the mark. It is still longer than `most`, so that `cut` sees that something is missing.
+    """
     try:
         with _grown(path) as (descriptor, size):
-            if size > 2 * most:
-                disk.truncate(descriptor, most)
+            kept = most + len(cut_mark(most))
+            if size > 2 * kept:
+                disk.truncate(descriptor, kept)
     except OSError as error:
         if error.errno not in {errno.ENOENT, *LINKS}:
             raise

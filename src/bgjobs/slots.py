@@ -72,7 +72,7 @@ class Slots:
         The runner counts what Python prints. C code and subprocesses append without being counted: cutting the file
         keeps it bounded.
         """
-        files.limit(self.output(slot), most + 1)  # one more, so that the runner sees that output was cut
+        files.limit(self.output(slot), most)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)

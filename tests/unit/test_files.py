@@ -486,10 +486,42 @@ def test_a_dangling_link_is_there(tmp_path: Path) -> None:
     assert files.exists(str(tmp_path / "link"))
 
 
-@pytest.mark.parametrize(("size", "left"), [(10, 10), (100, 100), (200, 200), (201, 100), (5000, 100)])
+CUT = 100 + len(files.cut_mark(100))
+
+
+@pytest.mark.parametrize(
+    ("size", "left"), [(10, 10), (100, 100), (200, 200), (2 * CUT, 2 * CUT), (2 * CUT + 1, CUT), (5000, CUT)]
+)
 def test_a_file_is_cut_when_it_has_grown_to_twice_its_limit(tmp_path: Path, size: int, left: int) -> None:
     path = tmp_path / "output"
     path.write_bytes(b"x" * size)
     files.limit(str(path), 100)
     assert path.stat().st_size == left
     files.limit(str(tmp_path / "none"), 100)
+
+
+@pytest.mark.parametrize("size", [10_000, 1_000_000])
+def test_output_that_grows_is_limited_to_what_a_cut_one_has(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "output"
+    path.write_bytes(b"y" * size)
+    files.limit(str(path), 100)
+    assert path.read_bytes() == b"y" * (100 + len(files.cut_mark(100)))
+    files.cut(str(path), 100)
+    assert path.read_bytes() == b"y" * 100 + files.cut_mark(100)
+
+
+def test_output_keeps_its_mark_when_it_is_limited_just_after_it_was_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "output"
+    path.write_bytes(b"y" * 10_000)
+    truncate = disk.truncate
+
+    def cut_first(descriptor: int, size: int) -> None:
+        monkeypatch.setattr(disk, "truncate", truncate)
+        files.cut(str(path), 100)  # by the runner, whose attempt ends, after the worker has looked at the size
+        truncate(descriptor, size)
+
+    monkeypatch.setattr(disk, "truncate", cut_first)
+    files.limit(str(path), 100)
+    assert path.read_bytes() == b"y" * 100 + files.cut_mark(100)
