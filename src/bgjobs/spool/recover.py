@@ -377,7 +377,7 @@ class Recovery:
     def _resolve(self, wid: str, path: str, *, blocked: bool) -> Iterator[Claim | None]:
         """Finish what the dead worker had begun with one claimed file; yield the claim if its attempt was lost.
 
-        None stands for a file that has to wait.
+        None stands for a file that is not done with in this round: it has to wait, or its job was just cancelled.
         """
         imported = layout.parse_imported(os.path.basename(path))
         if imported is not None:

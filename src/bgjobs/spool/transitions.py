@@ -6,8 +6,8 @@ asks for it: its worker, a recovering worker, a person who cancels it. The line 
 its runner has written it (`worker/child/main.py`).
 
 An end is durable when its line is synced, which happens before the move where `finish_fsync` is set: then the worker
-writes every end, that of a success too. By default it is
-as durable as the file system makes it within seconds: after a power cut the job may run again.
+writes every end, that of a success too. By default it is as durable as the file system makes it within seconds: after
+a power cut the job may run again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Kill process trees: a process with all that it started, found by descent, by session or by environment.
 
 Who kills: a worker its own runners, when `worker/assignment.py` says so (`step_due`), by way of `Child.kill_tree`; a
-worker that recovers those of a dead one (`spool/recover.py`); a runner that leaves what it
-has started itself; `bgjobs doctor --repair` what nobody else has ended.
+worker that recovers those of a dead one (`spool/recover.py`); a runner that leaves what it has started itself;
+`bgjobs doctor --repair` what nobody else has ended.
 
 The environment of a process is that of the program it runs, as it was when that began. A runner has one that names its
 worker (`RUNNER`), and so has what a job forked without starting another program; what was started as a program has the
